@@ -1,0 +1,1 @@
+"""Hosts: a real Xen (here, over SSH, in the lab) or a simulated one, all behind the `Host` protocol."""

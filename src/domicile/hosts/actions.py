@@ -1,0 +1,73 @@
+"""Everything that can be done to a host, as data: printed, journalled, carried out by `Host.perform`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domicile.state.model import Reservation
+
+__all__ = [
+    "Action",
+    "CreatePaused",
+    "Destroy",
+    "Release",
+    "Reserve",
+    "SetAffinity",
+    "Unpause",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Promise memory to a domain, if nobody else has changed the reservations since `expected_generation`.
+
+    Raises `ReservationConflict` otherwise. The host drops the reservation when the connection that made it is gone.
+    """
+
+    reservation: Reservation
+    expected_generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End a reservation; a token that is not there (any more) is not an error."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePaused:
+    """Start a domain from an `xl.cfg` text, and leave it paused.
+
+    Until it is unpaused it belongs to the connection that created it: if that breaks, the host destroys it.
+    """
+
+    name: str
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """Let a domain run: from now on it lives on without us."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Destroy a domain; one that is not there (any more) is not an error."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAffinity:
+    """Set one vCPU's affinity; None leaves that kind as it is. Memory stays where it is."""
+
+    domain: str
+    vcpu: int
+    hard: frozenset[int] | None = None
+    soft: frozenset[int] | None = None
+
+
+Action = Reserve | Release | CreatePaused | Unpause | Destroy | SetAffinity

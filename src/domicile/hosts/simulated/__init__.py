@@ -1,0 +1,1 @@
+"""A simulated host, kept on disk: nodes, memory, domains and affinity without a hypervisor."""

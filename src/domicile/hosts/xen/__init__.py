@@ -1,0 +1,1 @@
+"""A real Xen: this Dom0, or one over SSH."""

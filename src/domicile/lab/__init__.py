@@ -1,0 +1,1 @@
+"""The lab: a real Xen on an emulated NUMA machine, in QEMU, started in seconds."""

@@ -1,0 +1,1 @@
+"""What runs on a machine and what is asked of it: domains, snapshots, reservations, requests, intent."""

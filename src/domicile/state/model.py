@@ -1,0 +1,184 @@
+"""What runs on a machine: domains, their vCPUs, where their memory is, and what is promised to domains not yet there.
+
+All records are immutable. Memory is in MiB except where pages are counted; a page is 4 KiB. CPU and node sets are
+frozensets of ids, always written out: "all" is the set of all CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from domicile.topology.model import Topology
+
+__all__ = [
+    "PAGES_PER_MIB",
+    "Cpupool",
+    "Domain",
+    "DomainType",
+    "MemoryMapAge",
+    "Reservation",
+    "Snapshot",
+    "Vcpu",
+    "Vnode",
+]
+
+PAGES_PER_MIB = 256
+
+
+class DomainType(StrEnum):
+    """How a domain is virtualised."""
+
+    PV = "pv"
+    PVH = "pvh"
+    HVM = "hvm"
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu:
+    """A virtual CPU. `pcpu` is where it ran last (None: offline or not yet); `time_ns` what it has used so far."""
+
+    id: int
+    pcpu: int | None
+    hard_affinity: frozenset[int]
+    soft_affinity: frozenset[int]
+    online: bool = True
+    running: bool = False
+    time_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vnode:
+    """A node of a guest's virtual topology, backed by memory of `pnode` (None: Xen chose)."""
+
+    pnode: int | None
+    memory_mib: int
+    vcpus: frozenset[int]
+    distances: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain. Dom0 has id 0.
+
+    `memory_mib` is what it has now, `max_memory_mib` what it may balloon up to (equal where unknown).
+    `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
+    its pages are, None where no memory map was taken.
+    """
+
+    id: int
+    name: str
+    uuid: str
+    vcpus: tuple[Vcpu, ...]
+    memory_mib: int
+    max_memory_mib: int
+    type: DomainType | None = None
+    node_affinity: frozenset[int] | None = None
+    pages_by_node: Mapping[int, int] | None = None
+    cpupool: str = "Pool-0"
+    weight: int = 256
+    cap_percent: int = 0
+    devices: tuple[str, ...] = ()
+    vnodes: tuple[Vnode, ...] = ()
+    claimed_mib: int = 0
+    paused: bool = False
+
+    @property
+    def memory_by_node_mib(self) -> dict[int, int] | None:
+        """Node id to MiB there (rounded), nodes without any left out; None without a memory map."""
+        if self.pages_by_node is None:
+            return None
+        return {n: round(pages / PAGES_PER_MIB) for n, pages in self.pages_by_node.items() if pages}
+
+    @property
+    def time_ns(self) -> int | None:
+        """CPU time of all vCPUs together, None where the host does not tell."""
+        times = [vcpu.time_ns for vcpu in self.vcpus if vcpu.time_ns is not None]
+        return sum(times) if len(times) == len(self.vcpus) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpupool:
+    """A cpupool: CPUs with a scheduler of their own."""
+
+    name: str
+    cpus: frozenset[int]
+    scheduler: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Memory and vCPUs promised to a domain that is being started.
+
+    It lives on the host and ends with the process that made it, so nothing stale survives a crash or a reboot.
+    `token` is unique; `owner` tells a person who made it ("pid 812 on host7").
+    """
+
+    token: str
+    domain: str
+    memory_mib: Mapping[int, int]
+    vcpus: int
+    owner: str
+    created_at: float
+
+
+class MemoryMapAge(StrEnum):
+    """How fresh a snapshot's memory map (debug key `u`) has to be. It walks every page under a lock: ask for little."""
+
+    NONE = "none"
+    """No map is needed; one that happens to be known is given."""
+    RECENT = "recent"
+    """One that the host rations: taken now if the last is old enough, else that one again."""
+    NOW = "now"
+    """Taken for this snapshot."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A host at one moment.
+
+    `topology.nodes[..].free_mib` is Xen's free memory per node, promised or not; what a newcomer can have is
+    `available_mib`. `reservations_generation` changes with every reservation made. `pcpu_idle_ns` is the idle
+    time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is.
+    """
+
+    topology: Topology
+    domains: tuple[Domain, ...]
+    taken_at: float
+    reservations: tuple[Reservation, ...] = ()
+    reservations_generation: str = ""
+    cpupools: tuple[Cpupool, ...] = ()
+    pcpu_idle_ns: Mapping[int, int] = field(default_factory=dict)
+    memory_map_age_s: float | None = None
+    scheduler: str = ""
+    xen_version: str = ""
+    host_id: str = ""
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def outstanding_mib(self) -> dict[int, int]:
+        """Node id to memory reserved there and not yet taken by the domain that it is reserved for.
+
+        A domain under construction has taken part of its reservation already: that part is gone from the free memory,
+        so only the rest is outstanding; the part is taken to be spread over the reserved nodes in proportion.
+        """
+        outstanding = dict.fromkeys(self.topology.node_ids, 0)
+        by_name = {domain.name: domain for domain in self.domains}
+        for reservation in self.reservations:
+            building = by_name.get(reservation.domain)
+            taken = building.memory_mib if building else 0
+            total = sum(reservation.memory_mib.values())
+            for node, mib in reservation.memory_mib.items():
+                share = -(-mib * max(total - taken, 0) // total) if total else 0
+                outstanding[node] = outstanding.get(node, 0) + share
+        return outstanding
+
+    def available_mib(self, node: int) -> int:
+        """Free memory of a node that is not promised to anybody; never negative."""
+        return max((self.topology.node(node).free_mib or 0) - self.outstanding_mib.get(node, 0), 0)
+
+    def domain(self, name: str) -> Domain | None:
+        """The domain with this name, None if there is none."""
+        return next((domain for domain in self.domains if domain.name == name), None)

@@ -1,0 +1,83 @@
+"""What the administrator asks for: guests to be placed, and what `xl.cfg` has no word for.
+
+A `GuestRequest` is what placement needs to know of one `xl.cfg`; an `Intent` is the administrator's TOML file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domicile.state.model import DomainType, Vnode
+
+__all__ = ["DevicePolicy", "Group", "GroupKind", "GuestRequest", "Intent"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRequest:
+    """A guest to be placed, as its configuration asks.
+
+    `memory_mib` is what it starts with and `max_memory_mib` what it may grow to; `overhead_mib` is what Xen needs
+    beside it (shadow or HAP pool, video memory, libxl's slack). `hard_affinity` and `soft_affinity` are what the
+    configuration itself sets: one entry for every vCPU, None where it says nothing; they are never overridden.
+    `vnodes` is a virtual topology that the configuration sets. `devices` are the PCI addresses passed through.
+    """
+
+    name: str
+    type: DomainType
+    vcpus: int
+    max_vcpus: int
+    memory_mib: int
+    max_memory_mib: int
+    overhead_mib: int = 0
+    hard_affinity: tuple[frozenset[int], ...] | None = None
+    soft_affinity: tuple[frozenset[int], ...] | None = None
+    devices: tuple[str, ...] = ()
+    vnodes: tuple[Vnode, ...] = ()
+    cpupool: str = "Pool-0"
+    weight: int = 256
+    cap_percent: int = 0
+    uuid: str = ""
+    source: str = ""
+
+    @property
+    def need_mib(self) -> int:
+        """Memory that has to be free for it to start."""
+        return self.memory_mib + self.overhead_mib
+
+
+class GroupKind(StrEnum):
+    """What the members of a group want of each other."""
+
+    TOGETHER = "together"
+    """On the same node if at all possible."""
+    NEAR = "near"
+    """The nearer the better."""
+    APART = "apart"
+    """Not on the same node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Domains that want something of each other; `weight` 1.0 is as important as a group gets by default."""
+
+    name: str
+    kind: GroupKind
+    domains: tuple[str, ...]
+    weight: float = 1.0
+
+
+class DevicePolicy(StrEnum):
+    """How much a passed-through device's node counts."""
+
+    REQUIRED = "required"
+    PREFERRED = "preferred"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`)."""
+
+    groups: tuple[Group, ...] = ()
+    devices: DevicePolicy = DevicePolicy.PREFERRED
