@@ -1,0 +1,50 @@
+# Two commands are all that a newcomer needs: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+UV := $(VENV)/bin/uv
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked
+
+.PHONY: demo test test-fast test-lab lint bench lab-packages lock clean help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+demo: $(VENV)/.run ## see what domicile does, on an embedded simulated host
+	@$(VENV)/bin/domicile demo
+
+test: test-fast test-lab ## install what the tests need, and run them all (the lab's boot a real Xen)
+
+test-fast: $(VENV)/.dev ## the tests that take seconds
+	$(VENV)/bin/pytest -n auto -m "not lab"
+
+test-lab: $(VENV)/.dev lab-packages ## the tests on the real Xen, in QEMU
+	$(VENV)/bin/pytest -m lab
+
+lint: $(VENV)/.dev ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev ## how fast it is, as ratios in one run
+	$(VENV)/bin/python -m benchmarks
+
+lab-packages: $(VENV)/.dev
+	@sh scripts/lab-packages.sh $(VENV)/bin/python
+
+lock: $(UV)
+	$(UV) lock
+
+$(UV): scripts/bootstrap.py
+	@$(PYTHON) scripts/bootstrap.py $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(UV) pyproject.toml uv.lock
+	@$(SYNC) --no-dev --inexact
+	@touch $@
+
+$(VENV)/.dev: $(UV) pyproject.toml uv.lock
+	@$(SYNC) --all-extras --inexact
+	@touch $@ $(VENV)/.run
+
+clean: ## remove what was made here (not the lab's cache)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

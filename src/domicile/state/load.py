@@ -1,0 +1,62 @@
+"""Load: what ran between two snapshots of one host.
+
+A pCPU's load is the share of the time between them that it was not idle; a domain's is the CPU time that its vCPUs used
+in that time, in CPUs' worth. Counting vCPUs, as libxl does, takes an idle guest for a busy one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from domicile.state.model import Snapshot
+
+__all__ = ["Load", "load_between"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load over `window_s` seconds, in pCPUs' worth: 1.5 is one and a half pCPUs busy all the time.
+
+    `nodes` is empty where the host does not tell its pCPUs' idle time; a domain is missing from `domains` if it was not
+    there throughout, or the host does not tell its CPU time.
+    """
+
+    window_s: float
+    nodes: Mapping[int, float]
+    domains: Mapping[str, float]
+
+
+def load_between(earlier: Snapshot, later: Snapshot) -> Load:
+    """What ran between two snapshots of the same host. Raises ValueError if they are not in order."""
+    window_s = later.taken_at - earlier.taken_at
+    if window_s <= 0:
+        raise ValueError("the second snapshot is not later than the first")
+    return Load(window_s, _node_load(earlier, later, window_s), _domain_load(earlier, later, window_s))
+
+
+def _node_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[int, float]:
+    """Busy pCPUs per node; empty unless both snapshots tell the idle time of every pCPU."""
+    loads = {}
+    for node, cpus in later.topology.cpus_by_node.items():
+        busy = 0.0
+        for cpu in cpus:
+            if cpu not in earlier.pcpu_idle_ns or cpu not in later.pcpu_idle_ns:
+                return {}
+            idle_s = (later.pcpu_idle_ns[cpu] - earlier.pcpu_idle_ns[cpu]) / 1e9
+            busy += 1.0 - min(max(idle_s / window_s, 0.0), 1.0)
+        loads[node] = busy
+    return loads
+
+
+def _domain_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[str, float]:
+    """CPUs' worth of time used by each domain that both snapshots have."""
+    before = {(domain.id, domain.uuid): domain for domain in earlier.domains}
+    loads = {}
+    for domain in later.domains:
+        same = before.get((domain.id, domain.uuid))
+        if same is None or same.time_ns is None or domain.time_ns is None:
+            continue
+        used_s = max(domain.time_ns - same.time_ns, 0) / 1e9
+        loads[domain.name] = min(used_s / window_s, float(len(domain.vcpus)))
+    return loads
