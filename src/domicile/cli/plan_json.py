@@ -1,0 +1,42 @@
+"""The JSON of `domicile place`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domicile.policies.plan import Alternative, Placement, PlacementPlan, Term
+
+__all__ = ["plan_json"]
+
+
+def plan_json(plan: PlacementPlan, *, explain: bool) -> dict[str, Any]:
+    """A plan as JSON; `explain` adds each term of the objective and the next best choices."""
+    return {"placements": [_placement(one, explain=explain) for one in plan.placements], "policy": plan.policy}
+
+
+def _placement(placement: Placement, *, explain: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "domain": placement.domain,
+        "nodes": list(placement.nodes),
+        "soft_affinity": None if placement.soft_affinity is None else [sorted(s) for s in placement.soft_affinity],
+        "memory_mib": {str(node): mib for node, mib in sorted(placement.memory_mib.items())},
+        "vnuma": None,
+        "predicted_slowdown": round(placement.predicted_slowdown, 4),
+        "reasons": list(placement.reasons),
+    }
+    if explain:
+        found["terms"] = [_term(term) for term in placement.terms]
+        found["alternatives"] = [_alternative(one) for one in placement.alternatives]
+    return found
+
+
+def _term(term: Term) -> dict[str, Any]:
+    return {"name": term.name, "cost": round(term.cost, 4), "reason": term.reason}
+
+
+def _alternative(alternative: Alternative) -> dict[str, Any]:
+    return {
+        "nodes": list(alternative.nodes),
+        "predicted_slowdown": round(alternative.predicted_slowdown, 4),
+        "terms": [_term(term) for term in alternative.terms],
+    }
