@@ -47,7 +47,5 @@ def _comparison(placement: Placement) -> Table:
     for name in names:
         costs = [sum(term.cost for term in one.terms if term.name == name) for one in choices]
         table.add_row(name, *(f"{cost:.3f}" for cost in costs))
-    table.add_row(
-        "predicted slowdown", *(f"{one.predicted_slowdown:.3f}" for one in (placement, *placement.alternatives))
-    )
+    table.add_row("predicted slowdown", *(f"{one.predicted_slowdown:.3f}" for one in choices))
     return table
