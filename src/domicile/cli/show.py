@@ -1,0 +1,56 @@
+"""`domicile show`: the host now."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from domicile.cli.connect import connect_option
+from domicile.cli.host_json import host_json
+from domicile.cli.host_view import host_view
+from domicile.cli.output import print_json, print_view
+from domicile.hosts.open import open_host
+from domicile.hosts.protocol import Host
+from domicile.state.load import Load, load_between
+from domicile.state.model import MemoryMapAge, Snapshot
+
+__all__ = ["command"]
+
+
+@click.command()
+@connect_option
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option(
+    "--memory-map",
+    type=click.Choice([age.value for age in MemoryMapAge]),
+    default=MemoryMapAge.RECENT.value,
+    show_default=True,
+    help="How fresh the domains' memory by node has to be: finding it out walks every page, so the host rations it.",
+)
+@click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=0, max=3600),
+    default=1.0,
+    show_default=True,
+    help="Measure load for this many seconds; 0 does not.",
+)
+def command(uri: str, *, as_json: bool, memory_map: str, window_s: float) -> None:
+    """Show the host now: nodes with load and memory, domains with home, memory, vCPUs and what is remote."""
+    with open_host(uri) as host:
+        snapshot, load = look(host, MemoryMapAge(memory_map), window_s)
+    if as_json:
+        print_json(host_json(uri, snapshot, load))
+    else:
+        print_view(host_view(uri, snapshot, load))
+
+
+def look(host: Host, memory_map: MemoryMapAge, window_s: float) -> tuple[Snapshot, Load | None]:
+    """A snapshot, and the load over a window that ends with it (None for a window of 0)."""
+    if not window_s:
+        return host.snapshot(memory_map), None
+    earlier = host.snapshot()
+    time.sleep(window_s)
+    later = host.snapshot(memory_map)
+    return later, load_between(earlier, later)
