@@ -55,9 +55,13 @@ class Unpause:
 
 @dataclass(frozen=True, slots=True)
 class Destroy:
-    """Destroy a domain; one that is not there (any more) is not an error."""
+    """Destroy a domain; one that is not there (any more) is not an error.
+
+    With `uuid` only the domain that has both is destroyed: a later one of the same name is left alone.
+    """
 
     domain: str
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,106 @@
+"""All that a simulated host is at one moment, as immutable records. Free memory is not kept but follows from the rest,
+so that it cannot go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from domicile.local.process import ProcessId
+from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, Reservation
+from domicile.topology.model import Topology
+
+__all__ = ["Machine", "Owner", "Promise", "Resident", "SimulatedState"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The connection that something belongs to, and the process that holds it open."""
+
+    connection: str
+    process: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A domain on the host, with what `Domain` has no field for.
+
+    `domain.pages_by_node` is always set, `domain.vcpus[..].pcpu` never: positions are worked out for a snapshot.
+    `overhead_pages` are Xen's own for it (HAP or shadow pool), in no memory map. `affinity_follows` is Xen's
+    `auto_node_affinity`: node-affinity is derived again when a vCPU's affinity changes. `owner` is the connection
+    that it ends with, None once it was unpaused.
+    """
+
+    domain: Domain
+    overhead_pages: Mapping[int, int] = field(default_factory=dict)
+    affinity_follows: bool = True
+    owner: Owner | None = None
+
+    def pages_on(self, node: int) -> int:
+        """All that it takes of a node."""
+        return (self.domain.pages_by_node or {}).get(node, 0) + self.overhead_pages.get(node, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A reservation and the connection that it ends with."""
+
+    reservation: Reservation
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What never changes. `capacity_pages` is each node's memory less what Xen itself keeps."""
+
+    host_id: str
+    topology: Topology
+    capacity_pages: Mapping[int, int]
+    cpupools: tuple[Cpupool, ...]
+
+
+@dataclass(frozen=True)
+class SimulatedState:
+    """The host at one moment. Residents ascend by id."""
+
+    machine: Machine
+    residents: tuple[Resident, ...]
+    promises: tuple[Promise, ...] = ()
+    generation: int = 0
+    next_id: int = 1
+
+    @cached_property
+    def free_pages(self) -> dict[int, int]:
+        """Node id to pages that nobody has."""
+        return {
+            node: pages - sum(resident.pages_on(node) for resident in self.residents)
+            for node, pages in self.machine.capacity_pages.items()
+        }
+
+    @property
+    def free_mib(self) -> int:
+        """Whole MiB free on the host."""
+        return sum(pages // PAGES_PER_MIB for pages in self.free_pages.values())
+
+    def resident(self, name: str) -> Resident | None:
+        """The domain with this name."""
+        return next((resident for resident in self.residents if resident.domain.name == name), None)
+
+    def cpupool(self, name: str) -> Cpupool | None:
+        """The cpupool with this name."""
+        return next((pool for pool in self.machine.cpupools if pool.name == name), None)
+
+    def with_resident(self, resident: Resident) -> SimulatedState:
+        """The state with this domain in place of the one with its id, or as a new one."""
+        others = [other for other in self.residents if other.domain.id != resident.domain.id]
+        residents = tuple(sorted([*others, resident], key=lambda each: each.domain.id))
+        return replace(self, residents=residents, next_id=max(self.next_id, resident.domain.id + 1))
+
+    def without(self, gone: Callable[[Owner], bool]) -> SimulatedState:
+        """The state when these owners are gone: their paused domains and reservations ended with them."""
+        residents = tuple(each for each in self.residents if each.owner is None or not gone(each.owner))
+        promises = tuple(each for each in self.promises if not gone(each.owner))
+        if len(residents) == len(self.residents) and len(promises) == len(self.promises):
+            return self
+        return replace(self, residents=residents, promises=promises)

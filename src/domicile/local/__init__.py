@@ -1,0 +1,1 @@
+"""What this machine gives to every layer: folders, processes and their liveness, small databases on disk."""

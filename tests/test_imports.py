@@ -1,0 +1,120 @@
+"""Imports point inwards: the layers of the architecture, read from every module's syntax tree.
+
+cli, web -> manager -> policies -> performance -> state -> topology; hosts know topology, state and the files that they
+are handed (xlcfg), never a decision; the lab and the hosts do not know the manager. `errors` and `local` (folders,
+processes, databases of this machine) serve every layer.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import domicile
+
+ROOT = Path(domicile.__file__).parent
+MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+DECISIONS = {"policies", "performance", "state", "topology"}
+EVERYTHING = {"bench", "cli", "hosts", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "local": set(),
+    "topology": {"local"},
+    "state": {"topology"},
+    "performance": {"state", "topology"},
+    "policies": DECISIONS,
+    "xlcfg": {"state", "topology", "policies.plan"},
+    "hosts": {"local", "state", "topology", "xlcfg"},
+    "lab": {"hosts", "local", "topology", "state", "xlcfg"},
+    "manager": {"hosts", "local", "xlcfg", *DECISIONS},
+    "bench": EVERYTHING - {"cli", "web"},
+    "cli": EVERYTHING,
+    "web": EVERYTHING - {"cli"},
+}
+"""What each package may import, besides itself and `errors`; a dotted name allows that module alone."""
+
+LAZILY: dict[str, set[str]] = {
+    "hosts.open": {"lab"},
+    "lab.measure": {"manager", "policies"},
+}
+"""What single modules may import besides, within a function: where a URI names a lab, and where a lab is measured."""
+
+SIMULATED = "hosts.simulated"
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """What is imported of domicile, without its name, and whether that happens within a function."""
+    lazy = {
+        id(node)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        found: list[str] = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which layer is meant"
+            # `from domicile import x` names a layer as well as `from domicile.x import y` does
+            module = node.module or ""
+            found = [module]
+            if module == "domicile":
+                found = [f"{module}.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+        yield from (
+            (name.removeprefix("domicile."), id(node) in lazy) for name in found if name.startswith("domicile.")
+        )
+
+
+def dotted(module: Path) -> str:
+    parts = module.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in allowed)
+
+
+def outward(importer: str, tree: ast.AST) -> list[str]:
+    """The imports that a module must not have."""
+    own = importer.partition(".")[0]
+    always = {own, "errors"} | ALLOWED.get(own, set())
+    lazily = always | LAZILY.get(importer, set())
+    return [name for name, lazy in imports(tree) if not within(name, lazily if lazy else always)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_point_inwards(module: Path) -> None:
+    importer = dotted(module)
+    assert importer == "" or importer.partition(".")[0] in ALLOWED, f"{module} is in no layer"
+    assert outward(importer, ast.parse((ROOT / module).read_text("utf-8"))) == []
+
+
+def test_the_simulated_host_knows_no_real_one() -> None:
+    for module in MODULES:
+        if dotted(module).startswith(SIMULATED):
+            names = [name for name, _ in imports(ast.parse((ROOT / module).read_text("utf-8")))]
+            assert not [name for name in names if within(name, {"hosts.xen", "lab", "xlcfg"})]
+
+
+@pytest.mark.parametrize(
+    ("importer", "text", "bad"),
+    [
+        ("policies.placement", "from domicile.hosts.protocol import Host", ["hosts.protocol"]),
+        ("policies.placement", "import domicile.state.model", []),
+        ("hosts.xen.agent", "from domicile import manager", ["manager"]),
+        ("hosts.xen.agent", "def f():\n    import domicile.manager.create", ["manager.create"]),
+        ("xlcfg.place", "from domicile.policies.plan import Placement", []),
+        ("xlcfg.place", "from domicile.policies.placement import place", ["policies.placement"]),
+        ("lab.measure", "from domicile.manager.create import create_domains", ["manager.create"]),
+        ("lab.measure", "def f():\n    from domicile.manager.create import create_domains", []),
+        ("hosts.open", "def f():\n    from domicile.lab.state import find", []),
+        ("topology.planner", "from domicile.policies_old import x", ["policies_old"]),
+    ],
+)
+def test_the_rule_itself(importer: str, text: str, bad: list[str]) -> None:
+    assert outward(importer, ast.parse(text)) == bad
