@@ -43,7 +43,8 @@ def parse_kernel_list(text: str, largest: int = MAX_CPU_ID) -> int:
 
 def parse_kernel_mask(text: str) -> int:
     """The set that a hexadecimal mask in groups of 32 bits, highest first, stands for."""
-    groups = text.strip().split(",")
+    # trees made by hand have C's prefix, which the kernel has not
+    groups = [group.removeprefix("0x") for group in text.strip().split(",")]
     return _bounded(_join_groups(groups, allow_empty=False))
 
 

@@ -32,13 +32,13 @@ def read_sysfs(path: Path, source: str) -> Topology:
     it could not be a machine's; what was dropped or mended is in the topology's notes.
     """
     files = open_machine(path, source)
-    cpus = read_cpus(files.sys)
+    cpus = read_cpus(files)
     online = mask_of(cpu.id for cpu in cpus.online)
     nodes, node_notes = read_nodes(files.sys)
     if not nodes:
         node, node_notes = lone_node(files, online)
         nodes = [node]
-    owner, owner_notes = assign_cpus(nodes, online)
+    owner, owner_notes = assign_cpus(nodes, online, mask_of(cpus.offline))
     ids = [node.id for node in nodes]
     with_cpus = set(owner.values())
     performance = read_performance(files.sys, ids, with_cpus)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from domicile.errors import BadInput
 from domicile.topology.bitmaps import format_ids, ids_of, mask_of
 from domicile.topology.check import MAX_CPU_ID
-from domicile.topology.sysfs_files import Attributes
+from domicile.topology.sysfs_files import Attributes, MachineFiles, first_processor
 
 __all__ = ["FoundCpu", "FoundCpus", "read_cpus"]
 
 CPUS = "devices/system/cpu"
 CPU_FOLDER = re.compile(r"cpu(\d{1,9})", re.ASCII)
+COMPUTE_UNIT_FAMILIES = ("21", "22")
 UNKNOWN_IDS = (-1, 0xFFFF, 0xFFFFFFFF)
 
 
@@ -42,8 +43,9 @@ class FoundCpus:
     notes: tuple[str, ...]
 
 
-def read_cpus(sys: Attributes) -> FoundCpus:
-    """The CPUs of this `/sys`. `BadInput` if it has none or a file of theirs is garbled."""
+def read_cpus(files: MachineFiles) -> FoundCpus:
+    """The CPUs of this machine. `BadInput` if it has none or a file of theirs is garbled."""
+    sys = files.sys
     present = _present(sys)
     if not present:
         raise BadInput(sys.tree.source, "no CPUs in it", f"{sys.mount}/{CPUS}")
@@ -54,8 +56,9 @@ def read_cpus(sys: Attributes) -> FoundCpus:
     if absent:
         notes.append(f"CPUs {format_ids(ids_of(absent))} are said to be online but have no files: left out")
     mask = mask_of(online)
+    split = _has_compute_units(files)
     return FoundCpus(
-        tuple(_read_cpu(sys, cpu, mask) for cpu in online),
+        tuple(_read_cpu(sys, cpu, mask, split=split) for cpu in online),
         tuple(cpu for cpu in present if not mask >> cpu & 1),
         tuple(notes),
     )
@@ -86,7 +89,13 @@ def _online(sys: Attributes, present: list[int]) -> list[int]:
     return online
 
 
-def _read_cpu(sys: Attributes, cpu: int, online: int) -> FoundCpu:
+def _has_compute_units(files: MachineFiles) -> bool:
+    """Whether siblings with core ids of their own are cores: AMD's compute units (families 21 and 22), as for hwloc."""
+    processor = first_processor(files.proc) if files.proc else {}
+    return processor.get("vendor_id") == "AuthenticAMD" and processor.get("cpu family", "") in COMPUTE_UNIT_FAMILIES
+
+
+def _read_cpu(sys: Attributes, cpu: int, online: int, *, split: bool) -> FoundCpu:
     folder = f"{CPUS}/cpu{cpu}/topology"
     socket = _known(sys.integer(f"{folder}/physical_package_id"))
     core = _known(sys.integer(f"{folder}/core_id"))
@@ -95,8 +104,7 @@ def _read_cpu(sys: Attributes, cpu: int, online: int) -> FoundCpu:
         siblings = sys.cpu_mask(f"{folder}/thread_siblings")
     group: Hashable = None
     if siblings is not None:
-        # AMD's compute units (family 21) are each other's siblings and have core ids of their own: they are cores
-        group = (siblings & online | 1 << cpu, core)
+        group = (siblings & online | 1 << cpu, core if split else None)
     elif core is not None:
         group = (socket, _known(sys.integer(f"{folder}/die_id")), core)
     return FoundCpu(cpu, socket, core, group)

@@ -14,7 +14,7 @@ from domicile.topology.bitmaps import parse_kernel_list, parse_kernel_mask
 from domicile.topology.tree import FileTree, FolderTree
 from domicile.topology.tree_tar import TarTree, read_tar
 
-__all__ = ["Attributes", "MachineFiles", "open_machine"]
+__all__ = ["Attributes", "MachineFiles", "first_processor", "open_machine"]
 
 SYSTEM = "devices/system"
 MAX_DEPTH = 4
@@ -85,6 +85,16 @@ def open_machine(path: Path, source: str) -> MachineFiles:
     except (OSError, ValueError) as error:
         raise BadInput(source, f"cannot be read ({error})") from None
     return _in_folder(path, source) if is_folder else _in_tar(path, source)
+
+
+def first_processor(proc: Attributes) -> dict[str, str]:
+    """What `cpuinfo` says of the first processor, by field; empty if there is none."""
+    fields: dict[str, str] = {}
+    for line in (proc.tree.read_start("cpuinfo") or "").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip(), value.strip())
+    return fields
 
 
 def _in_folder(path: Path, source: str) -> MachineFiles:

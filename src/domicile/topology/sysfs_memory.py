@@ -17,7 +17,7 @@ from domicile.topology.bitmaps import ids_of, parse_kernel_list
 from domicile.topology.check import MAX_NODE_ID
 from domicile.topology.measured import Figures, gbs_of_mib_per_s, mean_figure, much_faster
 from domicile.topology.model import MemoryKind
-from domicile.topology.sysfs_files import Attributes, MachineFiles
+from domicile.topology.sysfs_files import Attributes, MachineFiles, first_processor
 from domicile.topology.sysfs_nodes import NODES
 
 __all__ = ["Performance", "memory_kinds", "read_performance", "side_cache_mib"]
@@ -152,16 +152,11 @@ def _gpu_nodes(proc: Attributes) -> list[int]:
 
 
 def _is_knights_landing(proc: Attributes) -> bool:
-    start = proc.tree.read_start("cpuinfo") or ""
-    fields: dict[str, str] = {}
-    for line in start.splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip(), value.strip())
+    processor = first_processor(proc)
     return (
-        fields.get("vendor_id") == "GenuineIntel"
-        and fields.get("cpu family") == "6"
-        and fields.get("model", "") in KNIGHTS_LANDING_MODELS
+        processor.get("vendor_id") == "GenuineIntel"
+        and processor.get("cpu family") == "6"
+        and processor.get("model", "") in KNIGHTS_LANDING_MODELS
     )
 
 

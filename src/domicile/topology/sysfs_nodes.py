@@ -54,28 +54,24 @@ def lone_node(files: MachineFiles, cpus: int) -> tuple[FoundNode, list[str]]:
     return FoundNode(0, total, free, cpus), notes
 
 
-def assign_cpus(nodes: list[FoundNode], cpus: int) -> tuple[dict[int, int], list[str]]:
-    """Which node each CPU is on: CPU id to node id.
+def assign_cpus(nodes: list[FoundNode], online: int, offline: int) -> tuple[dict[int, int], list[str]]:
+    """Which node each online CPU is on: CPU id to node id.
 
     A CPU that several nodes list goes to the first of them, as hwloc does (look_sysfsnode, hwloc/topology-linux.c).
     """
     owner: dict[int, int] = {}
-    notes: list[str] = []
-    repeated = 0
-    taken = 0
+    repeated = taken = 0
     for node in nodes:
-        listed = (node.cpus or 0) & cpus
-        repeated |= listed & taken
-        for cpu in ids_of(listed & ~taken):
-            owner[cpu] = node.id
+        listed = node.cpus or 0
+        repeated |= listed & taken & online
+        owner |= dict.fromkeys(ids_of(listed & online & ~taken), node.id)
         taken |= listed
-    if repeated:
-        notes.append(
-            f"CPUs {format_ids(ids_of(repeated))} are listed by several nodes: each is taken as the first one's"
-        )
-    if cpus & ~taken:
-        notes.append(f"CPUs {format_ids(ids_of(cpus & ~taken))} are on no node that is online")
-    return owner, notes
+    odd = (
+        (repeated, "are listed by several nodes: each is taken as the first one's"),
+        (online & ~taken, "are on no node that is online"),
+        (taken & ~online & ~offline, "are listed by nodes but have no files: left out"),
+    )
+    return owner, [f"CPUs {format_ids(ids_of(cpus))} {what}" for cpus, what in odd if cpus]
 
 
 def read_distances(sys: Attributes, nodes: list[FoundNode]) -> tuple[list[list[int]] | None, list[str]]:
