@@ -1,0 +1,98 @@
+"""The tiny guests' `xl.cfg` text, and the load that they are told to carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from domicile.errors import BadInput
+from domicile.lab.guests.image import INITRD_NAME, KERNEL_NAME
+from domicile.state.model import DomainType
+
+__all__ = ["GUESTS_FOLDER", "IDLE", "LEAST_MEMORY_MIB", "ConfigValue", "Load", "guest_config"]
+
+GUESTS_FOLDER = "/var/lib/domicile/guests"
+"""Where Dom0 has the guests' kernel and initramfs."""
+
+ConfigValue = str | int | Sequence["ConfigValue"]
+"""What an `xl.cfg` key can be set to: a string, a number or a list of these."""
+
+LEAST_MEMORY_MIB: Mapping[DomainType, int] = {DomainType.PV: 64, DomainType.PVH: 96, DomainType.HVM: 96}
+"""The least memory with which each type was seen to boot; the rest is free for the load."""
+
+BASE_ARGUMENTS = "console=hvc0 quiet panic=-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a guest does: `busy` vCPUs compute and between them keep touching `touch_mib` MiB.
+
+    With `pattern` each word read is checked to be what was stored there.
+    """
+
+    busy: int = 0
+    touch_mib: int = 0
+    pattern: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.busy <= 1024 or not 0 <= self.touch_mib < 100_000:
+            raise ValueError(f"no load of a tiny guest: {self}")
+        if self.touch_mib and not self.busy:
+            raise ValueError("memory is touched by busy vCPUs; give at least one")
+
+    @property
+    def text(self) -> str:
+        """The load in the guest's own words: on its command line, as a command, and as the state that it publishes."""
+        return f"busy={self.busy} touch_mib={self.touch_mib} pattern={int(self.pattern)}"
+
+
+IDLE = Load()
+
+
+def guest_config(
+    name: str,
+    type: DomainType | str,  # noqa: A002 - the key's name in xl.cfg
+    vcpus: int,
+    memory_mib: int,
+    *,
+    load: Load = IDLE,
+    keys: Mapping[str, ConfigValue] | None = None,
+    folder: str = GUESTS_FOLDER,
+) -> str:
+    """The `xl.cfg` of a tiny guest.
+
+    `keys` are further keys ("cpus", "cpus_soft", "vnuma", "pci", ...); one of the keys written here may be given too
+    and then replaces it, but for `extra`, whose text is added. Raises `BadInput` for what cannot be written.
+    """
+    kind = DomainType(type)
+    further = dict(keys or {})
+    arguments = " ".join(part for part in (BASE_ARGUMENTS, load.text, str(further.pop("extra", ""))) if part)
+    config: dict[str, ConfigValue] = {
+        "name": name,
+        "type": kind.value,
+        "vcpus": vcpus,
+        "memory": memory_mib,
+        "kernel": f"{folder}/{KERNEL_NAME}",
+        "ramdisk": f"{folder}/{INITRD_NAME}",
+        "extra": arguments,
+        "on_reboot": "destroy",
+        "on_crash": "destroy",
+    }
+    if kind is DomainType.HVM:
+        # no screen: its memory and its server are all cost here
+        config |= {"vga": "none", "vnc": 0, "usb": 0}
+    config |= further
+    return "".join(f"{key} = {_written(key, value)}\n" for key, value in config.items())
+
+
+def _written(key: str, value: ConfigValue) -> str:
+    """A value as `xl` reads it (tools/libs/util/libxlu_cfg_l.l of Xen 4.17: no escapes but in double quotes)."""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        if not value.isprintable() or '"' in value or "\\" in value:
+            raise BadInput("tiny guest", f"{value!r} cannot be written in an xl.cfg", key)
+        return f'"{value}"'
+    return "[" + ", ".join(_written(key, item) for item in value) + "]"

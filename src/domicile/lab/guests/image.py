@@ -1,0 +1,123 @@
+"""Make the tiny guests' kernel and initramfs, for Dom0's /var/lib/domicile/guests/.
+
+The kernel is Debian's own: consoles, xenbus and the balloon are built into it (Debian 12, config-6.1: HVC_XEN,
+XEN_XENBUS_FRONTEND, XEN_BALLOON = y), so the initramfs needs no modules. One kernel and one initramfs serve PV, PVH and
+HVM guests.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from domicile.errors import BadInput, HostFailed
+from domicile.lab.guests.compiler import compile_c
+from domicile.lab.guests.cpio import Directory, Entry, File, Link, archive
+
+__all__ = ["INITRD_NAME", "KERNEL_NAME", "build", "find_busybox", "initramfs"]
+
+KERNEL_NAME = "vmlinuz"
+INITRD_NAME = "initrd.cpio"
+
+APPLETS = (
+    "awk",
+    "cat",
+    "dmesg",
+    "echo",
+    "grep",
+    "kill",
+    "killall",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mount",
+    "nproc",
+    "ps",
+    "rm",
+    "sh",
+    "sleep",
+    "uname",
+)
+"""What init.sh calls, and little enough for somebody at the console."""
+
+COMPILE_OPTIONS = (
+    "-O2",
+    "-std=gnu11",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-fno-pie",
+    "-no-pie",
+    "-nostdlib",
+    "-static",
+    "-Wl,--build-id=none",
+    "-Wl,-s",
+)
+
+# orderly_poweroff() and orderly_reboot() of Linux call these when `xl shutdown` or `xl reboot` asks
+POWER = {
+    "poweroff": b"#!/bin/sh\nexec /bin/busybox poweroff -f\n",
+    "reboot": b"#!/bin/sh\nexec /bin/busybox reboot -f\n",
+}
+
+
+def build(into: Path, kernel: Path, modules: Path | None = None, *, busybox: Path | None = None) -> None:
+    """Put `vmlinuz` and `initrd.cpio` into the folder `into`, which is made if need be.
+
+    `kernel` is a Debian vmlinuz. `modules` is taken and not looked at: this kernel needs none. `busybox` is a static
+    busybox (in a Dom0 tree with busybox-static: bin/busybox), by default the one of this machine. Raises `BadInput`
+    for a kernel or busybox that is none, `HostFailed` without a busybox or a C compiler.
+    """
+    del modules
+    with kernel.open("rb") as image:
+        head = image.read(0x206)
+    # the x86 boot protocol's magic, Linux, Documentation/x86/boot.rst
+    if head[0x202:0x206] != b"HdrS":
+        raise BadInput(str(kernel), "no bootable Linux kernel")
+    content = initramfs(busybox or find_busybox())
+    into.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(kernel, into / KERNEL_NAME)
+    (into / INITRD_NAME).write_bytes(content)
+
+
+def initramfs(busybox: Path) -> bytes:
+    """The guest's whole file system as a cpio archive: the same busybox and compiler give the same bytes."""
+    content = busybox.read_bytes()
+    if not _is_static_program(content):
+        raise BadInput(str(busybox), "no statically linked busybox; Debian's package is busybox-static")
+    here = files("domicile.lab.guests")
+    with tempfile.TemporaryDirectory(prefix="domicile-guest-") as work, as_file(here / "guest.c") as source:
+        program = Path(work) / "domicile-guest"
+        compile_c(source, program, COMPILE_OPTIONS)
+        guest = program.read_bytes()
+    entries: list[Entry] = [Directory(path) for path in ("bin", "dev", "proc", "run", "sbin", "sys")]
+    entries.append(File("init", (here / "init.sh").read_bytes(), executable=True))
+    entries.append(File("bin/busybox", content, executable=True))
+    entries.append(File("bin/domicile-guest", guest, executable=True))
+    # a name of its own, so that `killall load` ends the loads and nothing else
+    entries.append(Link("bin/load", "domicile-guest"))
+    entries.extend(Link(f"bin/{applet}", "busybox") for applet in APPLETS)
+    entries.extend(File(f"sbin/{name}", script, executable=True) for name, script in POWER.items())
+    return archive(entries)
+
+
+def find_busybox() -> Path:
+    """This machine's static busybox. Raises `HostFailed` if it has none."""
+    for folder in ("/bin", "/usr/bin", "/usr/local/bin"):
+        candidate = Path(folder) / "busybox"
+        if candidate.is_file() and _is_static_program(candidate.read_bytes()):
+            return candidate
+    raise HostFailed("no static busybox here, and the lab's guests need one: apt-get install busybox-static")
+
+
+def _is_static_program(content: bytes) -> bool:
+    """Whether these bytes are an x86-64 ELF program that asks for no dynamic linker (ELF: PT_INTERP = 3)."""
+    if content[:5] != b"\x7fELF\x02" or content[18:20] != b"\x3e\x00":
+        return False
+    first = int.from_bytes(content[32:40], "little")
+    size, count = (int.from_bytes(content[at : at + 2], "little") for at in (54, 56))
+    types = (content[first + size * index :][:4] for index in range(count))
+    return all(int.from_bytes(kind, "little") != 3 for kind in types)
