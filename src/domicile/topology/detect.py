@@ -132,21 +132,21 @@ def _beginning(file: BinaryIO, size: int, source: str) -> bytes:
             return bz2.BZ2File(file).read(size)
         if head.startswith(b"\xfd7zXZ\x00"):
             return _from_xz(file, size)
-        return file.read(size)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise BadInput(source, f"cannot be decompressed: {error}") from error
+    return file.read(size)
 
 
 def _from_xz(file: BinaryIO, size: int) -> bytes:
     """The same for xz: `lzma.LZMAFile` has no limit on the memory that a hostile file can ask for."""
     xz = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
-    data = b""
+    data = bytearray()
     while len(data) < size and not xz.eof:
         piece = file.read(1 << 16) if xz.needs_input else b""
         if not piece and xz.needs_input:
             raise EOFError("the end is missing")
         data += xz.decompress(piece, size - len(data))
-    return data
+    return bytes(data)
 
 
 def _holds_tar(file: BinaryIO, source: str) -> bool:

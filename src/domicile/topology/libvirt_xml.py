@@ -65,6 +65,8 @@ class _Cells:
     cpus: list[Cpu] = field(default_factory=list)
     bare: list[tuple[int, int]] = field(default_factory=list)
     """CPUs without attributes, with their node."""
+    crowded: list[int] = field(default_factory=list)
+    """CPUs with more siblings than a core can have."""
     siblings: dict[int, frozenset[int]] = field(default_factory=dict)
     distances: dict[int, dict[int, int]] = field(default_factory=dict)
     sized: bool = False
@@ -86,6 +88,8 @@ def read_libvirt_capabilities(data: bytes, source: str) -> Topology:
         _take_cell(source, place, cell, cells)
     online, offline = _split_bare(cells)
     cpus = _by_siblings([*cells.cpus, *online], cells)
+    if cells.crowded:
+        cells.notes.append(f"cores dropped, more siblings than a core can have: CPUs {format_ids(cells.crowded)}")
     if not cells.sized:
         cells.notes.append("memory sizes not known: no cell has one")
     ids = sorted(node.id for node in cells.nodes)
@@ -168,7 +172,7 @@ def _take_cpu(source: str, place: str, cpu: Element, node: int, cells: _Cells) -
     if siblings is not None:
         threads = _cpuset(source, place, siblings)
         if threads is None:
-            cells.notes.append(f"CPU {number}: core dropped, more siblings than a core can have")
+            cells.crowded.append(number)
             core = -1
         else:
             cells.siblings[number] = threads | {number}

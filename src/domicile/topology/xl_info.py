@@ -163,9 +163,10 @@ def _cpus(output: XlOutput, nr_cpus: int, nodes: set[int], notes: list[str]) -> 
             raise BadInput(
                 output.source, f"CPU {row.id} is on node {node}, which the node table lacks", f"line {row.line}"
             )
-        if node is None:
-            notes.append(f"CPU {row.id}: Xen knows no node for it")
         cpus.append(Cpu(row.id, row.core if told else None, row.socket if told else None, node))
+    astray = [cpu.id for cpu in cpus if cpu.node is None]
+    if astray:
+        notes.append(f"Xen knows no node for CPUs {format_ids(astray)}")
     return cpus
 
 
@@ -217,14 +218,12 @@ def _distances(output: XlOutput, rows: Sequence[NodeRow], notes: list[str]) -> l
 
 def _devices(rows: Sequence[DeviceRow], nodes: set[int], notes: list[str]) -> list[Device]:
     """The devices; one on a node that is not there is kept, on no node."""
-    devices = []
-    for row in rows:
-        if row.node in nodes:
-            devices.append(Device(row.address, row.node))
-        else:
-            notes.append(f"device {row.address} is on node {row.node}, which is not there: taken to be on none")
-            devices.append(Device(row.address, None))
-    return devices
+    astray = [row for row in rows if row.node not in nodes]
+    if astray:
+        which = f"{astray[0].address} on node {astray[0].node}"
+        more = f" and {len(astray) - 1} more" if len(astray) > 1 else ""
+        notes.append(f"devices on nodes that are not there, taken to be on none: {which}{more}")
+    return [Device(row.address, row.node if row.node in nodes else None) for row in rows]
 
 
 def _note_missing_memory(nodes: Sequence[Node], total_mib: int, notes: list[str]) -> None:
