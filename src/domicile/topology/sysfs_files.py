@@ -80,11 +80,12 @@ class MachineFiles:
 
 def open_machine(path: Path, source: str) -> MachineFiles:
     """The machine's files in a folder or a tar. `BadInput` if there is no `/sys` tree in it, or more than one."""
-    try:
-        is_folder = path.is_dir()
-    except (OSError, ValueError) as error:
-        raise BadInput(source, f"cannot be read ({error})") from None
-    return _in_folder(path, source) if is_folder else _in_tar(path, source)
+    if path.is_dir():
+        return _in_folder(path, source)
+    if path.is_file():
+        return _in_tar(path, source)
+    # neither pipes nor devices: a tar is read with the limits of a file
+    raise BadInput(source, "is neither a folder nor a file" if path.exists() else "no such file or folder")
 
 
 def first_processor(proc: Attributes) -> dict[str, str]:
