@@ -95,4 +95,6 @@ def _written(key: str, value: ConfigValue) -> str:
         if not value.isprintable() or '"' in value or "\\" in value:
             raise BadInput("tiny guest", f"{value!r} cannot be written in an xl.cfg", key)
         return f'"{value}"'
+    if not isinstance(value, Sequence):
+        raise BadInput("tiny guest", f"{value!r} is nothing that an xl.cfg has", key)
     return "[" + ", ".join(_written(key, item) for item in value) + "]"

@@ -132,6 +132,7 @@ class CounterFile:
         self.path = path
         self.layout = layout
         self.owners = owners
+        self.every = every
         self._shape = (cpus, nodes)
         self._slots = nodes * owners
         if not 0 < self._slots + EXTRA_SLOTS <= np.iinfo(np.uint16).max:

@@ -12,7 +12,7 @@ from pathlib import Path
 from domicile.errors import HostFailed
 from domicile.lab.guests.compiler import compile_c
 
-__all__ = ["build_plugin", "plugin_arguments", "require_counting_qemu"]
+__all__ = ["build_plugin", "plugin_option", "require_counting_qemu"]
 
 SOURCES = ("access_counter.c", "qemu_plugin.h")
 OPTIONS = ("-shared", "-fPIC", "-O2", "-std=gnu11", "-fvisibility=hidden")
@@ -35,10 +35,10 @@ def build_plugin(cache: Path) -> Path:
     return library
 
 
-def plugin_arguments(library: Path, counters: Path) -> list[str]:
-    """QEMU's arguments for the plug-in with its file of counters; a comma in a path is doubled, as QEMU wants it."""
-    doubled = (os.fspath(path.absolute()).replace(",", ",,") for path in (library, counters))
-    return ["-plugin", "file={},counters={}".format(*doubled)]
+def plugin_option(library: Path, counters: Path) -> str:
+    """The value of QEMU's `-plugin` for the plug-in and its file of counters; a comma in a path is doubled, as QEMU has
+    it."""
+    return ",counters=".join(os.fspath(path.absolute()).replace(",", ",,") for path in (library, counters))
 
 
 def require_counting_qemu(program: str = "qemu-system-x86_64") -> None:

@@ -1,0 +1,113 @@
+"""Start, command and watch tiny guests from a Dom0 that can be told to run programs.
+
+A guest publishes under `data/domicile` of its xenstore folder; see init.sh for the words.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from domicile.errors import BadInput, HostFailed
+from domicile.lab.guests.config import Load
+
+__all__ = ["Dom0", "TinyGuest", "output", "start_guest"]
+
+CONFIG_FOLDER = "/run/domicile-guests"
+READY_TIMEOUT_S = 300
+POLL_S = 1.0
+
+
+class Dom0(Protocol):
+    """Where programs can be run in a Dom0: `domicile.lab.lab.Lab`, for one."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002 - subprocess's name for it
+        timeout_s: float | None = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program; its exit status and what it printed."""
+        ...
+
+
+def output(dom0: Dom0, argv: Sequence[str], *, given: str | None = None, timeout_s: float = 300) -> str:
+    """What a program in Dom0 prints. Raises `HostFailed` with its last line if it fails."""
+    done = dom0.run(argv, input=given, timeout_s=timeout_s)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
+        raise HostFailed(f"{' '.join(argv[:2])} failed in Dom0 ({done.returncode}): {said}")
+    return done.stdout
+
+
+def start_guest(dom0: Dom0, name: str, config: str) -> TinyGuest:
+    """Write the `xl.cfg` into Dom0, start it, and give the guest, which is then still booting.
+
+    Raises `HostFailed` with xl's reason if it does not start.
+    """
+    path = f"{CONFIG_FOLDER}/{name}.cfg"
+    output(dom0, ["mkdir", "-p", CONFIG_FOLDER])
+    output(dom0, ["tee", path], given=config)
+    output(dom0, ["xl", "create", "-q", path])
+    return TinyGuest(dom0, name, int(output(dom0, ["xl", "domid", name])))
+
+
+@dataclass(frozen=True, slots=True)
+class TinyGuest:
+    """A running tiny guest."""
+
+    dom0: Dom0
+    name: str
+    id: int
+
+    def published(self, key: str) -> str | None:
+        """What the guest has published under this name (report, state, sweeps); None if nothing."""
+        done = self.dom0.run(["xenstore-read", self._path(key)])
+        return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+    def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> str:
+        """Wait until it has booted and does what it was told; gives its report of CPUs, memory and nodes.
+
+        Raises `HostFailed` if it ends or takes longer, `BadInput` if it cannot do what its configuration tells.
+        """
+        self._wait_for_state(timeout_s)
+        return self.published("report") or ""
+
+    def carry(self, load: Load, timeout_s: float = 60) -> None:
+        """Command a load, and wait until it has begun. Raises `BadInput` if the guest says that it cannot."""
+        output(self.dom0, ["xenstore-rm", self._path("state")])
+        output(self.dom0, ["xenstore-write", self._path("command"), load.text])
+        self._wait_for_state(timeout_s)
+
+    def sweeps(self, timeout_s: float = 60) -> int:
+        """How often its busy vCPUs have gone over their memory since the load began, all together."""
+        self.dom0.run(["xenstore-rm", self._path("sweeps")])
+        output(self.dom0, ["xenstore-write", self._path("command"), "sweeps"])
+        deadline = time.monotonic() + timeout_s
+        while (counted := self.published("sweeps")) is None:
+            if time.monotonic() > deadline:
+                raise HostFailed(f"{self.name}: no answer from the guest within {timeout_s:.0f} s")
+            time.sleep(POLL_S / 4)
+        return int(counted)
+
+    def console(self) -> str:
+        """What it has written to its console (Dom0's xenconsoled keeps a log)."""
+        return output(self.dom0, ["cat", f"/var/log/xen/console/guest-{self.name}.log"])
+
+    def _path(self, key: str) -> str:
+        return f"/local/domain/{self.id}/data/domicile/{key}"
+
+    def _wait_for_state(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while (state := self.published("state")) is None:
+            if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
+                raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
+            if time.monotonic() > deadline:
+                raise HostFailed(f"{self.name}: the guest was not ready within {timeout_s:.0f} s")
+            time.sleep(POLL_S)
+        if state.startswith("error:"):
+            raise BadInput(self.name, state.removeprefix("error:").strip(), "load")

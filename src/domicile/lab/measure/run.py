@@ -1,0 +1,222 @@
+"""Carry a scenario out in a lab that runs under the plug-in, and measure its windows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domicile.errors import BadInput, DomicileError, HostFailed, Refused
+from domicile.lab.guests.control import Dom0, TinyGuest, output, start_guest
+from domicile.lab.measure.counters import EVERY, CounterFile
+from domicile.lab.measure.memory import MemoryLayout
+from domicile.lab.measure.plugin import build_plugin, plugin_option, require_counting_qemu
+from domicile.lab.measure.result import DOM0_OWNER, FIRST_GUEST_OWNER, GuestPlace, Measurement, Window, window
+from domicile.lab.measure.scenario import Place, Scenario, ScenarioGuest
+from domicile.lab.measure.vcpus import VcpuSample, ran_on, sampling_command, split_samples
+
+__all__ = ["MeasuredMachine", "NamedDom0", "Progress", "counting", "create_with_domicile", "measure", "owned_frames"]
+
+SAMPLE_EVERY_S = 2
+WINDOW_SLACK_S = 120
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, 0.0 to 1.0."""
+
+Frames = NDArray[np.int64]
+
+
+class NamedDom0(Dom0, Protocol):
+    """A lab: its Dom0, and the name by which `lab:///NAME` finds it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredMachine:
+    """What measuring needs to know of the emulated machine: CPUs and memory of each node, in order."""
+
+    name: str
+    node_cpus: tuple[int, ...]
+    node_mib: tuple[int, ...]
+
+    @property
+    def node_of_cpu(self) -> tuple[int, ...]:
+        """CPU to the index of its node."""
+        return tuple(node for node, cpus in enumerate(self.node_cpus) for _ in range(cpus))
+
+
+@contextmanager
+def counting(
+    machine: MeasuredMachine, owners: int, cache: Path, *, every: int = EVERY
+) -> Iterator[tuple[CounterFile, str]]:
+    """A file of counters for a machine, and the value of QEMU's `-plugin` with which it is to be started.
+
+    The plug-in is compiled into the folder `cache` if it is not there yet. Raises `HostFailed` without a compiler, or
+    if this QEMU is not one in which accesses can be counted.
+    """
+    require_counting_qemu()
+    library = build_plugin(cache)
+    cpus = sum(machine.node_cpus)
+    with tempfile.TemporaryDirectory(prefix="domicile-measure-") as work:
+        path = Path(work) / "counters"
+        with CounterFile(path, cpus, MemoryLayout(machine.node_mib), owners, every=every) as counters:
+            yield counters, plugin_option(library, path)
+
+
+def measure(
+    lab: NamedDom0, machine: MeasuredMachine, counters: CounterFile, scenario: Scenario, progress: Progress
+) -> Measurement:
+    """Start the scenario's guests in a fresh lab, let them warm up, and measure.
+
+    The lab has been started with `counters`, made for 2 owners more than the scenario has guests. Raises `BadInput`
+    where the scenario does not fit the machine, `Refused` where a guest finds no place, `HostFailed` where the lab
+    fails.
+    """
+    require_fitting(scenario, machine)
+    if not counters.attached:
+        raise HostFailed("the lab runs, but without the counting plug-in")
+    guests = []
+    for index, asked in enumerate(scenario.guests):
+        progress(f"starting {asked.name}", index / len(scenario.guests))
+        guest = _start(lab, asked)
+        guest.wait_until_ready()
+        guests.append(guest)
+    _pass_time(scenario.warm_up_s, "warming up", progress)
+    windows = tuple(
+        _measure_window(lab, machine, counters, guests, scenario.window_s, f"window {number}", progress)
+        for number in range(1, scenario.windows + 1)
+    )
+    about = output(lab, ["xl", "info"])
+    return Measurement(
+        title=scenario.title,
+        machine=machine.name,
+        scheduler=_info(about, "xen_scheduler"),
+        xen_version=_info(about, "xen_version"),
+        every=counters.every,
+        warm_up_s=scenario.warm_up_s,
+        windows=windows,
+    )
+
+
+def require_fitting(scenario: Scenario, machine: MeasuredMachine) -> None:
+    """Raise `BadInput` where a guest of the scenario wants a node that the machine has not."""
+    nodes = len(machine.node_cpus)
+    for guest in scenario.guests:
+        for node in (guest.node, guest.memory_node):
+            if node is not None and node >= nodes:
+                raise BadInput(machine.name, f"no node {node} (0 to {nodes - 1}), and {guest.name} wants it")
+
+
+def owned_frames(dom0: Dom0, domains: Sequence[int]) -> dict[int, Frames]:
+    """Domain id to the machine frames that it owns now, as Xen tells them."""
+    script = (files("domicile.lab.measure") / "dom0_frames.py").read_text()
+    said = json.loads(output(dom0, ["python3", "-", *map(str, domains)], given=script))
+    return {
+        int(domain): np.concatenate(
+            [np.arange(first, first + count, dtype=np.int64) for first, count in [(0, 0), *runs]]
+        )
+        for domain, runs in said.items()
+    }
+
+
+def create_with_domicile(lab: NamedDom0, name: str, config: str) -> TinyGuest:
+    """Let `domicile create` place and start a guest in the lab, as a person would. Raises what its exit status says."""
+    with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".cfg") as file:
+        file.write(config)
+        file.flush()
+        command = [sys.executable, "-c", "from domicile.cli.main import run; run()"]
+        done = subprocess.run(
+            [*command, "create", "-c", f"lab:///{lab.name}", file.name], capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        said = (done.stderr.strip() or "no reason given").splitlines()[-1].removeprefix("domicile: ")
+        kinds: Mapping[int, type[DomicileError]] = {Refused.exit_status: Refused}
+        raise kinds.get(done.returncode, HostFailed)(f"domicile create: {said}")
+    return TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
+
+
+def _start(lab: NamedDom0, asked: ScenarioGuest) -> TinyGuest:
+    if asked.place is Place.DOMICILE:
+        return create_with_domicile(lab, asked.name, asked.xl_config())
+    return start_guest(lab, asked.name, asked.xl_config())
+
+
+def _measure_window(
+    lab: NamedDom0,
+    machine: MeasuredMachine,
+    counters: CounterFile,
+    guests: Sequence[TinyGuest],
+    seconds: float,
+    what: str,
+    progress: Progress,
+) -> Window:
+    ids = [guest.id for guest in guests]
+    frames = owned_frames(lab, [0, *ids])
+    owned = {FIRST_GUEST_OWNER + index: frames[domain] for index, domain in enumerate(ids)}
+    counters.set_owners({DOM0_OWNER: frames[0], **owned})
+    samples = max(int(seconds) // SAMPLE_EVERY_S, 2)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        sampling = pool.submit(
+            output, lab, sampling_command(samples, SAMPLE_EVERY_S), timeout_s=2 * seconds + WINDOW_SLACK_S
+        )
+        started = time.monotonic()
+        before = counters.read()
+        _pass_time(seconds, what, progress)
+        counted = counters.read() - before
+        took = time.monotonic() - started
+        sampled = split_samples(sampling.result())
+    places = [_place(guest, machine, counters.layout, frames[guest.id], sampled) for guest in guests]
+    return window(counted, took, machine.node_of_cpu, places)
+
+
+def _place(
+    guest: TinyGuest,
+    machine: MeasuredMachine,
+    layout: MemoryLayout,
+    frames: Frames,
+    sampled: Sequence[tuple[VcpuSample, ...]],
+) -> GuestPlace:
+    nodes, pages = np.unique(layout.node_of_frame(frames), return_counts=True)
+    mine: dict[int, list[VcpuSample]] = {}
+    for sample in sampled:
+        for vcpu in sample:
+            if vcpu.domain == guest.id:
+                mine.setdefault(vcpu.vcpu, []).append(vcpu)
+    node_of_cpu = dict(enumerate(machine.node_of_cpu))
+    return GuestPlace(
+        name=guest.name,
+        id=guest.id,
+        pages_by_node=dict(zip(map(int, nodes), map(int, pages), strict=True)),
+        vcpus_ran_on=tuple(ran_on(samples, node_of_cpu) for _, samples in sorted(mine.items())),
+        cpu_s=round(sum(samples[-1].time_s - samples[0].time_s for samples in mine.values()), 1),
+    )
+
+
+def _pass_time(seconds: float, what: str, progress: Progress) -> None:
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < seconds:
+        progress(what, passed / seconds)
+        time.sleep(min(0.2, seconds - passed))
+    progress(what, 1.0)
+
+
+def _info(printed: str, key: str) -> str:
+    """A line of `xl info`, empty if it is not there."""
+    lines = (line.partition(":") for line in printed.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")

@@ -1,0 +1,195 @@
+"""A scenario file: which guests `lab measure` starts on which machine, how they are placed, and for how long it looks.
+
+    title = "one busy guest, left to Xen"
+    machine = "4node"                 # a preset of the lab or a machine file
+    warm_up_s = 60                    # from the last guest being ready
+    window_s = 20
+    windows = 1                       # one after the other
+
+    [[guest]]
+    name = "busy"
+    type = "pvh"                      # pv, pvh or hvm
+    vcpus = 2
+    memory_mib = 256
+    busy = 2                          # vCPUs that compute; left out: all
+    touch_mib = 128                   # memory that they keep touching; left out: half
+    place = "xen"                     # xen: xl create as it is; domicile: domicile create; pinned: hard affinity
+    node = 1                          # pinned: the node that its vCPUs are bound to,
+    memory_node = 2                   #   and where its memory is; left out: the same
+    config = { cap = 50 }             # further xl.cfg keys
+
+Guests are started in the order of the file, each when the one before is ready.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from domicile.errors import BadInput
+from domicile.lab.guests.config import LEAST_MEMORY_MIB, ConfigValue, Load, guest_config
+from domicile.state.model import DomainType
+
+__all__ = ["Place", "Scenario", "ScenarioGuest", "load_scenario", "read_scenario", "scenario_names"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
+KEY = re.compile(r"[a-z][a-z0-9_]*")
+MAX_GUESTS = 64
+MAX_SECONDS = 24 * 3600
+MAX_FILE_BYTES = 1 << 20
+SET_HERE = frozenset({"name", "type", "vcpus", "maxvcpus", "memory", "maxmem", "kernel", "ramdisk", "extra"})
+"""Keys that a guest's own entries decide."""
+
+
+class Place(StrEnum):
+    """Who decides where a guest goes."""
+
+    XEN = "xen"
+    """`xl create`, with whatever `config` says: libxl and Xen's scheduler."""
+    DOMICILE = "domicile"
+    """`domicile create`."""
+    PINNED = "pinned"
+    """The scenario: hard affinity to a node."""
+
+
+class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A guest; see the module."""
+
+    name: str
+    type: DomainType = DomainType.PVH
+    vcpus: int = 2
+    memory_mib: int = 256
+    busy: int | None = None
+    touch_mib: int | None = None
+    place: Place = Place.XEN
+    node: int | None = None
+    memory_node: int | None = None
+    config: dict[str, Any] = {}
+
+    @property
+    def load(self) -> Load:
+        """What it is told to do."""
+        busy = self.vcpus if self.busy is None else self.busy
+        touch = self.memory_mib // 2 if self.touch_mib is None else self.touch_mib
+        return Load(busy, touch if busy else 0)
+
+    def xl_config(self) -> str:
+        """Its `xl.cfg`."""
+        keys: dict[str, ConfigValue] = {}
+        if self.place is Place.PINNED:
+            memory_node = self.node if self.memory_node is None else self.memory_node
+            # libxl takes memory from where soft affinity is; hard affinity alone does not place it (since 4.12)
+            keys = {"cpus": f"nodes:{self.node}", "cpus_soft": f"nodes:{memory_node}"}
+        keys.update(self.config)
+        return guest_config(self.name, self.type, self.vcpus, self.memory_mib, load=self.load, keys=keys)
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"guests": "guest"}):
+    """A scenario; see the module."""
+
+    guests: tuple[ScenarioGuest, ...]
+    title: str = ""
+    machine: str = "4node"
+    warm_up_s: float = 60
+    window_s: float = 20
+    windows: int = 1
+
+
+def scenario_names() -> list[str]:
+    """The scenarios that come with domicile."""
+    folder = files("domicile.lab.measure") / "scenarios"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_scenario(named: str) -> Scenario:
+    """The scenario of a preset's name or of a file; a machine file that it names is looked for beside it.
+
+    Raises `BadInput` if there is no such or it cannot be meant.
+    """
+    presets = scenario_names()
+    if named in presets:
+        return read_scenario((files("domicile.lab.measure") / "scenarios" / f"{named}.toml").read_bytes(), named)
+    path = Path(named)
+    try:
+        if not path.is_file():
+            raise BadInput(named, f"no such scenario file, and no preset; presets are {', '.join(presets)}")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInput(named, "more than 1 MiB is no scenario")
+        scenario = read_scenario(path.read_bytes(), named)
+    except OSError as error:
+        raise BadInput(named, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise BadInput(repr(named), f"no file can be called that ({error})") from error
+    beside = path.parent / scenario.machine
+    return msgspec.structs.replace(scenario, machine=str(beside)) if beside.is_file() else scenario
+
+
+def read_scenario(text: bytes, source: str) -> Scenario:
+    """Read and check a scenario. `source` is its name for messages. Raises `BadInput` with the key at fault."""
+    try:
+        scenario = msgspec.toml.decode(text, type=Scenario)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$.")
+        raise BadInput(source, problem, place.rstrip("`")) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(source, f"not TOML: {error}") from error
+    if not 1 <= len(scenario.guests) <= MAX_GUESTS:
+        raise BadInput(source, f"{len(scenario.guests)} guests; 1 to {MAX_GUESTS} can be", "guest")
+    for key, seconds, least in (("warm_up_s", scenario.warm_up_s, 0), ("window_s", scenario.window_s, 1)):
+        if not least <= seconds <= MAX_SECONDS:
+            raise BadInput(source, f"{seconds}; {least} to {MAX_SECONDS} seconds can be", key)
+    if not 1 <= scenario.windows <= 1000:
+        raise BadInput(source, f"{scenario.windows}; 1 to 1000 can be", "windows")
+    if not scenario.title.isprintable() or not scenario.machine.isprintable() or not scenario.machine:
+        raise BadInput(source, "a title and a machine's name are printable text", "title")
+    seen: set[str] = set()
+    for index, guest in enumerate(scenario.guests):
+        place = f"guest[{index}]"
+        _check_guest(guest, source, place)
+        if guest.name in seen:
+            raise BadInput(source, f"{guest.name!r} is there twice", f"{place}.name")
+        seen.add(guest.name)
+    return scenario
+
+
+def _check_guest(guest: ScenarioGuest, source: str, place: str) -> None:
+    """What can be said of a guest without knowing the machine."""
+    if not NAME.fullmatch(guest.name) or guest.name in ("Domain-0", "Xen"):
+        problem = f"{guest.name!r}; up to 31 letters, digits, '_', '.' and '-', and no name that Xen uses"
+        raise BadInput(source, problem, f"{place}.name")
+    if not 1 <= guest.vcpus <= 128:
+        raise BadInput(source, f"{guest.vcpus}; 1 to 128 vCPUs can be", f"{place}.vcpus")
+    least = LEAST_MEMORY_MIB[guest.type]
+    if not least <= guest.memory_mib <= 1 << 20:
+        problem = f"{guest.memory_mib}; a tiny {guest.type} guest needs {least} MiB"
+        raise BadInput(source, problem, f"{place}.memory_mib")
+    if not 0 <= (guest.vcpus if guest.busy is None else guest.busy) <= guest.vcpus:
+        raise BadInput(source, f"{guest.busy}; it has {guest.vcpus} vCPUs", f"{place}.busy")
+    most = guest.memory_mib * 3 // 4
+    if guest.touch_mib is not None and not 0 <= guest.touch_mib <= most:
+        raise BadInput(source, f"{guest.touch_mib}; up to {most} of its memory can be touched", f"{place}.touch_mib")
+    _check_place(guest, source, place)
+    for key in guest.config:
+        if not KEY.fullmatch(key) or key in SET_HERE:
+            raise BadInput(source, f"{key!r} is not for here", f"{place}.config")
+    try:
+        guest.xl_config()
+    except BadInput as error:
+        raise BadInput(source, error.problem, f"{place}.config.{error.place}") from error
+
+
+def _check_place(guest: ScenarioGuest, source: str, place: str) -> None:
+    pinned = guest.place is Place.PINNED
+    if pinned != (guest.node is not None):
+        problem = "give the node it is pinned to" if pinned else 'only a guest with place = "pinned" has a node'
+        raise BadInput(source, problem, f"{place}.node")
+    if guest.memory_node is not None and not pinned:
+        raise BadInput(source, 'only a guest with place = "pinned" has one', f"{place}.memory_node")
+    for key, node in (("node", guest.node), ("memory_node", guest.memory_node)):
+        if node is not None and not 0 <= node < 64:
+            raise BadInput(source, f"{node}; no node can have that number", f"{place}.{key}")

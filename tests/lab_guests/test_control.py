@@ -1,0 +1,112 @@
+"""Commanding guests, with a Dom0 that is played: what is asked for, and what failures become."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from domicile.errors import BadInput, HostFailed
+from domicile.lab.guests import Load, control
+from domicile.lab.guests.control import TinyGuest, output, start_guest
+
+
+@dataclass
+class PlayedDom0:
+    """A Dom0 with a xenstore and an xl that knows one domain, called `there`."""
+
+    store: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    asked: list[Sequence[str]] = field(default_factory=list)
+    answers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    there: str = "g"
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002
+        timeout_s: float | None = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        self.asked.append(command)
+        status, out, said = self._do(list(command), input)
+        return subprocess.CompletedProcess(command, status, out, said)
+
+    def _do(self, command: list[str], given: str | None) -> tuple[int, str, str]:
+        done = (0, "", "")
+        match command:
+            case ["tee", path]:
+                self.files[path] = given or ""
+            case ["xl", "domid", name]:
+                done = (0, "7\n", "") if name == self.there else (1, "", f"{name} is an invalid domain identifier")
+            case ["xl", "create", "-q", path] if "broken" in self.files[path]:
+                done = (3, "", "libxl: error: first\nno memory")
+            case ["xenstore-read", path]:
+                done = (0, self.store[path] + "\n", "") if path in self.store else (1, "", "couldn't read path")
+            case ["xenstore-rm", path]:
+                self.store.pop(path, None)
+            case ["xenstore-write", path, value] if value in self.answers:
+                key, answer = self.answers[value]
+                self.store[path.replace("command", key)] = answer
+        return done
+
+
+STATE = "/local/domain/7/data/domicile/state"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "POLL_S", 0.001)
+
+
+def test_a_guest_is_started_from_its_config() -> None:
+    dom0 = PlayedDom0()
+    guest = start_guest(dom0, "g", "memory = 64\n")
+    assert (guest.id, guest.name) == (7, "g")
+    assert list(dom0.files.values()) == ["memory = 64\n"]
+
+
+def test_xl_s_reason_is_passed_on() -> None:
+    with pytest.raises(HostFailed, match=r"xl create failed in Dom0 \(3\): no memory"):
+        start_guest(PlayedDom0(), "g", "broken")
+
+
+def test_a_program_that_fails_without_a_word() -> None:
+    dom0 = PlayedDom0(there="other")
+    with pytest.raises(HostFailed, match="invalid domain"):
+        output(dom0, ["xl", "domid", "g"])
+
+
+def test_ready_gives_the_report() -> None:
+    dom0 = PlayedDom0(store={STATE: "busy=0 touch_mib=0 pattern=0", STATE.replace("state", "report"): "node 0"})
+    assert TinyGuest(dom0, "g", 7).wait_until_ready() == "node 0"
+
+
+def test_a_guest_that_ends_or_says_nothing() -> None:
+    with pytest.raises(HostFailed, match="has ended"):
+        TinyGuest(PlayedDom0(there="other"), "g", 7).wait_until_ready()
+    with pytest.raises(HostFailed, match="not ready within"):
+        TinyGuest(PlayedDom0(), "g", 7).wait_until_ready(timeout_s=0.01)
+
+
+def test_a_load_is_commanded_and_its_beginning_awaited() -> None:
+    load = Load(2, 16)
+    dom0 = PlayedDom0(store={STATE: "before"}, answers={load.text: ("state", load.text)})
+    TinyGuest(dom0, "g", 7).carry(load)
+    assert dom0.store[STATE] == load.text
+
+
+def test_a_load_that_the_guest_refuses() -> None:
+    load = Load(9)
+    dom0 = PlayedDom0(answers={load.text: ("state", "error: only 2 vCPUs here, 9 asked for")})
+    with pytest.raises(BadInput, match="g: load: only 2 vCPUs here"):
+        TinyGuest(dom0, "g", 7).carry(load)
+
+
+def test_sweeps_are_asked_for_anew() -> None:
+    dom0 = PlayedDom0(store={STATE.replace("state", "sweeps"): "3"}, answers={"sweeps": ("sweeps", "12")})
+    assert TinyGuest(dom0, "g", 7).sweeps() == 12
+    with pytest.raises(HostFailed, match="no answer"):
+        TinyGuest(PlayedDom0(), "g", 7).sweeps(timeout_s=0.01)
