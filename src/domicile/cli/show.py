@@ -6,10 +6,10 @@ import time
 
 import click
 
-from domicile.cli.connect import connect_option
+from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.host_json import host_json
 from domicile.cli.host_view import host_view
-from domicile.cli.output import print_json, print_view
+from domicile.cli.output import print_json, show
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host
 from domicile.state.load import Load, load_between
@@ -36,14 +36,15 @@ __all__ = ["command"]
     show_default=True,
     help="Measure load for this many seconds; 0 does not.",
 )
-def command(uri: str, *, as_json: bool, memory_map: str, window_s: float) -> None:
+def command(connect: str | None, *, as_json: bool, memory_map: str, window_s: float) -> None:
     """Show the host now: nodes with load and memory, domains with home, memory, vCPUs and what is remote."""
+    uri = default_uri(connect)
     with open_host(uri) as host:
         snapshot, load = look(host, MemoryMapAge(memory_map), window_s)
     if as_json:
         print_json(host_json(uri, snapshot, load))
     else:
-        print_view(host_view(uri, snapshot, load))
+        show(host_view(uri, snapshot, load))
 
 
 def look(host: Host, memory_map: MemoryMapAge, window_s: float) -> tuple[Snapshot, Load | None]:
