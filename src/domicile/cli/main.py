@@ -15,6 +15,9 @@ __all__ = ["main", "run"]
 COMMANDS = {
     "topology": "the machine: nodes, CPUs, distances, devices",
     "show": "the host now: load, memory, domains, what is remote",
+    "place": "plan where guests should live, and why",
+    "create": "place guests and start them",
+    "verify": "what is against what was intended",
     "lab": "a real Xen on an emulated NUMA machine",
 }
 """Name to one line of help. The command `x` is `domicile.cli.x.command`, imported when it is called."""

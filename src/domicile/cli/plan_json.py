@@ -6,15 +6,16 @@ from typing import Any
 
 from domicile.policies.plan import Alternative, Placement, PlacementPlan, Term
 
-__all__ = ["plan_json"]
+__all__ = ["placement_json", "plan_json"]
 
 
 def plan_json(plan: PlacementPlan, *, explain: bool) -> dict[str, Any]:
     """A plan as JSON; `explain` adds each term of the objective and the next best choices."""
-    return {"placements": [_placement(one, explain=explain) for one in plan.placements], "policy": plan.policy}
+    return {"placements": [placement_json(one, explain=explain) for one in plan.placements], "policy": plan.policy}
 
 
-def _placement(placement: Placement, *, explain: bool) -> dict[str, Any]:
+def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:
+    """One placement as JSON."""
     found: dict[str, Any] = {
         "domain": placement.domain,
         "nodes": list(placement.nodes),
