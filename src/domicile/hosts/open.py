@@ -2,20 +2,88 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from domicile.errors import BadInput
 from domicile.hosts.protocol import Host
 
-__all__ = ["open_host"]
+__all__ = ["default_uri", "open_host"]
 
 FORMS = "xen:///, xen+ssh://[user@]host[:port]/, lab:///NAME or sim:///NAME"
+CAPABILITIES = Path("/proc/xen/capabilities")
+
+
+def default_uri(environment: Mapping[str, str] | None = None, capabilities: Path = CAPABILITIES) -> str:
+    """The host that is meant when none is given: `DOMICILE_URI`, else this Dom0 if it is one, else `sim:///default`."""
+    chosen = (os.environ if environment is None else environment).get("DOMICILE_URI")
+    if chosen:
+        return chosen
+    try:
+        dom0 = "control_d" in capabilities.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        dom0 = False
+    return "xen:///" if dom0 else "sim:///default"
 
 
 def open_host(uri: str) -> Host:
     """Open the host that a URI names. Raises `BadInput` for a URI of no known form, `HostFailed` if it cannot be."""
-    try:
-        scheme = urlsplit(uri).scheme
-    except ValueError as error:
-        raise BadInput(uri, f"not a host URI ({error}); give {FORMS}") from error
-    raise BadInput(uri, f"no kind of host is called {scheme!r}; give {FORMS}")
+    openers = {"xen": _open_local, "xen+ssh": _open_ssh, "lab": _open_lab, "sim": _open_simulated}
+    scheme, colon, _ = uri.partition(":")
+    if any(not char.isprintable() for char in uri):
+        raise BadInput(repr(uri), f"no host URI holds such characters; give {FORMS}")
+    if not colon or scheme not in openers:
+        raise BadInput(uri, f"no kind of host is called {scheme!r}; give {FORMS}")
+    return openers[scheme](uri)
+
+
+def _open_local(uri: str) -> Host:
+    """This Dom0."""
+    from domicile.hosts.xen.address import require_local_uri  # noqa: PLC0415
+    from domicile.hosts.xen.host import open_xen  # noqa: PLC0415
+    from domicile.hosts.xen.transport import LocalTransport  # noqa: PLC0415
+
+    require_local_uri(uri)
+    return open_xen(uri, LocalTransport())
+
+
+def _open_ssh(uri: str) -> Host:
+    """A Dom0 over SSH."""
+    from domicile.hosts.xen.address import parse_ssh_uri  # noqa: PLC0415
+    from domicile.hosts.xen.host import open_xen  # noqa: PLC0415
+    from domicile.hosts.xen.transport import SshTransport, ssh_argv  # noqa: PLC0415
+
+    address = parse_ssh_uri(uri)
+    return open_xen(uri, SshTransport(address.shown, ssh_argv(address)))
+
+
+def _open_lab(uri: str) -> Host:
+    """The Dom0 of a running lab."""
+    from domicile.hosts.xen.host import open_xen  # noqa: PLC0415
+    from domicile.hosts.xen.transport import SshTransport  # noqa: PLC0415
+
+    name = _name_in(uri)
+    # by name: hosts know nothing of the lab, which is a way to one of them
+    lab: Any = importlib.import_module("domicile.lab")
+    return open_xen(uri, SshTransport(f"lab {name}", tuple(lab.Lab.find(name).ssh_argv())))
+
+
+def _open_simulated(uri: str) -> Host:
+    """A simulated host."""
+    _name_in(uri)
+    simulated: Any = importlib.import_module("domicile.hosts.simulated")
+    host: Host = simulated.open_simulated(uri)
+    return host
+
+
+def _name_in(uri: str) -> str:
+    """The NAME in `scheme:///NAME`."""
+    scheme, _, rest = uri.partition(":")
+    name = unquote(rest.removeprefix("///"))
+    if not rest.startswith("///") or not name or "/" in name or name in (".", ".."):
+        raise BadInput(uri, f"give it as {scheme}:///NAME")
+    return name

@@ -1,0 +1,834 @@
+"""The part of domicile that runs in Dom0: sent there through the connection, alive as long as the connection is.
+
+One file, standard library, Python 3.6 (XCP-ng 8.3's Dom0): nothing is installed on the host. It reads one request a
+line on descriptor 0, `{"op": …, "args": {…}}`, and writes one answer a line on descriptor 1, `{"ok": …}` or
+`{"error": {"kind", "message", "output"}}`; an empty line is a sign of life from the client. Without any line for
+`LEASE_S` the client is taken for gone (sshd may take hours to notice a cable pulled), as at the end of input or a
+signal: then every domain that was created here and not unpaused is destroyed, and every reservation made here ends.
+
+What is shared between agents is in `/run/domicile` (`DOMICILE_RUN_DIR`), 0700, and so gone after a reboot; `agent.sh`
+uses the same files. `lock` is taken with flock(2). `generation` counts the reservations ever made. A file in
+`reservations/` (name: the token) or `building/` (name: the domain's UUID) starts with a line "PID STARTTIME" of its
+owner: the owner dead, the file means nothing. `building/` records are those of domains created and not yet unpaused:
+the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. `memory-map` holds the last dump
+of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from the dump's header on.
+
+Answers hold what `xl` printed, unread: the client has the parsers. Sources: tools/xl/xl_info.c and xl_vcpu.c,
+tools/python/xen/lowlevel/xc/xc.c, tools/libs/light/libxl_dom.c (user data), all of Xen 4.17.
+"""
+
+import errno
+import fcntl
+import glob
+import importlib
+import json
+import os
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+LEASE_S = float(os.environ.get("DOMICILE_LEASE_S", "30"))
+RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
+USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
+QUICK_S = 60.0
+LOCK_S = 30.0
+DUMP_S = 120.0
+UNKILLABLE_S = 5.0
+MAP_MIN_AGE_S = 5.0
+MAP_RATION = 20.0
+"""A dump of debug key `u` stops allocation for the domain it walks: at most 1/20 of the time goes into dumps."""
+
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+LIST_ROW = re.compile(
+    r"(.*\S)\s+(\d+)\s+\d+\s+\d+\s+([-rbp][-rbp][-rbp][-s][-rscwS?][-d])\s+[\d.]+\s+(" + UUID + r")\b"
+)
+DUMP_HEADER = re.compile(rb"^.*'u' pressed -> dumping numa info \(now = (\d+)\)", re.MULTILINE)
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+SCHEDULER_CREDIT, SCHEDULER_CREDIT2 = 5, 6
+
+
+class Problem(Exception):
+    """What went wrong, for the client: kind is "refused", "conflict" or "failed"; output is what `xl` printed."""
+
+    def __init__(self, kind: str, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.output = output
+
+
+class Link:
+    """The connection to the client, without ever blocking on it."""
+
+    def __init__(self) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        self.inward, self.outward = os.dup(0), os.dup(1)
+        # children and stray prints must neither eat requests nor write between the answers
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        self.alarm, alarm_in = os.pipe()
+        for descriptor in (self.inward, self.outward, self.alarm, alarm_in):
+            os.set_blocking(descriptor, False)
+        self.gone = False
+        self.heard = time.monotonic()
+        self.partial = b""
+        self.lines = []  # type: List[bytes]
+        signal.set_wakeup_fd(alarm_in)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.leave)
+
+    def leave(self, *_: Any) -> None:
+        """The client is gone, or we are told to go."""
+        self.gone = True
+
+    def wait(
+        self, timeout_s: float, reading: Sequence[int] = (), writing: Sequence[int] = ()
+    ) -> Tuple[List[int], List[int]]:
+        """Wait until one of the descriptors is ready or the client says something; gives the ready ones."""
+        mine = [self.alarm] if self.gone else [self.alarm, self.inward]
+        ready, writable, _ = select.select(mine + list(reading), list(writing), [], max(timeout_s, 0.0))
+        if self.alarm in ready:
+            os.read(self.alarm, 512)
+        if self.inward in ready:
+            self.take_in()
+        elif time.monotonic() - self.heard > LEASE_S:
+            self.gone = True
+        return [descriptor for descriptor in ready if descriptor in reading], writable
+
+    def take_in(self) -> None:
+        """Read what the client has sent."""
+        try:
+            chunk = os.read(self.inward, 1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.gone = True
+            return
+        self.heard = time.monotonic()
+        lines = (self.partial + chunk).split(b"\n")
+        self.partial = lines.pop()
+        self.lines.extend(line for line in lines if line.strip())
+
+    def next_line(self) -> Optional[bytes]:
+        """The next request, None once the client is gone."""
+        while not self.gone:
+            if self.lines:
+                return self.lines.pop(0)
+            self.wait(1.0)
+        return None
+
+    def say(self, answer: Dict[str, Any]) -> None:
+        """Send an answer; a client that went away meanwhile is noticed, not raised."""
+        data = json.dumps(answer, separators=(",", ":")).encode("ascii") + b"\n"
+        while data and not self.gone:
+            try:
+                data = data[os.write(self.outward, data) :]
+            except BlockingIOError:
+                self.wait(1.0, writing=[self.outward])
+            except OSError:
+                self.gone = True
+
+
+class Done(NamedTuple):
+    """A program that ended: status is None if it was killed at its time limit."""
+
+    status: Optional[int]
+    out: str
+    err: str
+
+
+class Child:
+    """A program that runs: its own session, no input, its output collected."""
+
+    def __init__(self, argv: Sequence[str], before: Optional[Callable[[], None]]) -> None:
+        environment = dict(os.environ, LC_ALL="C", PATH=search_path())
+        self.process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=environment,
+            preexec_fn=before,  # noqa: PLW1509  (one thread only)
+        )
+        assert self.process.stdout is not None and self.process.stderr is not None  # noqa: PT018, S101
+        self.pipes = {self.process.stdout.fileno(): [], self.process.stderr.fileno(): []}  # type: Dict[int, List[bytes]]
+        self.out, self.err = self.pipes.values()
+        self.open = list(self.pipes)
+        self.ended_at = None  # type: Optional[float]
+        self.killed = False
+
+    def take(self, descriptor: int) -> None:
+        """Read what there is on one of its pipes."""
+        chunk = os.read(descriptor, 1 << 16)
+        if chunk:
+            self.pipes[descriptor].append(chunk)
+        else:
+            self.open.remove(descriptor)
+
+    def busy(self) -> bool:
+        """Whether it runs or its output may still come. A daemon that it left behind may hold the pipes for ever."""
+        if self.ended_at is None and self.process.poll() is not None:
+            self.ended_at = time.monotonic()
+        if self.ended_at is not None and time.monotonic() - self.ended_at > 1.0:
+            self.open = []
+        return bool(self.open) or self.ended_at is None
+
+    def kill(self) -> None:
+        """End it with all that it started in its session."""
+        self.killed = True
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def done(self) -> Done:
+        """What became of it."""
+        status = self.process.poll()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return Done(None if self.killed else status, readable(b"".join(self.out)), readable(b"".join(self.err)))
+
+
+class Owner(NamedTuple):
+    """A process, told apart from a later one of the same id by the time it started (field 22 of /proc/PID/stat)."""
+
+    pid: int
+    start: str
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.start != "" and start_time(self.pid) == self.start
+
+
+class Row(NamedTuple):
+    """A domain in `xl list -v`."""
+
+    id: int
+    name: str
+    uuid: str
+    state: str
+
+    @property
+    def paused(self) -> bool:
+        """Paused, or still being built."""
+        return self.state[2] == "p"
+
+    @property
+    def dying(self) -> bool:
+        """Destroyed, with pages still held by somebody."""
+        return self.state[5] == "d"
+
+
+def readable(text: bytes) -> str:
+    """Text as it was printed; bytes that are no UTF-8 stay recognisable."""
+    return text.decode("utf-8", "backslashreplace")
+
+
+def search_path() -> str:
+    """PATH with the administrator's folders, which an SSH session may lack."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+
+def read_text(path: str) -> str:
+    """A small file's text, "" where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return readable(file.read()).strip()
+    except OSError:
+        return ""
+
+
+def start_time(pid: int) -> Optional[str]:
+    """When a process started, in ticks since boot; None if it is gone (or a zombie, which holds nothing)."""
+    fields = read_text("/proc/%d/stat" % pid).rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else None
+
+
+def uptime() -> float:
+    """Seconds since Dom0 booted: no clock that somebody may set."""
+    return float(read_text("/proc/uptime").split()[0])
+
+
+def xen_version() -> str:
+    """The running Xen's "4.17", "" where the kernel does not tell."""
+    folder = "/sys/hypervisor/version/"
+    major, minor = read_text(folder + "major"), read_text(folder + "minor")
+    return major + "." + minor if major and minor else ""
+
+
+def find_xl() -> str:
+    """Where `xl` is. Debian's is a script that starts the running version's own: start that one straight away."""
+    candidates = ["/usr/lib/xen-%s/bin/xl" % xen_version()]
+    candidates += [os.path.join(folder, "xl") for folder in search_path().split(":")]
+    for path in candidates:
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    raise Problem("failed", "there is no xl")
+
+
+def open_xc() -> Tuple[Any, str]:
+    """`xen.lowlevel.xc`'s connection to Xen, or None and why not."""
+    folder = "/usr/lib/xen-%s/lib/python" % xen_version()
+    if os.path.isdir(folder) and folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return importlib.import_module("xen.lowlevel.xc").xc(), ""
+    except Exception as error:  # a binding may fail in ways of its own, and all of it can be done without
+        return None, "no xen.lowlevel.xc (%s)" % error
+
+
+def essence(config: Dict[str, Any]) -> Dict[str, Any]:
+    """What a snapshot needs of a domain's configuration in libxl's JSON (which leaves out what is 0)."""
+    c_info, b_info = config.get("c_info") or {}, config.get("b_info") or {}
+    return {
+        "type": c_info.get("type"),
+        "max_memkb": b_info.get("max_memkb"),
+        "vnuma_nodes": b_info.get("vnuma_nodes") or [],
+        "sched_params": b_info.get("sched_params") or {},
+        "pcidevs": config.get("pcidevs") or [],
+    }
+
+
+def parse_rows(text: str) -> List[Row]:
+    """The domains in `xl list -v`."""
+    rows = []
+    for line in text.split("\n")[1:]:
+        match = LIST_ROW.match(line)
+        if match:
+            rows.append(Row(int(match.group(2)), match.group(1), match.group(4), match.group(3)))
+        elif line.strip():
+            raise Problem("failed", "xl list printed a line that makes no sense: %r" % line)
+    return rows
+
+
+def only_one(found: List[Row], name: str) -> Row:
+    """The domain, if exactly one is called so."""
+    if not found:
+        raise Problem("refused", "there is no domain called %s" % name)
+    if len(found) > 1:
+        raise Problem("refused", "%d domains are called %s" % (len(found), name))
+    return found[0]
+
+
+class Shelf:
+    """The files in RUN_DIR: what agents have to know of each other."""
+
+    def __init__(self, wait: Callable[[float], Any]) -> None:
+        self.wait = wait
+        self.me = Owner(os.getpid(), start_time(os.getpid()) or "")
+        for folder in (RUN_DIR, self.path("reservations"), self.path("building")):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.lstat(RUN_DIR)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise Problem("failed", "%s is not a folder that only its owner can use; remove it" % RUN_DIR)
+
+    def path(self, *names: str) -> str:
+        """A file in RUN_DIR."""
+        return os.path.join(RUN_DIR, *names)
+
+    @contextmanager
+    def locked(self, name: str = "lock") -> Iterator[None]:
+        """Hold a lock. A holder that dies lets go of it; one that hangs is an error after LOCK_S."""
+        descriptor = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_S
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                        raise
+                if time.monotonic() > deadline:
+                    raise Problem("failed", "another domicile has held %s for %d s" % (self.path(name), LOCK_S))
+                self.wait(0.02)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        temporary = "%s/.%s.%d" % (os.path.dirname(path), os.path.basename(path), self.me.pid)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.rename(temporary, path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file that may be gone already."""
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def records(self, folder: str) -> List[Tuple[str, Owner, List[str]]]:
+        """Path, owner and further lines of each record; one that makes no sense has an owner that is dead."""
+        found = []
+        for path in sorted(glob.glob(glob.escape(self.path(folder)) + "/*")):
+            lines = read_text(path).split("\n")
+            if not path.endswith(".cfg") and lines != [""]:
+                found.append((path, owner_from(lines[0]), lines[1:]))
+        return found
+
+    def generation(self) -> str:
+        """Names the state of the reservations: changes with each one made, and with each boot."""
+        boot = read_text("/proc/sys/kernel/random/boot_id")[:8]
+        return "%s-%d" % (boot, int(read_text(self.path("generation")) or 0))
+
+    def live_reservations(self) -> List[Any]:
+        """The reservations whose owners live; the others are dropped. Call it with the lock held."""
+        live = []
+        for path, owner, lines in self.records("reservations"):
+            if owner.alive() and lines:
+                live.append(json.loads(lines[0]))
+            else:
+                self.remove(path)
+        return live
+
+
+def owner_from(line: str) -> Owner:
+    """The owner named in a record's line; one that cannot be alive for a line of another form."""
+    match = re.match(r"(\d+) (\d+)\Z", line.strip())
+    return Owner(int(match.group(1)), match.group(2)) if match else Owner(0, "")
+
+
+class Agent:
+    """Carries requests out."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.xl_path = find_xl()
+        self.shelf = Shelf(link.wait)
+        self.xc, self.xc_problem = open_xc()
+        self.mine = {}  # type: Dict[str, str]
+        """UUID to name of the domains created here and not unpaused."""
+        self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
+        self.programs_run = 0
+
+    # -- programs ------------------------------------------------------------------------------------------------
+
+    def run(self, commands: Iterable[Sequence[str]], limit_s: float, before: Any = None) -> List[Done]:
+        """Run `xl` with each of these arguments, all at the same time."""
+        children = [Child([self.xl_path, *arguments], before) for arguments in commands]
+        self.programs_run += len(children)
+        deadline = time.monotonic() + limit_s
+        busy = children
+        while busy and time.monotonic() < deadline + UNKILLABLE_S:
+            if time.monotonic() > deadline:
+                for child in busy:
+                    child.kill()
+            pipes = [pipe for child in busy for pipe in child.open]
+            ready, _ = self.link.wait(0.2 if pipes else 0.002, reading=pipes)
+            for child in busy:
+                for pipe in [pipe for pipe in ready if pipe in child.open]:
+                    child.take(pipe)
+            busy = [child for child in busy if child.busy()]
+        return [child.done() for child in children]
+
+    def xl(self, *commands: Sequence[str], strict: bool = False) -> List[str]:
+        """What `xl` prints for each of these; raises if one fails, or if `strict` and it complains."""
+        outs = []
+        for arguments, done in zip(commands, self.run(commands, QUICK_S)):  # noqa: B905
+            if done.status is None:
+                raise Problem("failed", "xl %s did not end within %d s" % (arguments[0], QUICK_S), done.err)
+            if done.status != 0 or (strict and "libxl: error:" in done.err):
+                raise Problem("failed", "xl %s failed" % arguments[0], done.err or done.out)
+            outs.append(done.out)
+        return outs
+
+    def rows(self) -> List[Row]:
+        """The domains."""
+        return parse_rows(self.xl(["list", "-v"])[0])
+
+    def named(self, name: str) -> List[Row]:
+        """The living domains of this name; of several, the one that was created here if there is one."""
+        found = [row for row in self.rows() if row.name == name and not row.dying]
+        return [row for row in found if row.uuid in self.mine] or found
+
+    def the(self, name: str) -> Row:
+        """The one domain of this name."""
+        return only_one(self.named(name), name)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def hello(self) -> Dict[str, Any]:
+        """Who and what is here; clears away first what an agent that was killed has left."""
+        self.sweep()
+        return {
+            "python": "%d.%d" % sys.version_info[:2],
+            "xl": self.xl_path,
+            "xc": self.xc is not None,
+            "xc_problem": self.xc_problem,
+            "pid": self.shelf.me.pid,
+            "lease_s": LEASE_S,
+        }
+
+    def reserve(self, token: str, expected_generation: str, reservation: Dict[str, Any]) -> Dict[str, Any]:
+        """Record a reservation, unless another was made since."""
+        if not TOKEN.match(token):
+            raise Problem("failed", "%r cannot be a reservation's token" % token)
+        with self.shelf.locked():
+            self.shelf.live_reservations()
+            found = self.shelf.generation()
+            if found != expected_generation:
+                raise Problem(
+                    "conflict", "reservations changed since the snapshot (%s, now %s)" % (expected_generation, found)
+                )
+            path = self.shelf.path("reservations", token)
+            if os.path.exists(path):
+                raise Problem("failed", "reservation %s is there already" % token)
+            self.shelf.write(path, "%d %s\n%s\n" % (*self.shelf.me, json.dumps(reservation)))
+            self.shelf.write(self.shelf.path("generation"), "%d\n" % (int(found.rpartition("-")[2]) + 1))
+            return {"generation": self.shelf.generation()}
+
+    def release(self, token: str) -> Dict[str, Any]:
+        """End a reservation."""
+        if TOKEN.match(token):
+            with self.shelf.locked():
+                self.shelf.remove(self.shelf.path("reservations", token))
+        return {}
+
+    def create(self, name: str, uuid: str, config: str, limit_s: float) -> Dict[str, Any]:
+        """Start a domain, paused. The configuration sets this name and this UUID."""
+        self.sweep()
+        record, file = self.shelf.path("building", uuid), self.shelf.path("building", uuid + ".cfg")
+        mark = "%d %s\n%%s\n%s\n" % (*self.shelf.me, json.dumps(name).replace("%", "%%"))
+        with self.shelf.locked():
+            # two agents must not both find the name free
+            for row in self.rows():
+                if (row.name == name and not row.dying) or row.uuid == uuid:
+                    raise Problem("refused", "domain %d is called %s and has UUID %s" % (row.id, row.name, row.uuid))
+            for _, owner, lines in self.shelf.records("building"):
+                if owner.alive() and lines[1:2] == [json.dumps(name)]:
+                    raise Problem("refused", "process %d is creating a domain called %s" % (owner.pid, name))
+            if os.path.exists(record):
+                raise Problem("refused", "a domain of UUID %s is being created" % uuid)
+            self.shelf.write(record, mark % "")
+        self.mine[uuid] = name
+
+        def before() -> None:
+            # in the child: whoever finds our record orphaned has to know that xl may still be at work
+            self.shelf.write(record, mark % ("%d %s" % (os.getpid(), start_time(os.getpid()))))
+
+        try:
+            self.shelf.write(file, config)
+            return {"id": self.build(uuid, self.run([["create", "-q", "-p", file]], limit_s, before)[0], limit_s)}
+        except Exception as error:
+            try:
+                self.abandon(uuid)
+            except Problem as again:
+                message = "%s; and it could not be cleared away (%s)" % (error, again)
+                raise Problem("failed", message, getattr(error, "output", "")) from error
+            raise
+        finally:
+            self.shelf.remove(file)
+
+    def build(self, uuid: str, done: Done, limit_s: float) -> int:
+        """The id of the domain that `xl create` made; raises if it made none."""
+        output = done.err or done.out
+        if done.status is None:
+            raise Problem("failed", "xl create did not end within %d s" % limit_s, output)
+        if done.status != 0:
+            raise Problem("failed", "xl create failed", output)
+        for row in self.rows():
+            if row.uuid == uuid:
+                return row.id
+        raise Problem("failed", "xl create ended well, but there is no domain of UUID %s" % uuid, output)
+
+    def unpause(self, name: str) -> Dict[str, Any]:
+        """Let a domain run; from now on it is nobody's."""
+        row = self.the(name)
+        # 4.17's xl unpause ends with 0 whatever happens
+        self.xl(["unpause", str(row.id)], strict=True)
+        self.mine.pop(row.uuid, None)
+        self.shelf.remove(self.shelf.path("building", row.uuid))
+        return {}
+
+    def destroy(self, name: str) -> Dict[str, Any]:
+        """Destroy a domain if it is there."""
+        found = self.named(name)
+        if not found:
+            return {}
+        row = self.the(name)
+        self.destroy_row(row)
+        self.mine.pop(row.uuid, None)
+        self.shelf.remove(self.shelf.path("building", row.uuid))
+        return {}
+
+    def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> Dict[str, Any]:
+        """Set a vCPU's affinity; "-" leaves that kind as it is."""
+        self.xl(["vcpu-pin", str(self.the(name).id), str(vcpu), hard, soft], strict=True)
+        return {}
+
+    # -- domains that have no owner (any more) -------------------------------------------------------------------
+
+    def destroy_row(self, row: Row) -> None:
+        """Destroy a domain; that it went away by itself meanwhile is no failure."""
+        if row.id == 0:
+            raise Problem("refused", "Dom0 is not destroyed")
+        try:
+            self.xl(["destroy", str(row.id)])
+        except Problem:
+            if any(left.id == row.id and not left.dying for left in self.rows()):
+                raise
+
+    def abandon(self, uuid: str) -> None:
+        """Destroy a domain that was created and never unpaused. One that somebody unpaused is left alone."""
+        for row in self.rows():
+            if row.uuid == uuid and row.paused and not row.dying:
+                self.destroy_row(row)
+        self.mine.pop(uuid, None)
+        self.shelf.remove(self.shelf.path("building", uuid + ".cfg"))
+        self.shelf.remove(self.shelf.path("building", uuid))
+
+    def sweep(self) -> None:
+        """Abandon what dead agents were building, after ending an `xl create` of theirs that is still at work."""
+        for path, owner, lines in self.shelf.records("building"):
+            if owner.alive():
+                continue
+            builder = owner_from(lines[0] if lines else "")
+            if builder.alive():
+                for kill in (os.killpg, os.kill):
+                    with suppress(ProcessLookupError):
+                        kill(builder.pid, signal.SIGKILL)
+            while builder.alive():
+                self.link.wait(0.05)
+            self.abandon(os.path.basename(path))
+
+    def leave(self) -> None:
+        """The client is gone: nothing that it began and did not end may stay."""
+        for uuid in list(self.mine):
+            for pause_s in (0.2, 1.0, 5.0, 0.0):
+                try:
+                    self.abandon(uuid)
+                    break
+                except (Problem, OSError):
+                    # what cannot be destroyed now keeps its record, and the next agent tries again
+                    time.sleep(pause_s)
+        for path, owner, _ in self.shelf.records("reservations"):
+            if owner == self.shelf.me:
+                self.shelf.remove(path)
+
+    # -- snapshot ------------------------------------------------------------------------------------------------
+
+    def snapshot(self, memory_map: str) -> Dict[str, Any]:
+        """The host now.
+
+        The order matters: reservations, then the domains' memory, then the nodes' free memory. Whatever happens in
+        between, memory is at worst counted twice, never promised twice.
+        """
+        begun = time.monotonic()
+        programs = self.programs_run
+        notes = []  # type: List[str]
+        self.sweep()
+        with self.shelf.locked():
+            reservations = self.shelf.live_reservations()
+            generation = self.shelf.generation()
+        domains, vcpus, cpupools = self.xl(["list", "-v", "-c", "-n"], ["vcpu-list"], ["cpupool-list", "-c"])
+        taken_at = time.time()
+        measured = self.measure(notes)
+        info = self.xl(["info", "-n"])[0]
+        claims = schedulers = ""
+        if re.search(r"^outstanding_claims\s*: *[1-9]", info, re.MULTILINE):
+            claims = self.xl(["claims"])[0]
+            info = self.xl(["info", "-n"])[0]
+        if len(cpupools.split("\n")) > 3:
+            schedulers = self.xl(["cpupool-list"])[0]
+        ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, domains.split("\n")) if m]
+        return {
+            "taken_at": taken_at,
+            "host_id": read_text("/etc/machine-id")
+            or read_text("/sys/class/dmi/id/product_uuid")
+            or os.uname().nodename,
+            "generation": generation,
+            "reservations": reservations,
+            "domains": domains,
+            "vcpus": vcpus,
+            "cpupools": cpupools,
+            "schedulers": schedulers,
+            "claims": claims,
+            "info": info,
+            "configs": self.configurations(ids, notes),
+            "measured": measured,
+            "memory_map": self.memory_map(memory_map, notes),
+            "notes": notes,
+            "programs": self.programs_run - programs,
+            "seconds": time.monotonic() - begun,
+        }
+
+    def measure(self, notes: List[str]) -> Dict[str, Any]:
+        """What `xl` does not tell, or only in tenths of a second: times in ns, weights and caps."""
+        if self.xc is None:
+            return {}
+        times, weights = {}, {}  # type: Dict[int, List[int]], Dict[int, Dict[str, int]]
+        ask = {SCHEDULER_CREDIT: "sched_credit_domain_get", SCHEDULER_CREDIT2: "sched_credit2_domain_get"}
+        try:
+            schedulers = {pool["cpupool"]: pool["sched"] for pool in self.xc.cpupool_getinfo()}
+            idle = [cpu["idletime"] for cpu in self.xc.getcpuinfo(4096)]
+            for domain in self.domain_infos():
+                domid = domain["domid"]
+                try:
+                    vcpus = [self.xc.vcpu_getinfo(domid, vcpu) for vcpu in range(domain["max_vcpu_id"] + 1)]
+                    getter = ask.get(schedulers.get(domain["cpupool"], 0))
+                    parameters = getattr(self.xc, getter)(domid) if getter else {}
+                except Exception:  # noqa: S112  (xc.Error: the domain ended meanwhile)
+                    continue
+                times[domid] = [vcpu["cpu_time"] for vcpu in vcpus]
+                if parameters:
+                    weights[domid] = {"weight": parameters["weight"], "cap": parameters["cap"]}
+        except Exception as error:  # a snapshot without these figures is better than none
+            notes.append("xen.lowlevel.xc gives no times: %s" % error)
+            return {}
+        return {"pcpu_idle_ns": idle, "vcpu_time_ns": times, "weights": weights}
+
+    def domain_infos(self) -> List[Dict[str, Any]]:
+        """`domain_getinfo` of all domains, however many."""
+        infos = []  # type: List[Dict[str, Any]]
+        while True:
+            more = self.xc.domain_getinfo(infos[-1]["domid"] + 1 if infos else 0, 1024)
+            infos += more
+            if len(more) < 1024:
+                return infos
+
+    def configurations(self, ids: Sequence[Tuple[int, str]], notes: List[str]) -> Dict[int, Dict[str, Any]]:
+        """Domain id to the essence of its configuration.
+
+        libxl keeps it in a file for each domain, and writes it anew with each device added or taken away. For what
+        another toolstack made there is no such file: `xl list -l` may know more, and is asked once for each domain.
+        """
+        known = {}
+        for domid, uuid in ids:
+            path = USERDATA % (domid, uuid)
+            try:
+                found = os.stat(path)
+                stamp = (found.st_mtime_ns, found.st_size, found.st_ino)  # type: Optional[Tuple[int, ...]]
+            except OSError:
+                stamp = None
+            if path not in self.configs or self.configs[path][0] != stamp:
+                if stamp is None:
+                    continue
+                try:
+                    with open(path, "rb") as file:
+                        self.configs[path] = (stamp, essence(json.loads(readable(file.read()).rstrip("\0"))))
+                except (OSError, ValueError, AttributeError) as error:
+                    notes.append("domain %d: its configuration cannot be read (%s)" % (domid, error))
+                    continue
+            known[domid] = self.configs[path]
+        paths = {domid: USERDATA % (domid, uuid) for domid, uuid in ids}
+        missing = [domid for domid in paths if domid not in known]
+        if missing:
+            listed = self.listed_configurations(notes)
+            for domid in missing:
+                known[domid] = (None, essence(listed.get(domid, {})))
+        # what is gone is forgotten, what is there is remembered
+        self.configs = {paths[domid]: entry for domid, entry in known.items()}
+        return {domid: entry[1] for domid, entry in known.items()}
+
+    def listed_configurations(self, notes: List[str]) -> Dict[int, Dict[str, Any]]:
+        """Domain id to configuration, as `xl list -l` knows it."""
+        try:
+            listed = json.loads(self.xl(["list", "-l"])[0] or "[]")
+            return {entry["domid"]: entry.get("config") or {} for entry in listed}
+        except (Problem, ValueError, KeyError, TypeError) as error:
+            notes.append("xl list -l: %s" % error)
+            return {}
+
+    # -- memory map ----------------------------------------------------------------------------------------------
+
+    def memory_map(self, wanted: str, notes: List[str]) -> Optional[Dict[str, Any]]:
+        """The last dump of debug key `u`, a new one if that is wanted and fits the ration."""
+        if wanted == "none":
+            return self.last_dump()
+        try:
+            with self.shelf.locked("memory-map.lock"):
+                last = self.last_dump()
+                if wanted == "recent" and last and last["age_s"] < max(MAP_MIN_AGE_S, MAP_RATION * last["duration_s"]):
+                    return last
+                self.dump()
+                return self.last_dump()
+        except Problem as problem:
+            notes.append("no memory map: %s" % problem.message)
+            return None
+
+    def last_dump(self) -> Optional[Dict[str, Any]]:
+        """The dump that is on file."""
+        header, _, text = read_text(self.shelf.path("memory-map")).partition("\n")
+        match = re.match(r"([\d.]+) ([\d.]+)\Z", header)
+        if not match:
+            return None
+        return {"age_s": uptime() - float(match.group(1)), "duration_s": float(match.group(2)), "text": text}
+
+    def dump(self) -> None:
+        """Press the key, and file what comes after a header that is younger than all that were there before."""
+        earlier = [int(found.group(1)) for found in DUMP_HEADER.finditer(self.console())]
+        taken, begun = uptime(), time.monotonic()
+        if self.xc is not None:
+            self.xc.send_debug_keys("u")
+        else:
+            self.xl(["debug-keys", "u"])
+        duration = time.monotonic() - begun
+        console = self.console()
+        ours = [found for found in DUMP_HEADER.finditer(console) if int(found.group(1)) > max(earlier, default=-1)]
+        text = readable(console[ours[0].start() :]) if ours else ""
+        self.shelf.write(self.shelf.path("memory-map"), "%.3f %.3f\n%s" % (taken, duration, text))
+
+    def console(self) -> bytes:
+        """Xen's console ring."""
+        if self.xc is not None:
+            return bytes(self.xc.readconsolering())
+        done = self.run([["dmesg"]], DUMP_S)[0]
+        if done.status != 0:
+            raise Problem("failed", "xl dmesg failed", done.err)
+        return done.out.encode("utf-8", "surrogateescape")
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def answer(self, line: bytes) -> Dict[str, Any]:
+        """Carry out one request."""
+        operations = {
+            "snapshot": self.snapshot,
+            "reserve": self.reserve,
+            "release": self.release,
+            "create": self.create,
+            "unpause": self.unpause,
+            "destroy": self.destroy,
+            "set_affinity": self.set_affinity,
+        }  # type: Dict[str, Callable[..., Dict[str, Any]]]
+        try:
+            request = json.loads(line.decode("utf-8"))
+            return {"ok": operations[request["op"]](**request["args"])}
+        except Problem as problem:
+            return {"error": {"kind": problem.kind, "message": problem.message, "output": problem.output[-8192:]}}
+        except Exception as error:  # the client has to hear of it, whatever it is
+            return {"error": {"kind": "failed", "message": "%s: %s" % (type(error).__name__, error), "output": ""}}
+
+
+def main() -> None:
+    """Serve until the client is gone."""
+    link = Link()
+    try:
+        agent = Agent(link)
+        greeting = {"ok": agent.hello()}  # type: Dict[str, Any]
+    except (Problem, OSError) as problem:
+        output = problem.output if isinstance(problem, Problem) else ""
+        link.say({"error": {"kind": "failed", "message": str(problem), "output": output}})
+        return
+    try:
+        link.say(greeting)
+        line = link.next_line()
+        while line is not None:
+            link.say(agent.answer(line))
+            line = link.next_line()
+    finally:
+        link.gone = True
+        agent.leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+# What runs in a Dom0 without Python: read by `sh -s`, kept as long as the connection lives, told what to do in lines
+# "request MARK FUNCTION ARGUMENT…" that the client has quoted. It keeps the promises of agent.py (see there) and shares
+# its files; it needs xl, flock, awk, sed and mktemp, as busybox or util-linux have them. What `xl` prints is passed on
+# unread, between lines with MARK, which is random.
+
+umask 077
+set -f
+LC_ALL=C PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+export LC_ALL PATH
+RUN=${DOMICILE_RUN_DIR:-/run/domicile}
+LEASE=${DOMICILE_LEASE_S:-30}
+QUICK_S=60
+LOCK_S=30
+BEATS=0
+MARK=''
+TMP=''
+XL=''
+ME=''
+LIMIT='timeout -s KILL'
+command -v timeout >/dev/null 2>&1 || LIMIT=unlimited
+SESSION=setsid
+command -v setsid >/dev/null 2>&1 || SESSION=''
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+# section NAME FILE: what is in a file, as it is
+section() {
+    printf '%s begin %s\n' "$MARK" "$1"
+    cat "$2"
+    printf '\n%s end\n' "$MARK"
+}
+
+# value NAME TEXT
+value() {
+    printf '%s begin %s\n%s\n%s end\n' "$MARK" "$1" "$2" "$MARK"
+}
+
+# problem KIND MESSAGE [FILE]: always fails
+problem() {
+    value "problem $1" "$2"
+    [ -z "${3:-}" ] || section output "$3"
+    return 1
+}
+
+# request MARK FUNCTION ARGUMENT…
+request() {
+    MARK=$1
+    shift
+    echo busy >"$TMP/beat"
+    "$@" </dev/null
+    printf '%s done\n' "$MARK"
+    beat
+}
+
+# A sign of life from the client.
+beat() {
+    BEATS=$((BEATS + 1))
+    echo "$BEATS" >"$TMP/beat"
+}
+
+# -- processes, records, the lock -------------------------------------------------------------------------------------
+
+unlimited() {
+    shift
+    "$@"
+}
+
+quick() {
+    $LIMIT $QUICK_S "$XL" "$@" </dev/null
+}
+
+# start_time PID: field 22 of /proc/PID/stat; fails if the process is gone or a zombie
+start_time() {
+    { IFS= read -r _stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    # shellcheck disable=SC2086
+    set -- ${_stat##*)}
+    case $1 in Z | X) return 1 ;; esac
+    shift 19
+    echo "$1"
+}
+
+# alive PID START
+alive() {
+    [ -n "${2:-}" ] && [ "$(start_time "$1")" = "$2" ]
+}
+
+# names FOLDER: the records in it, one name a line
+names() {
+    for _path in $(set +f; echo "$RUN/$1"/*); do
+        case $_path in
+        *.cfg) ;;
+        *) [ ! -f "$_path" ] || echo "${_path##*/}" ;;
+        esac
+    done
+}
+
+# locked FILE COMMAND…: with that lock held
+locked() {
+    _lock=$1
+    shift
+    (
+        _tries=0
+        until flock -n 9; do
+            _tries=$((_tries + 1))
+            if [ "$_tries" -gt $((LOCK_S * 10)) ]; then
+                problem failed "another domicile has held $RUN/$_lock for $LOCK_S s"
+                exit 1
+            fi
+            sleep 0.1
+        done
+        "$@"
+    ) 9>>"$RUN/$_lock"
+}
+
+generation() {
+    IFS= read -r _boot </proc/sys/kernel/random/boot_id
+    _made=0
+    [ ! -r "$RUN/generation" ] || read -r _made <"$RUN/generation"
+    echo "${_boot%%-*}-$_made"
+}
+
+# write FILE TEXT: whole or not at all
+write() {
+    printf '%s\n' "$2" >"${1%/*}/.${1##*/}.$$" && mv "${1%/*}/.${1##*/}.$$" "$1"
+}
+
+# reservations: those whose owners live, a line of JSON each; the others are dropped
+reservations() {
+    for _token in $(names reservations); do
+        { read -r _pid _start && IFS= read -r _json; } <"$RUN/reservations/$_token" || _start=
+        if alive "$_pid" "$_start"; then
+            printf '%s\n' "$_json"
+        else
+            rm -f "$RUN/reservations/$_token"
+        fi
+    done
+}
+
+# -- domains that have no owner (any more) ----------------------------------------------------------------------------
+
+# abandon UUID: destroy it if it is there and was never unpaused
+abandon() {
+    quick list -v >"$TMP/abandon" 2>/dev/null || return 1
+    _found=$(awk -v uuid="$1" 'NR > 1 { for (i = NF; i > 5; i--) if ($i == uuid) { print $(i - 5), $(i - 2); exit } }' \
+        "$TMP/abandon")
+    case ${_found#* } in
+    ??p??-) quick destroy "${_found%% *}" >/dev/null 2>&1 || return 1 ;;
+    esac
+    rm -f "$RUN/building/$1.cfg" "$RUN/building/$1"
+}
+
+# sweep: abandon what dead agents were building
+sweep() {
+    for _uuid in $(names building); do
+        _owner='' _builder=''
+        { read -r _owner && read -r _builder; } <"$RUN/building/$_uuid"
+        # shellcheck disable=SC2086
+        alive $_owner && continue
+        # shellcheck disable=SC2086
+        while alive $_builder; do
+            kill -KILL "-${_builder%% *}" 2>/dev/null
+            kill -KILL "${_builder%% *}" 2>/dev/null
+            sleep 0.1
+        done
+        abandon "$_uuid"
+    done
+}
+
+# leave: the client is gone, nothing that it began and did not end may stay
+leave() {
+    trap '' HUP TERM INT
+    for _uuid in $(names building); do
+        read -r _owner <"$RUN/building/$_uuid"
+        [ "$_owner" != "$ME" ] || abandon "$_uuid" || { sleep 1 && abandon "$_uuid"; }
+    done
+    for _token in $(names reservations); do
+        read -r _owner <"$RUN/reservations/$_token"
+        [ "$_owner" != "$ME" ] || rm -f "$RUN/reservations/$_token"
+    done
+    rm -rf "$TMP"
+}
+
+# watch: end a shell whose client is silent (it may be hanging in a read from a cable that was pulled), and clean up
+# after one that was killed
+watch() {
+    _missed=0 _last=
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        read -r _now <"$TMP/beat" || continue
+        if [ "$_now" = busy ] || [ "$_now" != "$_last" ]; then _missed=0; else _missed=$((_missed + 1)); fi
+        _last=$_now
+        [ "$_missed" -lt "$LEASE" ] || kill -KILL $$
+    done
+    sweep
+    locked lock reservations
+    rm -rf "$TMP"
+}
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+# start MARK: check what is there
+start() {
+    MARK=$1
+    for _tool in flock awk sed mktemp cat mv rm; do
+        command -v "$_tool" >/dev/null 2>&1 || { problem failed "neither Python 3.6 nor $_tool is there"; return; }
+    done
+    for _xl in "/usr/lib/xen-$(cat /sys/hypervisor/version/major 2>/dev/null).$(
+        cat /sys/hypervisor/version/minor 2>/dev/null
+    )/bin/xl" "$(command -v xl)"; do
+        [ -n "$XL" ] || [ ! -x "$_xl" ] || XL=$_xl
+    done
+    [ -n "$XL" ] || { problem failed 'there is no xl'; return; }
+    if ! mkdir -p "$RUN/reservations" "$RUN/building" || [ ! -O "$RUN" ] || ! TMP=$(mktemp -d "$RUN/.sh.XXXXXX"); then
+        problem failed "$RUN cannot be used"
+        return
+    fi
+    ME="$$ $(start_time $$)"
+    trap leave EXIT
+    trap 'exit 1' HUP TERM INT
+    beat
+    watch </dev/null >/dev/null 2>&1 &
+    sweep
+    value lease "$LEASE"
+}
+
+# run NAME XL-ARGUMENT…: print what it prints as a section, or the problem
+run() {
+    _section=$1
+    shift
+    quick "$@" >"$TMP/$_section" 2>"$TMP/$_section.err"
+    show "$_section" $? "$1"
+}
+
+# show NAME STATUS COMMAND: the output of a command that ended, or the problem
+show() {
+    case $2 in
+    0) section "$1" "$TMP/$1" ;;
+    137) problem failed "xl $3 did not end within $QUICK_S s" "$TMP/$1.err" ;;
+    *) problem failed "xl $3 failed" "$TMP/$1.err" ;;
+    esac
+}
+
+# snapshot WANTED: reservations, then the domains' memory, then the nodes' free memory
+snapshot() {
+    sweep
+    locked lock state || return
+    quick list -v -c -n >"$TMP/domains" 2>"$TMP/domains.err" &
+    _list=$!
+    quick vcpu-list >"$TMP/vcpus" 2>"$TMP/vcpus.err" &
+    _vcpus=$!
+    quick cpupool-list -c >"$TMP/cpupools" 2>"$TMP/cpupools.err" &
+    _pools=$!
+    quick list -l >"$TMP/configs" 2>"$TMP/configs.err" &
+    _configs=$!
+    wait $_list
+    show domains $? list || return
+    wait $_vcpus
+    show vcpus $? vcpu-list || return
+    wait $_pools
+    show cpupools $? cpupool-list || return
+    wait $_configs
+    show configs $? list || return
+    value taken_at "$(date +%s)"
+    quick info -n >"$TMP/info" 2>"$TMP/info.err"
+    _status=$?
+    if grep -q '^outstanding_claims *: *[1-9]' "$TMP/info"; then
+        run claims claims || return
+        quick info -n >"$TMP/info" 2>"$TMP/info.err"
+        _status=$?
+    fi
+    show info $_status info || return
+    [ "$(wc -l <"$TMP/cpupools")" -le 2 ] || run schedulers cpupool-list || return
+    value host_id "$(cat /etc/machine-id 2>/dev/null || cat /sys/class/dmi/id/product_uuid 2>/dev/null || uname -n)"
+    [ "$1" = none ] || locked memory-map.lock map "$1"
+    [ ! -r "$RUN/memory-map" ] || { value uptime "$(uptime_s)"; section memory_map "$RUN/memory-map"; }
+}
+
+state() {
+    value reservations "$(reservations)"
+    value generation "$(generation)"
+}
+
+uptime_s() {
+    read -r _up _ </proc/uptime
+    echo "$_up"
+}
+
+# map WANTED: have a memory map that is as young as wanted, within the ration of agent.py
+map() {
+    if [ "$1" = recent ] && [ -r "$RUN/memory-map" ]; then
+        [ "$(awk -v now="$(uptime_s)" 'NR == 1 { age = 20 * $2; print (now - $1 < (age < 5 ? 5 : age)); exit }' \
+            "$RUN/memory-map")" != 1 ] || return 0
+    fi
+    quick dmesg >"$TMP/console" 2>"$TMP/console.err" || { value note 'no memory map: xl dmesg failed'; return; }
+    _before=$(sed -n "s/.*'u' pressed -> dumping numa info (now = \([0-9]*\)).*/\1/p" "$TMP/console" | sort -n | tail -n 1)
+    _begun=$(uptime_s)
+    quick debug-keys u >/dev/null 2>"$TMP/console.err" || { value note 'no memory map: xl debug-keys failed'; return; }
+    _ended=$(uptime_s)
+    quick dmesg >"$TMP/console" 2>"$TMP/console.err"
+    {
+        echo "$_begun $(awk -v a="$_begun" -v b="$_ended" 'BEGIN { print b - a }')"
+        awk -v before="${_before:--1}" '
+            !on && match($0, /pressed -> dumping numa info \(now = [0-9]+\)/) {
+                now = substr($0, RSTART, RLENGTH)
+                gsub(/[^0-9]/, "", now)
+                on = (now + 0 > before + 0)
+            }
+            on { print }' "$TMP/console"
+    } >"$RUN/.memory-map.$$"
+    mv "$RUN/.memory-map.$$" "$RUN/memory-map"
+}
+
+# reserve TOKEN EXPECTED JSON
+reserve() {
+    locked lock reserve_locked "$@"
+}
+
+reserve_locked() {
+    reservations >/dev/null
+    _now=$(generation)
+    if [ "$_now" != "$2" ]; then
+        problem conflict "reservations changed since the snapshot ($2, now $_now)"
+    elif [ -e "$RUN/reservations/$1" ]; then
+        problem failed "reservation $1 is there already"
+    else
+        write "$RUN/reservations/$1" "$ME
+$3" && write "$RUN/generation" $((${_now##*-} + 1))
+    fi
+}
+
+# release TOKEN
+release() {
+    locked lock rm -f "$RUN/reservations/$1"
+}
+
+# list: the domains
+list() {
+    run domains list -v
+}
+
+# begin_create: take the lock, and tell what the client has to know to say yes; it says `end_create` or `create`
+begin_create() {
+    sweep
+    exec 9>>"$RUN/lock"
+    _tries=0
+    until flock -n 9; do
+        _tries=$((_tries + 1))
+        if [ "$_tries" -gt $((LOCK_S * 10)) ]; then
+            problem failed "another domicile has held $RUN/lock for $LOCK_S s"
+            return
+        fi
+        sleep 0.1
+    done
+    run domains list -v
+    for _uuid in $(names building); do
+        { read -r _owner && read -r _builder; IFS= read -r _name; } <"$RUN/building/$_uuid"
+        # shellcheck disable=SC2086
+        ! alive $_owner || value "building $_uuid" "$_name"
+    done
+}
+
+end_create() {
+    exec 9>&-
+}
+
+# shellcheck disable=SC2016
+BUILDER='record=$1 owner=$2 name=$3; shift 3
+IFS= read -r stat <"/proc/$$/stat"
+start=$(set -f; set -- ${stat##*)}; shift 19; echo "$1")
+printf "%s\n%s %s\n%s\n" "$owner" "$$" "$start" "$name" >"${record%/*}/.${record##*/}.$$" &&
+mv "${record%/*}/.${record##*/}.$$" "$record" && exec "$@"'
+
+# create UUID NAME-AS-JSON CONFIG LIMIT: after begin_create
+create() {
+    write "$RUN/building/$1" "$ME
+
+$2"
+    exec 9>&-
+    printf '%s' "$3" >"$RUN/building/$1.cfg"
+    # shellcheck disable=SC2086
+    $LIMIT "$4" $SESSION sh -c "$BUILDER" builder "$RUN/building/$1" "$ME" "$2" \
+        "$XL" create -q -p "$RUN/building/$1.cfg" >"$TMP/create" 2>"$TMP/create.err"
+    _status=$?
+    rm -f "$RUN/building/$1.cfg"
+    if [ $_status -ne 0 ]; then
+        _left=
+        abandon "$1" || _left='; and it could not be cleared away'
+        [ $_status -ne 137 ] || { problem failed "xl create did not end within $4 s$_left" "$TMP/create.err"; return; }
+        problem failed "xl create failed$_left" "$TMP/create.err"
+    fi
+}
+
+# give_up UUID: after a create that went wrong in a way only the client sees
+give_up() {
+    abandon "$1" || problem failed 'it could not be cleared away'
+}
+
+# act UUID XL-ARGUMENT…: something done to a domain; libxl's complaints count, whatever the status. With a UUID the
+# domain is from now on nobody's.
+act() {
+    _uuid=$1
+    shift
+    quick "$@" >"$TMP/act" 2>"$TMP/act.err"
+    _status=$?
+    ! grep -q 'libxl: error:' "$TMP/act.err" || [ $_status -ne 0 ] || _status=1
+    show act $_status "$1" && [ -n "$_uuid" ] && rm -f "$RUN/building/$_uuid"
+}

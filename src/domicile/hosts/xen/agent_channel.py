@@ -1,0 +1,83 @@
+"""The channel to `agent.py` in Dom0: a line of JSON each way."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from domicile.hosts.xen.channel import QUICK_S, error_for
+from domicile.hosts.xen.process import Conversation
+
+__all__ = ["AgentChannel"]
+
+
+class AgentChannel:
+    """`Channel` by way of Python in Dom0."""
+
+    def __init__(self, conversation: Conversation, limit_s: float) -> None:
+        """Send the agent and wait for it to say that it is ready. Raises `HostFailed`."""
+        self._conversation = conversation
+        self._where = conversation.transport.where
+        program = resources.files(__package__).joinpath("agent.py").read_bytes()
+        conversation.send(b"%d\n" % len(program) + program, limit_s)
+        hello = self._answer(limit_s)
+        self.measures = bool(hello.get("xc"))
+        self.via = "xl with xen.lowlevel.xc" if self.measures else "xl alone"
+        self.lease_s = float(hello["lease_s"])
+
+    def snapshot(self, memory_map: str) -> Any:
+        """See `Channel`."""
+        return self._call("snapshot", {"memory_map": memory_map}, 2 * QUICK_S)
+
+    def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None:
+        """See `Channel`."""
+        self._call(
+            "reserve", {"token": token, "expected_generation": expected_generation, "reservation": reservation}, QUICK_S
+        )
+
+    def release(self, token: str) -> None:
+        """See `Channel`."""
+        self._call("release", {"token": token}, QUICK_S)
+
+    def create(self, name: str, uuid: str, config: str, limit_s: float) -> None:
+        """See `Channel`."""
+        self._call("create", {"name": name, "uuid": uuid, "config": config, "limit_s": limit_s}, limit_s + 2 * QUICK_S)
+
+    def unpause(self, name: str) -> None:
+        """See `Channel`."""
+        self._call("unpause", {"name": name}, 2 * QUICK_S)
+
+    def destroy(self, name: str) -> None:
+        """See `Channel`."""
+        self._call("destroy", {"name": name}, 3 * QUICK_S)
+
+    def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
+        """See `Channel`."""
+        self._call("set_affinity", {"name": name, "vcpu": vcpu, "hard": hard, "soft": soft}, 2 * QUICK_S)
+
+    def beat(self) -> None:
+        """See `Channel`."""
+        self._conversation.beat(b"\n")
+
+    def close(self) -> None:
+        """See `Channel`."""
+        self._conversation.close()
+
+    def _call(self, operation: str, arguments: dict[str, Any], limit_s: float) -> Any:
+        """One round trip."""
+        request = json.dumps({"op": operation, "args": arguments}, separators=(",", ":"))
+        self._conversation.send(request.encode("ascii") + b"\n", QUICK_S)
+        return self._answer(limit_s)
+
+    def _answer(self, limit_s: float) -> Any:
+        """The next answer. Raises what it reports."""
+        line = self._conversation.receive(limit_s)
+        try:
+            answer = json.loads(line)
+            if "ok" in answer:
+                return answer["ok"]
+            error = answer["error"]
+            raise error_for(self._where, error["kind"], error["message"], error["output"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._conversation.fail(f"the agent's answer makes no sense: {line[:120]!r}") from error

@@ -1,0 +1,171 @@
+"""From what Dom0 sent to a `Snapshot`.
+
+`xl`'s tables are read one after another while the host lives on, so they can disagree: a domain may be in one and not
+(yet, any more) in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from domicile.errors import BadInput, HostFailed
+from domicile.hosts.xen.cpu_list import parse_list
+from domicile.hosts.xen.memory_map import MemoryMap, parse_memory_map
+from domicile.hosts.xen.raw import DomainConfig, RawSnapshot
+from domicile.hosts.xen.xl_claims import parse_claims_table
+from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
+from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
+from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
+from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
+from domicile.topology.model import Topology
+from domicile.topology.xl_info import XlInfo, parse_xl_info
+
+__all__ = ["assemble", "disagreement"]
+
+DEFAULT_WEIGHT = 256
+UNSET_KB = 1 << 52
+"""libxl's "unset" for memory is 2^64 - 1 KiB; no domain has 4 EiB."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `xl` printed, read."""
+
+    info: XlInfo
+    rows: Sequence[ListRow]
+    vcpus: Mapping[int, Sequence[VcpuRow]]
+    claimed_mib: Mapping[int, int]
+    cpupools: tuple[Cpupool, ...]
+
+
+def assemble(raw: RawSnapshot, where: str) -> Snapshot:
+    """The snapshot; what is only half there is left out, with a note. Raises `HostFailed` where a table is garbled."""
+    tables = _read(raw, where)
+    topology = tables.info.topology
+    memory_map = parse_memory_map(raw.memory_map.text) if raw.memory_map else None
+    notes = [*topology.notes, *raw.notes]
+    if raw.memory_map and memory_map is None:
+        notes.append(
+            "no complete memory map in Xen's console ring: other output pushed it out; "
+            "a larger ring helps (conring_size=1M on Xen's command line)"
+        )
+    domains = []
+    for row in tables.rows:
+        problem = _unusable(row, tables.vcpus.get(row.id, ()))
+        if problem:
+            notes.append(f"domain {row.id} ({row.name}) left out: {problem}")
+        else:
+            domains.append(_domain(row, tables, raw, memory_map))
+    return Snapshot(
+        topology=replace(topology, source=where),
+        domains=tuple(sorted(domains, key=lambda domain: domain.id)),
+        taken_at=raw.taken_at,
+        reservations=raw.reservations,
+        reservations_generation=raw.generation,
+        cpupools=tables.cpupools,
+        pcpu_idle_ns={
+            cpu.id: raw.measured.pcpu_idle_ns[cpu.id]
+            for cpu in topology.cpus
+            if cpu.id < len(raw.measured.pcpu_idle_ns)
+        },
+        memory_map_age_s=raw.memory_map.age_s if raw.memory_map and memory_map else None,
+        scheduler=tables.info.scheduler,
+        xen_version=tables.info.xen_version,
+        host_id=raw.host_id,
+        notes=tuple(notes),
+    )
+
+
+def disagreement(raw: RawSnapshot, where: str) -> bool:
+    """Whether a domain started or ended between the tables: another snapshot may be whole."""
+    tables = _read(raw, where)
+    half = any(_unusable(row, tables.vcpus.get(row.id, ())) and not row.dying for row in tables.rows)
+    return half or not set(tables.vcpus) <= {row.id for row in tables.rows}
+
+
+def _read(raw: RawSnapshot, where: str) -> Tables:
+    """All tables. Raises `HostFailed` for a garbled one."""
+    try:
+        info = parse_xl_info(raw.info, f"{where}: `xl info -n`")
+        schedulers = parse_cpupool_schedulers(raw.schedulers) if raw.schedulers else {}
+        pools = parse_cpupool_cpus(raw.cpupools, schedulers)
+        vcpus: dict[int, list[VcpuRow]] = {}
+        for vcpu in parse_vcpu_table(raw.vcpus):
+            vcpus.setdefault(vcpu.domain, []).append(vcpu)
+        rows = parse_list_table(raw.domains, pools)
+        claimed = parse_claims_table(raw.claims) if raw.claims else {}
+    except BadInput as error:
+        raise HostFailed(str(error)) from error
+    except HostFailed as error:
+        raise HostFailed(f"{where}: {error}") from error
+    cpupools = tuple(Cpupool(name, cpus, schedulers.get(name, info.scheduler)) for name, cpus in pools.items())
+    return Tables(info, rows, vcpus, claimed, cpupools)
+
+
+def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:
+    """Why a row is no domain yet, or no more; "" if it is one. One that is being built has no vCPUs at first."""
+    if row.dying:
+        return "it is being destroyed"
+    if row.name == NO_NAME:
+        return "it has no name"
+    if not vcpus and not row.paused:
+        return "its vCPUs are not listed"
+    return ""
+
+
+def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMap | None) -> Domain:
+    """One domain out of all tables."""
+    config = raw.configs.get(row.id, DomainConfig())
+    claimed_mib = tables.claimed_mib.get(row.id, 0)
+    memory_mib = max(row.memory_mib - claimed_mib, 0)
+    max_memory_mib = (config.max_memkb or 0) // 1024 if (config.max_memkb or 0) < UNSET_KB else 0
+    scheduling = raw.measured.weights.get(row.id, config.sched_params)
+    return Domain(
+        id=row.id,
+        name=row.name,
+        uuid=row.uuid,
+        vcpus=_vcpus(row, tables, raw),
+        memory_mib=memory_mib,
+        max_memory_mib=max(max_memory_mib, row.memory_mib),
+        type=DomainType(config.type) if config.type in tuple(DomainType) else None,
+        node_affinity=_node_affinity(row.nodes, tables.info.topology),
+        pages_by_node=memory_map.pages.get(row.id) if memory_map else None,
+        cpupool=row.cpupool,
+        weight=scheduling.weight if scheduling.weight > 0 else DEFAULT_WEIGHT,
+        cap_percent=max(scheduling.cap, 0),
+        devices=tuple(device.address for device in config.pcidevs),
+        vnodes=tuple(
+            Vnode(node.pnode, node.memkb // 1024, frozenset(node.vcpus), node.distances) for node in config.vnuma_nodes
+        ),
+        claimed_mib=claimed_mib,
+        paused=row.paused,
+    )
+
+
+def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
+    """A domain's vCPUs, ascending."""
+    topology = tables.info.topology
+    every = {cpu.id for cpu in topology.cpus}
+    times = raw.measured.vcpu_time_ns.get(row.id, ())
+    return tuple(
+        Vcpu(
+            id=vcpu.vcpu,
+            pcpu=vcpu.cpu,
+            hard_affinity=parse_list(vcpu.hard, every),
+            soft_affinity=parse_list(vcpu.soft, every),
+            online=vcpu.cpu is not None,
+            running=vcpu.running,
+            time_ns=times[vcpu.vcpu] if vcpu.vcpu < len(times) else round(vcpu.time_s * 1e9),
+        )
+        for vcpu in sorted(tables.vcpus.get(row.id, ()), key=lambda vcpu: vcpu.vcpu)
+    )
+
+
+def _node_affinity(nodes: str, topology: Topology) -> frozenset[int] | None:
+    """Node affinity; None where `xl` cannot tell.
+
+    It prints only the first nr_nodes bits of the set: with gaps in the ids, a set of later nodes looks empty.
+    """
+    found = parse_list(nodes, topology.node_ids)
+    return found & set(topology.node_ids) or None

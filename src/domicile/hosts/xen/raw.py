@@ -1,0 +1,97 @@
+"""A snapshot as Dom0 sends it: what `xl` printed, still unread, and the figures that need no reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from domicile.errors import HostFailed
+from domicile.state.model import Reservation
+
+__all__ = ["DomainConfig", "Measured", "RawMemoryMap", "RawSnapshot", "SchedParams", "VnumaNode", "decode_raw"]
+
+
+class VnumaNode(msgspec.Struct, frozen=True):
+    """libxl_vnode_info (tools/libs/light/libxl_types.idl). libxl leaves out what is 0."""
+
+    memkb: int = 0
+    distances: tuple[int, ...] = ()
+    pnode: int = 0
+    vcpus: tuple[int, ...] = ()
+
+
+class SchedParams(msgspec.Struct, frozen=True):
+    """libxl_domain_sched_params; -1 is libxl's "unset"."""
+
+    weight: int = -1
+    cap: int = -1
+
+
+class PciDevice(msgspec.Struct, frozen=True):
+    """libxl_device_pci."""
+
+    domain: int = 0
+    bus: int = 0
+    dev: int = 0
+    func: int = 0
+
+    @property
+    def address(self) -> str:
+        """`dddd:bb:dd.f`."""
+        return f"{self.domain:04x}:{self.bus:02x}:{self.dev:02x}.{self.func:x}"
+
+
+class DomainConfig(msgspec.Struct, frozen=True):
+    """The essence of a libxl_domain_config: see `agent.essence`."""
+
+    type: str | None = None
+    max_memkb: int | None = None
+    vnuma_nodes: tuple[VnumaNode, ...] = ()
+    sched_params: SchedParams = SchedParams()
+    pcidevs: tuple[PciDevice, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What only Xen's Python binding tells: `pcpu_idle_ns` by CPU id, `vcpu_time_ns` by domain, then vCPU."""
+
+    pcpu_idle_ns: tuple[int, ...] = ()
+    vcpu_time_ns: dict[int, tuple[int, ...]] = {}
+    weights: dict[int, SchedParams] = {}
+
+
+class RawMemoryMap(msgspec.Struct, frozen=True):
+    """A dump of debug key `u`: the console's text from its heading on."""
+
+    age_s: float
+    duration_s: float
+    text: str
+
+
+class RawSnapshot(msgspec.Struct, frozen=True):
+    """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took."""
+
+    taken_at: float
+    host_id: str
+    generation: str
+    reservations: tuple[Reservation, ...]
+    domains: str
+    vcpus: str
+    cpupools: str
+    schedulers: str
+    claims: str
+    info: str
+    configs: dict[int, DomainConfig]
+    measured: Measured = Measured()
+    memory_map: RawMemoryMap | None = None
+    notes: tuple[str, ...] = ()
+    programs: int = 0
+    seconds: float = 0.0
+
+
+def decode_raw(answer: Any, where: str) -> RawSnapshot:
+    """The answer as a record. Raises `HostFailed` where it is none."""
+    try:
+        return msgspec.convert(answer, RawSnapshot, strict=False)
+    except msgspec.ValidationError as error:
+        raise HostFailed(f"{where}: its snapshot makes no sense: {error}") from error
