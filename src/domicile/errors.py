@@ -45,16 +45,21 @@ class Refused(DomicileError):
 
 
 class NotEnoughMemory(Refused):
-    """No set of nodes has the memory. `node` is None when it is the whole host that is short."""
+    """No set of nodes has the memory. `node` is None when it is not one node that is short: then it is the whole
+    host, or what `where` says. `detail` gives the figures behind it ("node 0: 100 MiB, 300 MiB promised to others").
+    """
 
-    def __init__(self, domain: str, need_mib: int, free_mib: int, node: int | None = None) -> None:
+    def __init__(
+        self, domain: str, need_mib: int, free_mib: int, node: int | None = None, where: str = "", detail: str = ""
+    ) -> None:
         self.domain = domain
         self.need_mib = need_mib
         self.free_mib = free_mib
         self.node = node
-        where = "the host" if node is None else f"node {node}"
+        place = where or ("the host" if node is None else f"node {node}")
+        figures = f" ({detail})" if detail else ""
         super().__init__(
-            f"{domain}: needs {need_mib} MiB, {where} has {free_mib} MiB free and not promised to others; "
+            f"{domain}: needs {need_mib} MiB, {place} has {free_mib} MiB free and not promised to others{figures}; "
             f"free some memory or ask for less"
         )
 

@@ -12,22 +12,26 @@ __all__ = ["Alternative", "Placement", "PlacementPlan", "Term"]
 class Term:
     """One term of the objective: `cost` is what it adds to the predicted slowdown (0.0 = nothing).
 
-    `name` is the term's kind ("memory latency", "CPU load", "devices", "groups"), `reason` a line for a person, with
-    figures and units.
+    `name` is the term's kind ("memory latency", "CPU load", "memory bandwidth", "free memory", "devices", "groups",
+    "neighbours"), `reason` a line for a person, with figures and units. `penalty` is what it adds to the objective
+    beyond the domain's own slowdown: what other domains lose together, or a wish of the administrator that is not
+    met.
     """
 
     name: str
     cost: float
     reason: str
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another set of nodes that was considered, or why it was not."""
+    """Another set of nodes that was considered. `objective` is as in `Placement`: the chosen set's is no larger."""
 
     nodes: tuple[int, ...]
     predicted_slowdown: float
     terms: tuple[Term, ...]
+    objective: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,9 @@ class Placement:
 
     `soft_affinity` has one set of pCPUs for each vCPU (all of `max_vcpus`); None leaves scheduling as Xen does it.
     `memory_mib` says how much is expected on each node. `predicted_slowdown` is 1.0 for a domain alone on its best
-    node.
-    `reserve_mib` is `memory_mib` with the overhead: what must be free there while it starts.
+    node (with a core to each vCPU). `reserve_mib` is `memory_mib` with the overhead: what must be free there while it
+    starts. `objective` is what this placement adds to the sum of all domains' slowdowns, with wishes not met: the costs
+    and penalties of the terms.
     """
 
     domain: str
@@ -48,6 +53,7 @@ class Placement:
     predicted_slowdown: float
     terms: tuple[Term, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    objective: float = 0.0
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -57,7 +63,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PlacementPlan:
-    """Placements, in the order of the requests, by the policy of this name."""
+    """Placements, in the order of the requests, by the policy of this name.
+
+    `mean_slowdown` is the prediction over all domains of the host, newcomers and residents, once all are there;
+    `proven` says that no assignment is better by the model.
+    """
 
     placements: tuple[Placement, ...]
     policy: str
+    mean_slowdown: float = 1.0
+    proven: bool = False

@@ -21,6 +21,8 @@ class GuestRequest:
     beside it (shadow or HAP pool, video memory, libxl's slack). `hard_affinity` and `soft_affinity` are what the
     configuration itself sets: one entry for every vCPU, None where it says nothing; they are never overridden.
     `vnodes` is a virtual topology that the configuration sets. `devices` are the PCI addresses passed through.
+    `numa_placement` is whether `xl` would let libxl place it: an affinity given as a list, even of equal sets, and
+    vnodes on pnodes switch that off; None where nobody looked.
     """
 
     name: str
@@ -39,6 +41,7 @@ class GuestRequest:
     cap_percent: int = 0
     uuid: str = ""
     source: str = ""
+    numa_placement: bool | None = None
 
     @property
     def need_mib(self) -> int:

@@ -1,0 +1,67 @@
+"""The constants of the performance model, each with its source; none is hidden elsewhere, and all can be changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT", "Assumptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What the model takes for granted where the host does not tell.
+
+    `local_latency_ns`: idle latency of local memory, and what distance 10 stands for; measured servers have 78 to 107
+    ns (Broadwell, Cascade Lake, Genoa with Intel MLC). Latency is taken to be proportional to SLIT distance.
+
+    `memory_bound`: the share of a domain's time that grows with memory latency. From Faggioli's table (Xen commit
+    ebce2d836c, 2 VMs on 2 nodes): SPECjbb2005 gains 14.6 % and sysbench memory 12.9 % when half the accesses stop
+    being remote; on 2-node Xeons, whose remote latency is 1.6 to 1.95 times the local one, that is 0.3 to 0.5.
+
+    `smt_yield`: what a core's second busy thread adds to its throughput. Marr et al., "Hyper-Threading Technology
+    Architecture and Microarchitecture", Intel Technology Journal 6(1), 2002: 16 to 28 % on server loads.
+
+    `displaced`: what a vCPU loses that runs on another node because its own has no pCPU left: remote memory at about
+    distance 20, and cold caches. An assumption.
+
+    `company`: what a node full of other domains' vCPUs costs even where there are cores for all (shared caches, clock
+    that falls with the number of busy cores, moments when more are busy than on average). It is an assumption; its
+    job is that of two nodes with room the emptier is better.
+
+    `traffic_gbs`: memory traffic of one busy vCPU. An assumption: data-centre loads use a small part of the peak
+    (Kanev et al., "Profiling a warehouse-scale computer", ISCA 2015).
+
+    `core_bandwidth_gbs`: a node's memory bandwidth for each of its cores where nobody measured: 3.3 to 4.3 on Ivy
+    Bridge, Haswell-EX, Broadwell and Cascade Lake. Between nodes it is taken to be inversely proportional to distance
+    (measured: 0.45 to 0.53 of the local one on 2-node Xeons, whose SLIT says 20 or 21).
+
+    `pressure_linear`, `pressure_knee`, `pressure_power`: latency under load, as a share of idle latency, is `linear *
+    u + knee * u ** power` at utilisation u of the peak: fitted to the loaded-latency curves measured on Broadwell and
+    Cascade Lake, mean error 2.3 %, worst 14 %.
+
+    `dom0_vcpu_demand`: how busy a vCPU of Dom0 is where the host does not tell. `vcpu_demand`: the same for other
+    domains.
+
+    `device_weight`: slowdown of a domain whose device is as much further away as local memory's latency is long.
+    `near_weight`: the same for a domain whose peers of a group (weight 1) are that much further away. `wish_weight`:
+    what it counts, in slowdown, when a group's wish (together, apart; weight 1) is not met at all.
+    """
+
+    local_latency_ns: float = 80.0
+    memory_bound: float = 0.4
+    smt_yield: float = 0.25
+    displaced: float = 0.6
+    company: float = 0.1
+    traffic_gbs: float = 1.0
+    core_bandwidth_gbs: float = 4.0
+    pressure_linear: float = 0.5
+    pressure_knee: float = 1.93
+    pressure_power: int = 12
+    dom0_vcpu_demand: float = 0.1
+    vcpu_demand: float = 1.0
+    device_weight: float = 0.5
+    near_weight: float = 0.3
+    wish_weight: float = 4.0
+
+
+DEFAULT = Assumptions()

@@ -1,0 +1,59 @@
+"""The model's curves: how slow a vCPU gets when pCPUs are shared, and how much latency grows with memory traffic.
+
+Both take arrays of any shape and give one of the broadcast shape.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.performance.assumptions import Assumptions
+
+__all__ = ["Floats", "pressure", "sharing"]
+
+Floats = npt.NDArray[np.float64]
+"""An array of 64-bit floats."""
+
+NO_CPU = 1e-6
+"""Cores of a node without any: a demand there gives a slowdown that nothing else reaches, and no demand gives 1."""
+
+
+def sharing(demand: Floats, cores: Floats, pcpus: Floats, fullness: Floats | float, assumptions: Assumptions) -> Floats:
+    """Slowdown of vCPUs from sharing the cores and pCPUs of a node: 1.0 while each has a core to itself.
+
+    `demand` is how many vCPUs want to run at once. Up to `cores` each gets a core; from there up to `pcpus` a further
+    one shares a core and adds `smt_yield` of a core's throughput. Beyond, some find no pCPU. On a host that is full
+    (`fullness` 1: the pool's demand over its pCPUs, at most 1) all take turns; on one that is nearly empty (0) Xen runs
+    those elsewhere, since soft affinity is a wish, and each loses `displaced` by that; in between, a mix of both.
+    """
+    have = np.maximum(cores, NO_CPU)
+    room = np.maximum(pcpus, NO_CPU)
+    running = np.minimum(demand, room)
+    threads = np.maximum(running - have, 0.0)
+    paired = np.where(threads > 0, running / np.maximum(running - (1.0 - assumptions.smt_yield) * threads, NO_CPU), 1.0)
+    turns = np.maximum(demand / room, 1.0)
+    elsewhere = paired + assumptions.displaced * (1.0 - 1.0 / turns)
+    return np.asarray(fullness * paired * turns + (1.0 - fullness) * elsewhere, dtype=np.float64)
+
+
+def pressure(utilisation: Floats, assumptions: Assumptions) -> Floats:
+    """Growth of memory latency with the utilisation of a memory controller or link, as a share of idle latency.
+
+    Above the peak requests queue for as long as the traffic is more than can be served: time grows in proportion.
+    """
+    linear, knee = assumptions.pressure_linear, assumptions.pressure_knee
+    below = np.minimum(utilisation, 1.0)
+    loaded = linear * below + knee * _power(below, assumptions.pressure_power)
+    return np.asarray((1.0 + loaded) * np.maximum(utilisation, 1.0) - 1.0, dtype=np.float64)
+
+
+def _power(base: Floats, exponent: int) -> Floats:
+    """An integer power by squaring: NumPy's own takes the general way, ten times as long on small arrays."""
+    result = np.ones_like(base)
+    while exponent:
+        if exponent & 1:
+            result = result * base
+        base = base * base
+        exponent >>= 1
+    return result

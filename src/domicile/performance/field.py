@@ -1,0 +1,223 @@
+"""The load on a machine, summed up so that one more domain can be tried in many places at once.
+
+The terms of `predict` need, of all the domains that stay where they are, only sums by node and by pair of nodes. A
+`Field` holds these: the cost of a newcomer's candidate set of k nodes, and what it costs everybody else, then take
+O(k * k), however many domains there are. `predict` is the definition; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.machine import Machine
+from domicile.performance.predict import own_pressure
+from domicile.performance.tenants import Tenants
+from domicile.performance.ties import device_pull, remoteness
+
+__all__ = ["Costs", "Field", "Newcomer"]
+
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Newcomer:
+    """A domain to be tried: its demand in vCPUs, its pool, what each whole node costs it by its devices (N), and the
+    pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's)."""
+
+    demand: float
+    pool: int
+    device_pull: Floats
+    allowed_pcpus: Floats | None = None
+    allowed_cores: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """For each of K candidates: what each term adds to the newcomer's slowdown, and to the sum of everybody else's."""
+
+    latency: Floats
+    cpu: Floats
+    bandwidth: Floats
+    devices: Floats
+    neighbours: Floats
+
+    @property
+    def own(self) -> Floats:
+        """What the candidate adds to the newcomer's own slowdown."""
+        return self.latency + self.cpu + self.bandwidth + self.devices
+
+    @property
+    def total(self) -> Floats:
+        """What it adds to the sum over all domains."""
+        return self.own + self.neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Sums over the domains that stay: `demand`, `weight` (of slowdown by CPU) and `alone` (the part of `company`
+    that is the domain itself): Q x N; `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N;
+    `constant`: what does not depend on the others; `domains`: how many there are.
+    """
+
+    machine: Machine
+    assumptions: Assumptions
+    relative: Floats
+    demand: Floats
+    weight: Floats
+    alone: Floats
+    traffic: Floats
+    felt: Floats
+    constant: float
+    domains: int
+    _pressure: Floats = field(repr=False)
+
+    @classmethod
+    def of(cls, machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Field:
+        """The field of these domains."""
+        relative = machine.latency_ns / machine.best_latency_ns
+        vcpus, memory = tenants.vcpu_share, tenants.memory_share
+        busy = tenants.demand[:, None] * vcpus
+        member = np.eye(len(machine.pools))[tenants.pool].T
+        bound = assumptions.memory_bound
+        with_memory = memory.any(axis=1)
+        present = vcpus.sum(axis=1) * with_memory
+        felt = bound * (vcpus.T @ memory) * relative
+        pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
+        constant = (
+            float(felt.sum() - bound * present.sum())
+            - bound * float((own_pressure(machine, tenants.demand, assumptions) * present).sum())
+            + float(((vcpus + memory) / 2.0 * pull).sum())
+            + float(tenants.confined.sum())
+        )
+        traffic = assumptions.traffic_gbs * (busy.T @ memory)
+        return cls(
+            machine=machine,
+            assumptions=assumptions,
+            relative=relative,
+            demand=member @ busy,
+            weight=member @ vcpus,
+            alone=member @ (busy * vcpus),
+            traffic=traffic,
+            felt=felt,
+            constant=constant,
+            domains=len(tenants.names),
+            _pressure=_pressure_of(machine, traffic, assumptions),
+        )
+
+    @property
+    def total(self) -> float:
+        """Sum over all domains of what their slowdown is above 1."""
+        a = self.assumptions
+        crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
+        cpu = float((self.weight * (self._shared(self.machine.fullness(self.demand)) - 1.0) + a.company * crowd).sum())
+        return self.constant + cpu + float((self.felt * self._pressure).sum())
+
+    def _shared(self, fullness: Floats) -> Floats:
+        """Slowdown by CPU load on every node for each pool, Q x N."""
+        return sharing(self.demand, self.machine.cores, self.machine.pcpus, fullness, self.assumptions)
+
+    def with_domain(self, newcomer: Newcomer, vcpus: Floats, memory: Floats, sign: float = 1.0) -> Field:
+        """The field with one more domain, spread as these shares (N each) say; `sign` -1 takes it out again."""
+        a = self.assumptions
+        busy = newcomer.demand * vcpus
+        felt = a.memory_bound * np.outer(vcpus, memory) * self.relative
+        nodes = np.flatnonzero(vcpus)
+        own = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
+        constant = (
+            float(felt.sum())
+            - a.memory_bound * (1.0 + own)
+            + float(((vcpus + memory) / 2.0 * newcomer.device_pull).sum())
+            + float(_confined(self.machine, newcomer, nodes[None], vcpus[nodes][None], a)[0])
+        )
+        demand, weight, alone = self.demand.copy(), self.weight.copy(), self.alone.copy()
+        demand[newcomer.pool] += sign * busy
+        weight[newcomer.pool] += sign * vcpus
+        alone[newcomer.pool] += sign * busy * vcpus
+        traffic = np.maximum(self.traffic + sign * a.traffic_gbs * np.outer(busy, memory), 0.0)
+        return replace(
+            self,
+            demand=np.maximum(demand, 0.0),
+            weight=weight,
+            alone=alone,
+            traffic=traffic,
+            felt=self.felt + sign * felt,
+            constant=self.constant + sign * constant,
+            domains=self.domains + int(sign),
+            _pressure=_pressure_of(self.machine, traffic, a),
+        )
+
+    def try_sets(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
+        """Costs of K candidates of k nodes each: `nodes`, `vcpus` and `memory` are K x k, shares of each row add up
+        to 1.
+        """
+        a = self.assumptions
+        pair = (nodes[:, :, None], nodes[:, None, :])
+        relative = self.relative[pair]
+        spread = vcpus[:, :, None] * memory[:, None, :] * relative
+        latency = a.memory_bound * (spread.sum(axis=(1, 2)) - 1.0)
+        cpu, neighbours = self._cpu(newcomer, nodes, vcpus)
+
+        peak = self.machine.bandwidth_gbs
+        added = a.traffic_gbs * newcomer.demand * vcpus[:, :, None] * memory[:, None, :]
+        controller = (self.traffic.sum(axis=0)[nodes] + added.sum(axis=1)) / peak.diagonal()[nodes]
+        controller_after = pressure(controller, a)
+        remote = nodes[:, :, None] != nodes[:, None, :]
+        link_after = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
+        own = (spread * (controller_after[:, None, :] + link_after)).sum(axis=(1, 2))
+        alone = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
+        bandwidth = a.memory_bound * (own - alone)
+
+        controller_now = pressure(self.traffic.sum(axis=0) / peak.diagonal(), a)
+        link_now = np.where(remote, self._pressure[pair] - controller_now[nodes][:, None, :], 0.0)
+        neighbours = (
+            neighbours
+            + (self.felt.sum(axis=0)[nodes] * (controller_after - controller_now[nodes])).sum(axis=1)
+            + (self.felt[pair] * (link_after - link_now)).sum(axis=(1, 2))
+        )
+        devices = ((vcpus + memory) / 2.0 * newcomer.device_pull[nodes]).sum(axis=1)
+        return Costs(latency, cpu, bandwidth, devices, neighbours)
+
+    def _cpu(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
+        """The newcomer's loss by CPU load, and everybody else's; K each."""
+        a, pool = self.assumptions, newcomer.pool
+        cores, pcpus = self.machine.cores[pool][nodes], self.machine.pcpus[pool][nodes]
+        before, weight = self.demand[pool][nodes], self.weight[pool][nodes]
+        added = newcomer.demand * vcpus
+        # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
+        now, then = self.machine.fullness(self.demand), self.fullness_with(newcomer)
+        by_then = self._shared(then)
+        everywhere = float((self.weight * (by_then - self._shared(now))).sum())
+        after = sharing(before + added, cores, pcpus, then[pool], a)
+        crowd = a.company / np.maximum(pcpus, 1.0)
+        own = (vcpus * (after - 1.0 + crowd * before)).sum(axis=1)
+        own = own + _confined(self.machine, newcomer, nodes, vcpus, a)
+        others = weight * (after - by_then[pool][nodes] + crowd * added)
+        return own, others.sum(axis=1) + everywhere
+
+    def fullness_with(self, newcomer: Newcomer) -> Floats:
+        """How full each pool is once a newcomer is there, Q x 1."""
+        demand = self.demand.sum(axis=1, keepdims=True)
+        demand[newcomer.pool] += newcomer.demand
+        return self.machine.fullness(demand)
+
+
+def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Floats, assumptions: Assumptions) -> Floats:
+    """Loss by a hard affinity narrower than the nodes; K."""
+    if newcomer.allowed_pcpus is None or newcomer.allowed_cores is None:
+        return np.zeros(len(nodes))
+    own = newcomer.demand * vcpus
+    confined = sharing(own, newcomer.allowed_cores[nodes], newcomer.allowed_pcpus[nodes], 1.0, assumptions)
+    free = sharing(own, machine.cores[newcomer.pool][nodes], machine.pcpus[newcomer.pool][nodes], 1.0, assumptions)
+    return np.asarray((vcpus * np.maximum(confined - free, 0.0)).sum(axis=1), dtype=np.float64)
+
+
+def _pressure_of(machine: Machine, traffic: Floats, assumptions: Assumptions) -> Floats:
+    peak = machine.bandwidth_gbs
+    link = pressure(traffic / peak, assumptions)
+    np.fill_diagonal(link, 0.0)
+    return pressure(traffic.sum(axis=0) / peak.diagonal(), assumptions)[None, :] + link

@@ -1,0 +1,91 @@
+"""The prediction: how slow every domain runs for an assignment of vCPUs and memory to nodes.
+
+    slowdown = 1 + memory latency + CPU load + memory bandwidth + devices
+
+1.0 is a domain with a core to each vCPU, its memory on the machine's fastest node and the bandwidth of that node to
+itself. Terms add up: each is the loss that it alone causes, which is exact to first order and keeps them explainable.
+What is left out: caches (but for `company`), the domain's own access pattern, hops shared by several pairs of nodes,
+weights and caps. Shapes: D domains, N nodes; `vcpu_share` and `memory_share` may have leading dimensions, so that
+thousands of assignments are one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.machine import Machine
+from domicile.performance.tenants import Tenants
+from domicile.performance.ties import device_pull, remoteness
+
+__all__ = ["Prediction", "own_pressure", "predict"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What each term adds to each domain's slowdown; arrays of shape ... x D."""
+
+    latency: Floats
+    cpu: Floats
+    bandwidth: Floats
+    devices: Floats
+
+    @property
+    def slowdown(self) -> Floats:
+        """Predicted slowdown of every domain, ... x D."""
+        return np.asarray(1.0 + self.latency + self.cpu + self.bandwidth + self.devices, dtype=np.float64)
+
+
+def predict(machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Prediction:
+    """Every domain's slowdown. `tenants` may hold many assignments: shares of shape ... x D x N."""
+    vcpus, memory, demand = tenants.vcpu_share, tenants.memory_share, tenants.demand
+    busy = demand[:, None] * vcpus
+    relative = machine.latency_ns / machine.best_latency_ns
+    present = vcpus.sum(axis=-1)
+
+    latency = assumptions.memory_bound * (np.einsum("...dn,...dm,nm->...d", vcpus, memory, relative) - present)
+    latency = np.where(memory.any(axis=-1), latency, 0.0)
+    cpu = _cpu(machine, tenants, busy, assumptions)
+
+    traffic = assumptions.traffic_gbs * np.einsum("...dn,...dm->...nm", busy, memory)
+    loaded = _pressure(machine, traffic, assumptions)
+    felt = np.einsum("...dn,...dm,nm,...nm->...d", vcpus, memory, relative, loaded)
+    bandwidth = assumptions.memory_bound * (felt - own_pressure(machine, demand, assumptions) * present)
+    bandwidth = np.where(memory.any(axis=-1), bandwidth, 0.0)
+
+    pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
+    devices = ((vcpus + memory) / 2.0 * pull).sum(axis=-1)
+    return Prediction(latency, cpu, bandwidth, np.asarray(devices, dtype=np.float64))
+
+
+def own_pressure(machine: Machine, demand: Floats, assumptions: Assumptions) -> Floats:
+    """Pressure that domains of these demands put on the memory of their best node when alone: the part of it that is
+    no slowdown, since nothing could be faster. More than a core's worth of demand for each core is not counted."""
+    cores = machine.cores.sum(axis=0)
+    usable = np.flatnonzero(cores > 0)
+    if not usable.size:
+        return np.zeros_like(demand)
+    busy = np.minimum(np.asarray(demand)[..., None], cores[usable])
+    peaks = machine.bandwidth_gbs[usable, usable]
+    return np.asarray(pressure((assumptions.traffic_gbs * busy / peaks), assumptions).min(axis=-1), dtype=np.float64)
+
+
+def _cpu(machine: Machine, tenants: Tenants, busy: Floats, assumptions: Assumptions) -> Floats:
+    member = np.eye(len(machine.pools))[tenants.pool]
+    by_pool = np.einsum("dq,...dn->...qn", member, busy)
+    shared = sharing(by_pool, machine.cores, machine.pcpus, machine.fullness(by_pool), assumptions) - 1.0
+    crowd = by_pool / np.maximum(machine.pcpus, 1.0)
+    felt = (shared + assumptions.company * crowd)[..., tenants.pool, :]
+    alone = assumptions.company * busy / np.maximum(machine.pcpus, 1.0)[tenants.pool]
+    return np.asarray((tenants.vcpu_share * (felt - alone)).sum(axis=-1) + tenants.confined, dtype=np.float64)
+
+
+def _pressure(machine: Machine, traffic: Floats, assumptions: Assumptions) -> Floats:
+    """Latency added on the way from each node to each node, as a share of idle latency; ... x N x N."""
+    peak = machine.bandwidth_gbs
+    controller = pressure(traffic.sum(axis=-2) / peak.diagonal(), assumptions)
+    link = pressure(traffic / peak, assumptions) * (1.0 - np.eye(machine.nodes))
+    return np.asarray(controller[..., None, :] + link, dtype=np.float64)

@@ -1,0 +1,205 @@
+"""Who is on the machine, as arrays: how much CPU each domain wants, and how its vCPUs and memory are spread over
+nodes.
+
+A snapshot says what a vCPU may do, not what it did: a vCPU is taken to be spread evenly over the CPUs of its soft
+affinity within its hard affinity and cpupool (of the hard affinity, where the two do not meet), as Xen's schedulers
+aim at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats, sharing
+from domicile.performance.machine import Machine
+from domicile.state.model import Domain, Reservation, Snapshot
+
+__all__ = ["Tenants", "device_shares", "residents"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tenants:
+    """D domains on a machine of N nodes.
+
+    `demand`: D, how many vCPUs want to run at once. `vcpu_share`, `memory_share`, `device_share`: D x N, each row
+    adds up to 1, or is all 0 where the domain has none. `pool`: D, rows of `Machine.cores`. `confined`: D, slowdown
+    from a hard affinity narrower than the nodes it is on.
+    """
+
+    names: tuple[str, ...]
+    demand: Floats
+    vcpu_share: Floats
+    memory_share: Floats
+    device_share: Floats
+    pool: npt.NDArray[np.intp]
+    confined: Floats
+
+    @classmethod
+    def none(cls, nodes: int) -> Tenants:
+        """Nobody, on a machine of this many nodes."""
+        empty = np.zeros((0, nodes))
+        return cls((), np.zeros(0), empty, empty, empty, np.zeros(0, dtype=np.intp), np.zeros(0))
+
+
+@dataclass(frozen=True)
+class _Affinities:
+    """Node shares of CPU sets, remembered: most vCPUs of a host share a handful of sets.
+
+    Sets are remembered by identity first, since hashing a set of a thousand CPUs for every vCPU would cost more than
+    the rest; the snapshot keeps them alive.
+    """
+
+    machine: Machine
+    shares: dict[tuple[int, int, int], tuple[Floats, bool]] = field(default_factory=dict)
+    counts: dict[tuple[frozenset[int], int], tuple[Floats, Floats]] = field(default_factory=dict)
+
+    def count(self, cpus: frozenset[int], pool: int) -> tuple[Floats, Floats]:
+        key = (cpus, pool)
+        if key not in self.counts:
+            self.counts[key] = self.machine.count(cpus, pool)
+        return self.counts[key]
+
+    def share(self, hard: frozenset[int], soft: frozenset[int], pool: int) -> tuple[Floats, bool]:
+        """How one vCPU is spread over the nodes, and whether its hard affinity keeps it off some of its pool's CPUs."""
+        key = (id(hard), id(soft), pool)
+        if key not in self.shares:
+            whole = self.machine.pcpus[pool]
+            may, _ = self.count(hard, pool)
+            likes, _ = self.count(hard if soft is hard else hard & soft, pool)
+            chosen = next((counts for counts in (likes, may, whole) if counts.any()), whole)
+            total = chosen.sum()
+            self.shares[key] = (chosen / total if total else chosen, bool((may < whole).any()))
+        return self.shares[key]
+
+
+def residents(
+    machine: Machine,
+    snapshot: Snapshot,
+    load: Mapping[str, float] | None = None,
+    assumptions: Assumptions = DEFAULT,
+) -> Tenants:
+    """The domains of a snapshot, and those that are being created: a reservation counts as the domain that it is for.
+
+    `load` is measured demand by domain name, in vCPUs busy at once (1.5 of 4, say). Where it says nothing: Dom0's
+    average since boot if the host tells idle times, else `dom0_vcpu_demand` for each of its vCPUs; for any other
+    domain, paused ones too, `vcpu_demand` for each vCPU that is online.
+    """
+    load = load or {}
+    affinities = _Affinities(machine)
+    promised = {reservation.domain: reservation for reservation in snapshot.reservations}
+    there = {domain.name for domain in snapshot.domains}
+    coming = [reservation for name, reservation in promised.items() if name not in there]
+    rows = len(snapshot.domains) + len(coming)
+    shape = (rows, machine.nodes)
+    demand, pool, confined = np.zeros(rows), np.zeros(rows, dtype=np.intp), np.zeros(rows)
+    vcpus, memory, devices = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+
+    for row, domain in enumerate(snapshot.domains):
+        pool[row] = machine.pool_index(domain.cpupool) or 0
+        demand[row] = load.get(domain.name, _usual_demand(domain, snapshot, assumptions))
+        devices[row] = device_shares(machine, domain.devices)
+        reservation = promised.get(domain.name)
+        if reservation and any(reservation.memory_mib.values()):
+            # while it is built its affinity is not set yet; what was reserved says where it will be
+            vcpus[row] = memory[row] = _reserved_share(machine, reservation)
+            continue
+        vcpus[row], narrow = _vcpu_share(domain, affinities, int(pool[row]))
+        memory[row] = _memory_share(machine, domain, vcpus[row])
+        if narrow:
+            confined[row] = _confinement(
+                machine, affinities, domain, int(pool[row]), demand[row], vcpus[row], assumptions
+            )
+    for row, reservation in enumerate(coming, start=len(snapshot.domains)):
+        demand[row] = load.get(reservation.domain, reservation.vcpus * assumptions.vcpu_demand)
+        vcpus[row] = memory[row] = _reserved_share(machine, reservation)
+
+    names = tuple(domain.name for domain in snapshot.domains) + tuple(reservation.domain for reservation in coming)
+    return Tenants(names, demand, vcpus, memory, devices, pool, confined)
+
+
+def device_shares(machine: Machine, addresses: Sequence[str]) -> Floats:
+    """The share of these PCI devices on each node; all 0 where none of them has a known node."""
+    node_of = {device.address: device.node for device in machine.topology.devices}
+    shares = np.zeros(machine.nodes)
+    for address in addresses:
+        node = node_of.get(address.lower())
+        if node is not None:
+            shares[machine.topology.node_index[node]] += 1.0
+    return shares / shares.sum() if shares.any() else shares
+
+
+def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) -> float:
+    online = sum(vcpu.online for vcpu in domain.vcpus)
+    if domain.id != 0:
+        return online * assumptions.vcpu_demand
+    idle_ns = snapshot.pcpu_idle_ns
+    used_ns = domain.time_ns
+    if used_ns is None or not any(idle_ns.values()):
+        return online * assumptions.dom0_vcpu_demand
+    # the host's age: no pCPU was idle for longer, and idle and used time together are no more than it for each pCPU
+    times = [other.time_ns or 0 for other in snapshot.domains]
+    age_ns = max(*idle_ns.values(), (sum(idle_ns.values()) + sum(times)) / len(idle_ns))
+    return min(used_ns / age_ns, float(online))
+
+
+def _vcpu_share(domain: Domain, affinities: _Affinities, pool: int) -> tuple[Floats, bool]:
+    share = np.zeros(affinities.machine.nodes)
+    narrow = False
+    online = [vcpu for vcpu in domain.vcpus if vcpu.online]
+    for vcpu in online:
+        spread, kept_off = affinities.share(vcpu.hard_affinity, vcpu.soft_affinity, pool)
+        share += spread
+        narrow = narrow or kept_off
+    return (share / len(online) if online else share), narrow
+
+
+def _confinement(
+    machine: Machine,
+    affinities: _Affinities,
+    domain: Domain,
+    pool: int,
+    demand: float,
+    vcpu_share: Floats,
+    assumptions: Assumptions,
+) -> float:
+    """Slowdown of a domain alone from the CPUs that its hard affinity keeps it off."""
+    allowed = frozenset().union(*(vcpu.hard_affinity for vcpu in domain.vcpus))
+    pcpus, cores = affinities.count(allowed, pool)
+    own = demand * vcpu_share
+    confined = sharing(own, cores, pcpus, 1.0, assumptions)
+    free = sharing(own, machine.cores[pool], machine.pcpus[pool], 1.0, assumptions)
+    return float((vcpu_share * np.maximum(confined - free, 0.0)).sum())
+
+
+def _memory_share(machine: Machine, domain: Domain, vcpu_share: Floats) -> Floats:
+    """Where its memory is: its pages; else where Xen takes it from; else where its vCPUs are; else everywhere, by
+    size.
+    """
+    index = machine.topology.node_index
+    weights = np.zeros(machine.nodes)
+    for node, pages in (domain.pages_by_node or {}).items():
+        if node in index:
+            weights[index[node]] = pages
+    if not weights.any():
+        for node in domain.node_affinity or ():
+            if node in index:
+                weights[index[node]] = machine.memory_mib[index[node]] > 0
+    if not weights.any() and (vcpu_share == 0).any():
+        weights = ((machine.memory_mib > 0) & (vcpu_share > 0)).astype(np.float64)
+    if not weights.any():
+        weights = machine.memory_mib
+    total = weights.sum()
+    return np.asarray(weights / total if total else np.zeros(machine.nodes), dtype=np.float64)
+
+
+def _reserved_share(machine: Machine, reservation: Reservation) -> Floats:
+    share = np.zeros(machine.nodes)
+    for node, mib in reservation.memory_mib.items():
+        if node in machine.topology.node_index:
+            share[machine.topology.node_index[node]] = mib
+    return share / share.sum() if share.any() else share

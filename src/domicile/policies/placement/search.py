@@ -1,0 +1,266 @@
+"""The search: one guest by weighing every sensible set of nodes, many by construction and improvement.
+
+Many guests are placed one after the other, those with the least choice first, then the largest; a guest that finds no
+room is put to the front and the construction begins again. Then guests are moved, exchanged and, where a group wants
+them together, moved jointly, as long as the sum over all domains gets better. Nothing depends on the order of the
+requests, and nothing is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Batch, every_set, small_sets, weigh
+from domicile.policies.placement.layout import Layout, Problem, Seat
+from domicile.policies.placement.subject import Indices, Subject
+from domicile.policies.placement.widest import better_sets, grown_sets
+from domicile.state.request import GroupKind
+
+__all__ = ["Choice", "NoRoom", "choices", "search"]
+
+MARGIN = 1e-9
+"""Objectives closer than this are equal: what is left of rounding."""
+
+PASSES = 20
+EXCHANGES = 600
+"""Exchanges tried in one pass at most; above about 25 guests the costliest ones are tried first."""
+
+
+class NoRoom(Exception):
+    """No set of nodes will do for this guest (its index). Internal: `place` turns it into an error with the figures."""
+
+    def __init__(self, guest: int) -> None:
+        self.guest = guest
+        super().__init__(guest)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A set of node indices, and what a guest there adds to the objective."""
+
+    nodes: tuple[int, ...]
+    objective: float
+
+
+def choices(layout: Layout, guest: int, count: int = 1) -> list[Choice]:
+    """The `count` best sets of nodes for a guest that has no seat in this layout, best first; none if nothing will do.
+
+    Of sets that are equally good the one with fewer nodes is better, then the one with more free memory, then the one
+    with lower node ids.
+    """
+    subject = layout.problem.subjects[guest]
+    batches = list(_batches(layout, subject, guest, count))
+    found: list[Choice] = []
+    objective = np.concatenate([batch.objective for batch in batches]) if batches else np.zeros(0)
+    rows = [(batch, row) for batch in batches for row in range(len(batch.objective))]
+    seen: set[tuple[int, ...]] = set()
+    while len(found) < count and objective.size and np.isfinite(best := objective.min()):
+        level = []
+        for index in np.flatnonzero(objective <= best + MARGIN):
+            batch, row = rows[index]
+            nodes = batch.sets(row)
+            level.append((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes, float(objective[index])))
+            objective[index] = np.inf
+        for _, _, nodes, value in sorted(level):
+            if nodes not in seen and len(found) < count:
+                seen.add(nodes)
+                found.append(Choice(nodes, value))
+    return found
+
+
+def _batches(layout: Layout, subject: Subject, guest: int, count: int) -> Iterator[Batch]:
+    ties, room = layout.ties(guest), layout.room_mib()
+
+    def weigh_sets(nodes: Indices) -> Batch:
+        return weigh(subject, layout.load, ties, room, nodes)
+
+    if subject.fixed:
+        there = subject.fixed.vcpu_share > 0
+        if subject.fixed.reserve_mib:
+            there = there | (np.array(subject.fixed.reserve_mib) > 0)
+        yield weigh_sets(np.flatnonzero(there)[None])
+        return
+    eligible = subject.eligible
+    if not len(eligible):
+        return
+    if len(eligible) <= EXHAUSTIVE_NODES:
+        nodes, member = every_set(eligible)
+        yield weigh(subject, layout.load, ties, room, nodes, member)
+        return
+    best: Choice | None = None
+    size = 0
+    for nodes in small_sets(eligible):
+        batch = weigh_sets(nodes)
+        size = nodes.shape[1]
+        yield batch
+        best = _better(best, batch)
+    for batch in grown_sets(subject, layout.load, ties, room, weigh_sets, size + 1):
+        yield batch
+        best = _better(best, batch)
+    if best is not None and (len(best.nodes) >= size or count > 1):
+        yield from better_sets(subject, layout.load, ties, room, weigh_sets, best.nodes, best.objective)
+
+
+def _better(best: Choice | None, batch: Batch) -> Choice | None:
+    row = int(np.argmin(batch.objective))
+    value = float(batch.objective[row])
+    if not np.isfinite(value) or (best is not None and value >= best.objective - MARGIN):
+        return best
+    return Choice(batch.sets(row), value)
+
+
+def search(problem: Problem) -> Layout:
+    """Seat all guests. Raises `NoRoom` for the first that nothing will do for, whatever the others do."""
+    orders = [sorted(range(len(problem.subjects)), key=key) for key in _orders(problem)]
+    if len(problem.subjects) == 1:
+        return _constructed(problem, orders[0])
+    best: Layout | None = None
+    failure: NoRoom | None = None
+    for order in dict.fromkeys(tuple(order) for order in orders):
+        try:
+            layout = _improved(_constructed(problem, list(order)))
+        except NoRoom as no_room:
+            failure = no_room
+            continue
+        if best is None or layout.objective < best.objective - MARGIN:
+            best = layout
+    if best is None:
+        raise failure or NoRoom(0)
+    return best
+
+
+def _orders(problem: Problem) -> list[Callable[[int], tuple[int, int, int, str]]]:
+    """Orders of construction: least choice first, then by memory or by vCPUs. Names break ties, never the order
+    asked.
+    """
+
+    def choice(guest: int) -> int:
+        subject = problem.subjects[guest]
+        return 0 if subject.fixed else len(subject.eligible)
+
+    def by_memory(guest: int) -> tuple[int, int, int, str]:
+        request = problem.subjects[guest].request
+        return choice(guest), -request.need_mib, -request.vcpus, request.name
+
+    def by_vcpus(guest: int) -> tuple[int, int, int, str]:
+        request = problem.subjects[guest].request
+        return choice(guest), -request.vcpus, -request.need_mib, request.name
+
+    return [by_memory, by_vcpus]
+
+
+def _constructed(problem: Problem, order: list[int]) -> Layout:
+    """Seat one after the other in this order; one that finds no room goes first in the next attempt."""
+    for _ in range(len(order) + 1):
+        layout = Layout.empty(problem)
+        stuck = None
+        for guest in order:
+            seat = _best_seat(layout, guest)
+            if seat is None:
+                stuck = guest
+                break
+            layout = layout.seated(guest, seat)
+        if stuck is None:
+            return layout
+        if order[0] == stuck:
+            break
+        order = [stuck, *(guest for guest in order if guest != stuck)]
+    raise NoRoom(order[0] if stuck is None else stuck)
+
+
+def _best_seat(layout: Layout, guest: int) -> Seat | None:
+    found = choices(layout, guest)
+    return layout.seat_for(guest, found[0].nodes) if found else None
+
+
+def _improved(layout: Layout) -> Layout:
+    """Move, exchange and move jointly until nothing gets better."""
+    for _ in range(PASSES):
+        before = layout.objective
+        for step in (_moved, _exchanged, _gathered):
+            layout = step(layout)
+        if layout.objective >= before - MARGIN:
+            return layout
+    return layout
+
+
+def _moved(layout: Layout) -> Layout:
+    """Each guest in turn to the best place, given all others."""
+    for guest in _by_name(layout.problem):
+        layout = _kept(layout, _reseated(layout.without(guest), [guest]))
+    return layout
+
+
+def _exchanged(layout: Layout) -> Layout:
+    """Two guests: one to the nodes of the other, and that one to the best place left."""
+    tried = 0
+    guests = _by_name(layout.problem)
+    for guest in guests:
+        for other in guests:
+            here, there = layout.seats[guest], layout.seats[other]
+            if guest == other or here is None or there is None or here.nodes == there.nodes:
+                continue
+            tried += 1
+            if tried > EXCHANGES:
+                return layout
+            rest = layout.without(guest).without(other)
+            seat = _allowed_seat(rest, guest, there.nodes)
+            if seat is not None:
+                layout = _kept(layout, _reseated(rest.seated(guest, seat), [other]))
+    return layout
+
+
+def _gathered(layout: Layout) -> Layout:
+    """The newcomers of a group that wants them together or near, jointly onto each set of nodes that one of them
+    likes.
+    """
+    problem = layout.problem
+    names = {subject.request.name: guest for guest, subject in enumerate(problem.subjects)}
+    groups = {membership.group.name: membership for member in problem.groups for membership in member}
+    for _, membership in sorted(groups.items()):
+        if membership.group.kind is GroupKind.APART:
+            continue
+        members = [names[name] for name in sorted(membership.group.domains) if name in names]
+        rest = layout
+        for guest in members:
+            rest = rest.without(guest)
+        for first in members:
+            for choice in choices(rest, first, count=8):
+                attempt: Layout | None = rest
+                for guest in members:
+                    seat = _allowed_seat(attempt, guest, choice.nodes) if attempt else None
+                    attempt = attempt.seated(guest, seat) if attempt and seat else None
+                layout = _kept(layout, attempt)
+    return layout
+
+
+def _allowed_seat(layout: Layout, guest: int, nodes: tuple[int, ...]) -> Seat | None:
+    """A seat on these nodes, for a guest that may be there."""
+    subject = layout.problem.subjects[guest]
+    if subject.fixed or not set(nodes) <= set(subject.eligible.tolist()):
+        return None
+    return layout.seat_for(guest, nodes)
+
+
+def _reseated(layout: Layout, guests: list[int]) -> Layout | None:
+    """The layout with these guests each in the best place left, None where one finds no room."""
+    for guest in guests:
+        seat = _best_seat(layout, guest)
+        if seat is None:
+            return None
+        layout = layout.seated(guest, seat)
+    return layout
+
+
+def _kept(layout: Layout, attempt: Layout | None) -> Layout:
+    """The better of the two; the old one where they are equal."""
+    if attempt is not None and attempt.objective < layout.objective - MARGIN:
+        return attempt
+    return layout
+
+
+def _by_name(problem: Problem) -> list[int]:
+    return sorted(range(len(problem.subjects)), key=lambda guest: problem.subjects[guest].request.name)
