@@ -43,6 +43,17 @@ def test_build_puts_kernel_and_initramfs_where_told(tmp_path: Path, program: Pat
     assert (into / "initrd.cpio").read_bytes() == initramfs(program)
 
 
+@needs_compiler
+def test_the_busybox_of_the_kernel_s_tree_is_taken(tmp_path: Path, program: Path) -> None:
+    kernel = tmp_path / "tree/boot/vmlinuz-6.1"
+    busybox = tmp_path / "tree/usr/bin/busybox"
+    for file, content in ((kernel, b"\0" * 0x202 + b"HdrS"), (busybox, program.read_bytes())):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    build(tmp_path / "guests", kernel)
+    assert (tmp_path / "guests/initrd.cpio").read_bytes() == initramfs(busybox)
+
+
 def test_what_is_no_kernel_is_refused(tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
     kernel.write_bytes(b"MZ")

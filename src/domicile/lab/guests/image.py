@@ -68,8 +68,9 @@ def build(into: Path, kernel: Path, modules: Path | None = None, *, busybox: Pat
     """Put `vmlinuz` and `initrd.cpio` into the folder `into`, which is made if need be.
 
     `kernel` is a Debian vmlinuz. `modules` is taken and not looked at: this kernel needs none. `busybox` is a static
-    busybox (in a Dom0 tree with busybox-static: bin/busybox), by default the one of this machine. Raises `BadInput`
-    for a kernel or busybox that is none, `HostFailed` without a busybox or a C compiler.
+    busybox (Debian's busybox-static), by default the one of the tree that the kernel lies in (`TREE/boot/vmlinuz`), else
+    of this machine. Raises `BadInput` for a kernel or busybox that is none, `HostFailed` without a busybox or a C
+    compiler.
     """
     del modules
     with kernel.open("rb") as image:
@@ -77,7 +78,7 @@ def build(into: Path, kernel: Path, modules: Path | None = None, *, busybox: Pat
     # the x86 boot protocol's magic, Linux, Documentation/x86/boot.rst
     if head[0x202:0x206] != b"HdrS":
         raise BadInput(str(kernel), "no bootable Linux kernel")
-    content = initramfs(busybox or find_busybox())
+    content = initramfs(busybox or find_busybox(kernel.absolute().parent.parent))
     into.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(kernel, into / KERNEL_NAME)
     (into / INITRD_NAME).write_bytes(content)
@@ -104,10 +105,10 @@ def initramfs(busybox: Path) -> bytes:
     return archive(entries)
 
 
-def find_busybox() -> Path:
-    """This machine's static busybox. Raises `HostFailed` if it has none."""
-    for folder in ("/bin", "/usr/bin", "/usr/local/bin"):
-        candidate = Path(folder) / "busybox"
+def find_busybox(tree: Path) -> Path:
+    """The static busybox of a Debian tree, else of this machine. Raises `HostFailed` if there is none."""
+    for folder in (tree / "usr/bin", tree / "bin", Path("/bin"), Path("/usr/bin"), Path("/usr/local/bin")):
+        candidate = folder / "busybox"
         if candidate.is_file() and _is_static_program(candidate.read_bytes()):
             return candidate
     raise HostFailed("no static busybox here, and the lab's guests need one: apt-get install busybox-static")
