@@ -29,12 +29,11 @@ __all__ = ["command"]
 )
 def command(connect: str | None, forgotten: tuple[str, ...], *, as_json: bool) -> None:
     """Compare the host with what was intended; exit status 1 with every difference."""
-    with open_host(default_uri(connect)) as host:
-        # which journal is this host's follows from what it says of itself
-        with Journal.for_host(host.snapshot().host_id) as journal:
-            for domain in forgotten:
-                forget(journal, domain)
-            found = verify(host, journal, MemoryMapAge.NOW)
+    # which journal is this host's follows from what it says of itself
+    with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal:
+        for domain in forgotten:
+            forget(journal, domain)
+        found = verify(host, journal, MemoryMapAge.NOW)
     if as_json:
         print_json(_as_json(found))
     else:

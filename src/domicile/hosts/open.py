@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from domicile.errors import BadInput
 from domicile.hosts.protocol import Host
+from domicile.state.request import GuestRequest
+from domicile.topology.model import Topology
 
-__all__ = ["default_uri", "open_host"]
+__all__ = ["open_host"]
 
 FORMS = "xen:///, xen+ssh://[user@]host[:port]/, lab:///NAME or sim:///NAME"
-CAPABILITIES = Path("/proc/xen/capabilities")
-
-
-def default_uri(environment: Mapping[str, str] | None = None, capabilities: Path = CAPABILITIES) -> str:
-    """The host that is meant when none is given: `DOMICILE_URI`, else this Dom0 if it is one, else `sim:///default`."""
-    chosen = (os.environ if environment is None else environment).get("DOMICILE_URI")
-    if chosen:
-        return chosen
-    try:
-        dom0 = "control_d" in capabilities.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        dom0 = False
-    return "xen:///" if dom0 else "sim:///default"
 
 
 def open_host(uri: str) -> Host:
@@ -73,11 +60,22 @@ def _open_lab(uri: str) -> Host:
 
 
 def _open_simulated(uri: str) -> Host:
-    """A simulated host."""
+    """A simulated host: one of the machines that come with domicile, or one that was made."""
+    from domicile.hosts.simulated import open_simulated  # noqa: PLC0415
+    from domicile.topology.presets import load_preset, preset_names  # noqa: PLC0415
+    from domicile.xlcfg.guest import read_guest  # noqa: PLC0415
+    from domicile.xlcfg.syntax import parse  # noqa: PLC0415
+
     _name_in(uri)
-    simulated: Any = importlib.import_module("domicile.hosts.simulated")
-    host: Host = simulated.open_simulated(uri)
-    return host
+
+    def topology_of(name: str) -> Topology:
+        return load_preset(name).topology
+
+    def request_of(config: str, source: str, topology: Topology) -> GuestRequest:
+        return read_guest(parse(config, source), topology)
+
+    presets = {name: partial(topology_of, name) for name in preset_names()}
+    return open_simulated(uri, presets=presets, read_guest=request_of)
 
 
 def _name_in(uri: str) -> str:
