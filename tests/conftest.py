@@ -1,6 +1,32 @@
 """What all tests share: helpers in `tests/support` are imported by name."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sim_world import World
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A simulated host of four nodes with 1 GiB and two CPUs each, and its journal."""
+    from sim_machines import machine, read_guest  # noqa: PLC0415 - not every test run has a use for them
+    from sim_world import World  # noqa: PLC0415
+
+    from domicile.hosts.simulated import create_simulated  # noqa: PLC0415
+    from domicile.local.paths import STATE_VARIABLE  # noqa: PLC0415
+    from domicile.manager.journal import Journal  # noqa: PLC0415
+
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    topology = machine(devices={"0000:41:00.0": 1})
+    host = create_simulated("box", topology, read_guest=read_guest)
+    with host, Journal.for_host(host.snapshot().host_id) as journal:
+        yield World(host, journal)

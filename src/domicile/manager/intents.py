@@ -1,0 +1,84 @@
+"""What domicile wanted of a host and how far it came: the journal's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from domicile.local.process import ProcessId
+
+__all__ = ["DomainIntent", "Event", "IntentStatus", "Seen", "Wanted"]
+
+
+class IntentStatus(StrEnum):
+    """How far an intent came. What is planned or creating is pending: somebody works on it, or died over it."""
+
+    PLANNED = "planned"
+    CREATING = "creating"
+    ACTIVE = "active"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    """The domain was started again by a later intent."""
+    ACKNOWLEDGED = "gone-acknowledged"
+    """The administrator knows that it is gone, or does not want it looked after any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a domain was to be when it was started.
+
+    `uuid` is known before the start: who finds the domain later knows that it is this one. `soft_affinity` has a set
+    for each vCPU, None where scheduling was left to Xen. `config_digest` is the SHA-256 of the configuration as given.
+    """
+
+    domain: str
+    uuid: str
+    nodes: tuple[int, ...]
+    memory_mib: Mapping[int, int]
+    soft_affinity: tuple[frozenset[int], ...] | None
+    vcpus: int
+    cpupool: str
+    config_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the domain was when it had been started, before it ran. `pages_by_node` is None without a memory map."""
+
+    pages_by_node: Mapping[int, int] | None
+    hard_affinity: Mapping[int, frozenset[int]]
+    soft_affinity: Mapping[int, frozenset[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainIntent:
+    """One domain's intent. `owner` is the process that works on it while it is pending."""
+
+    id: int
+    plan: int
+    status: IntentStatus
+    wanted: Wanted
+    seen: Seen | None
+    owner: ProcessId
+    made_at: float
+    changed_at: float
+    reason: str = ""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not yet known what became of it."""
+        return self.status in {IntentStatus.PLANNED, IntentStatus.CREATING}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the journal: never changed, never removed."""
+
+    id: int
+    at: float
+    plan: int | None
+    intent: int | None
+    kind: str
+    detail: Mapping[str, Any]

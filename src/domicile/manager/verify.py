@@ -1,0 +1,204 @@
+"""What is against what was wanted: every domain that domicile started, compared with the host. Only reads.
+
+Tolerances: memory is where it was wanted when 99 % of a domain's pages are on the nodes that were planned (a guest has
+a few pages that Xen puts where it likes). Over several planned nodes Xen takes superpages in turn, so that shares are
+compared with those found at the start, and a tenth may have moved. Affinity, vCPUs and cpupool are compared exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domicile.errors import Refused
+from domicile.hosts.protocol import Host
+from domicile.manager.intents import DomainIntent
+from domicile.manager.journal import Journal
+from domicile.manager.recovery import Fate, domain_with_uuid, fate, orphans
+from domicile.manager.text import ids, mib_by_node, pages_by_node
+from domicile.state.model import Domain, MemoryMapAge, Snapshot, Vcpu
+
+__all__ = [
+    "Deviation",
+    "DeviationKind",
+    "Verification",
+    "deviations",
+    "forget",
+    "memory_problem",
+    "soft_affinity_problem",
+    "verify",
+]
+
+ON_PLANNED_NODES = 0.99
+MOVED_BETWEEN_PLANNED = 0.10
+
+
+class DeviationKind(StrEnum):
+    """What differs."""
+
+    GONE = "domain gone"
+    REPLACED = "another domain of this name"
+    RENAMED = "renamed"
+    MEMORY = "memory elsewhere"
+    SOFT_AFFINITY = "soft affinity changed"
+    HARD_AFFINITY = "hard affinity changed"
+    VCPUS = "vCPU count changed"
+    CPUPOOL = "cpupool changed"
+    HALF_MADE = "half-made domain left"
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One difference of one domain: what was intended, and what is."""
+
+    domain: str
+    kind: DeviationKind
+    intended: str
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{self.domain}: {self.kind}: {self.seen}; intended: {self.intended}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The answer: all differences, how many domains were looked at, and what could not be looked at, a line each."""
+
+    deviations: tuple[Deviation, ...]
+    checked: int
+    unchecked: tuple[str, ...] = ()
+
+
+def verify(host: Host, journal: Journal, memory_map: MemoryMapAge = MemoryMapAge.NOW) -> Verification:
+    """Compare the host with the journal. A domain stays reported as gone until it is started again or forgotten."""
+    intents, left = journal.active(), orphans(journal)
+    snapshot = host.snapshot(memory_map)
+    found = [*deviations(snapshot, intents), *_half_made(snapshot, left)]
+    unchecked = [
+        f"{intent.wanted.domain}: the host gave no memory map, so where its memory is was not checked"
+        for intent in intents
+        if (domain := domain_with_uuid(snapshot, intent.wanted.uuid, intent.wanted.domain)) is not None
+        and domain.pages_by_node is None
+    ]
+    return Verification(tuple(found), len(intents), tuple(unchecked))
+
+
+def forget(journal: Journal, domain: str) -> None:
+    """Stop looking after a domain: the way to say that it is known to be gone. Raises `Refused` if none is."""
+    if not journal.forget(domain):
+        names = ", ".join(sorted(intent.wanted.domain for intent in journal.active())) or "none"
+        raise Refused(f"{domain}: no domain of this name is looked after; those that are: {names}")
+
+
+def deviations(snapshot: Snapshot, intents: Iterable[DomainIntent]) -> list[Deviation]:
+    """Every difference between the host and the active intents, in the order of the intents."""
+    return [deviation for intent in intents for deviation in _of_one(snapshot, intent)]
+
+
+def memory_problem(planned_mib: Mapping[int, int], pages: Mapping[int, int]) -> bool:
+    """Whether more than a hundredth of the pages is on nodes that were not planned."""
+    total = sum(pages.values())
+    right = sum(count for node, count in pages.items() if planned_mib.get(node))
+    return right < ON_PLANNED_NODES * total
+
+
+def soft_affinity_problem(
+    wanted: Sequence[frozenset[int]] | Mapping[int, frozenset[int]], domain: Domain, online: frozenset[int]
+) -> dict[int, frozenset[int]]:
+    """vCPU to the soft affinity that it should have, for those that have another. Offline pCPUs do not count."""
+    return _differing(_by_vcpu(wanted), domain, lambda vcpu: vcpu.soft_affinity, online)
+
+
+def _of_one(snapshot: Snapshot, intent: DomainIntent) -> Iterator[Deviation]:
+    name = intent.wanted.domain
+    domain = domain_with_uuid(snapshot, intent.wanted.uuid, name)
+    if domain is None:
+        other = snapshot.domain(name)
+        if other is None:
+            seen = "no domain has its name or UUID"
+            yield Deviation(name, DeviationKind.GONE, f"running with UUID {intent.wanted.uuid}", seen)
+        else:
+            seen = f"a domain started otherwise, with UUID {other.uuid}"
+            yield Deviation(name, DeviationKind.REPLACED, f"UUID {intent.wanted.uuid}", seen)
+        return
+    if domain.name != name:
+        yield Deviation(name, DeviationKind.RENAMED, f"called {name}", f"called {domain.name}")
+    yield from _memory(intent, domain)
+    yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus))
+    online = sum(vcpu.online for vcpu in domain.vcpus)
+    if online != intent.wanted.vcpus:
+        yield Deviation(name, DeviationKind.VCPUS, f"{intent.wanted.vcpus} vCPUs", f"{online} vCPUs online")
+    if domain.cpupool != intent.wanted.cpupool:
+        seen = f"in cpupool {domain.cpupool}"
+        yield Deviation(name, DeviationKind.CPUPOOL, f"in cpupool {intent.wanted.cpupool}", seen)
+
+
+def _memory(intent: DomainIntent, domain: Domain) -> Iterator[Deviation]:
+    pages = domain.pages_by_node
+    if pages is None:
+        return
+    at_start = intent.seen.pages_by_node if intent.seen else None
+    if memory_problem(intent.wanted.memory_mib, pages):
+        intended = mib_by_node(intent.wanted.memory_mib)
+    elif at_start is not None and _moved(at_start, pages) > MOVED_BETWEEN_PLANNED:
+        intended = f"{pages_by_node(at_start)}, as at its start"
+    else:
+        return
+    yield Deviation(intent.wanted.domain, DeviationKind.MEMORY, intended, pages_by_node(pages))
+
+
+def _moved(before: Mapping[int, int], after: Mapping[int, int]) -> float:
+    """The share of the pages that are on another node than before, whatever a balloon made of their number."""
+    total_before, total_after = sum(before.values()), sum(after.values())
+    if not total_before or not total_after:
+        return 0.0
+    return sum(max(count / total_after - before.get(node, 0) / total_before, 0.0) for node, count in after.items())
+
+
+def _affinity(intent: DomainIntent, domain: Domain, online: frozenset[int]) -> Iterator[Deviation]:
+    seen = intent.seen
+    soft = _by_vcpu(intent.wanted.soft_affinity) if intent.wanted.soft_affinity else seen.soft_affinity if seen else {}
+    hard = seen.hard_affinity if seen else {}
+    kinds: tuple[tuple[DeviationKind, Mapping[int, frozenset[int]], Callable[[Vcpu], frozenset[int]]], ...] = (
+        (DeviationKind.SOFT_AFFINITY, soft, lambda vcpu: vcpu.soft_affinity),
+        (DeviationKind.HARD_AFFINITY, hard, lambda vcpu: vcpu.hard_affinity),
+    )
+    for kind, wanted, of in kinds:
+        wrong = _differing(wanted, domain, of, online)
+        if wrong:
+            found = {vcpu.id: of(vcpu) for vcpu in domain.vcpus if vcpu.id in wrong}
+            yield Deviation(intent.wanted.domain, kind, _sets(wrong, online), _sets(found, online))
+
+
+def _differing(
+    wanted: Mapping[int, frozenset[int]], domain: Domain, of: Callable[[Vcpu], frozenset[int]], online: frozenset[int]
+) -> dict[int, frozenset[int]]:
+    return {
+        vcpu.id: wanted[vcpu.id]
+        for vcpu in domain.vcpus
+        if vcpu.id in wanted and of(vcpu) & online != wanted[vcpu.id] & online
+    }
+
+
+def _sets(by_vcpu: Mapping[int, frozenset[int]], online: frozenset[int]) -> str:
+    """`vCPU 0-1: CPUs 4-5`, vCPUs with the same set together."""
+    together: dict[frozenset[int], list[int]] = {}
+    for vcpu, cpus in by_vcpu.items():
+        together.setdefault(cpus, []).append(vcpu)
+    parts = [
+        f"vCPU {ids(vcpus)}: {'all CPUs' if cpus >= online else f'CPUs {ids(cpus)}'}"
+        for cpus, vcpus in together.items()
+    ]
+    return ", ".join(parts)
+
+
+def _by_vcpu(sets: Sequence[frozenset[int]] | Mapping[int, frozenset[int]]) -> Mapping[int, frozenset[int]]:
+    return sets if isinstance(sets, Mapping) else dict(enumerate(sets))
+
+
+def _half_made(snapshot: Snapshot, left: Iterable[DomainIntent]) -> Iterator[Deviation]:
+    for intent in left:
+        if fate(intent, snapshot) is Fate.HALF_MADE:
+            seen = f"paused since {intent.owner}, which was making it, ended; the next create removes it"
+            yield Deviation(intent.wanted.domain, DeviationKind.HALF_MADE, "made whole or not at all", seen)
