@@ -83,7 +83,7 @@ def _cpu_id(document: Document, pu: Object) -> int:
 
 
 def _require_consistent(document: Document, pus: dict[int, Object], listed: int) -> None:
-    """Every PU's set is itself and, since version 2, the root's set is the PUs: else something is missing or changed."""
+    """Every PU's set is itself and, since version 2, the root's set is the PUs: else the file has been changed."""
     for cpu, pu in pus.items():
         told = document.bitmap(pu, "cpuset")
         if told is not None and told != 1 << cpu:
