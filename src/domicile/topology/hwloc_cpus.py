@@ -62,6 +62,7 @@ def read_cpus(document: Document) -> Cpus:
             ids.append(cpu)
         ahead.extend((child, -1) for child in reversed(one.children))
     listed = mask_of(pus)
+    _require_consistent(document, pus, listed)
     online = listed & _online(document)
     offline, notes = _offline(document, listed, online)
     return Cpus(
@@ -81,13 +82,21 @@ def _cpu_id(document: Document, pu: Object) -> int:
     return cpu
 
 
+def _require_consistent(document: Document, pus: dict[int, Object], listed: int) -> None:
+    """Every PU's set is itself and, since version 2, the root's set is the PUs: else the file has been changed."""
+    for cpu, pu in pus.items():
+        told = document.bitmap(pu, "cpuset")
+        if told is not None and told != 1 << cpu:
+            raise document.bad(pu, "its cpuset is not its own index")
+    told = document.bitmap(document.root, "cpuset") if document.major > 1 else None
+    if told is not None and told != listed:
+        raise document.bad(document.root, "its cpuset is not that of the PU objects in it")
+
+
 def _online(document: Document) -> int:
-    """The set that the root says is online: version 1 has a word for it, later ones list no others in `cpuset`."""
-    for name in ("online_cpuset", "cpuset") if document.major == 1 else ("cpuset",):
-        told = document.bitmap(document.root, name)
-        if told is not None:
-            return told
-    return -1
+    """The set that is online: version 1 has a word for it, later ones list no others."""
+    told = document.bitmap(document.root, "online_cpuset") if document.major == 1 else None
+    return -1 if told is None else told
 
 
 def _offline(document: Document, listed: int, online: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -96,12 +105,12 @@ def _offline(document: Document, listed: int, online: int) -> tuple[tuple[int, .
     complete = document.bitmap(document.root, "complete_cpuset")
     rest = (complete if complete is not None and complete >= 0 else listed) & ~online
     if document.major == 1:
-        unseen = rest & _online(document)
+        unseen = rest & (document.bitmap(document.root, "online_cpuset") or 0)
         rest &= ~unseen
         if unseen:
             notes.append(
-                f"CPUs {format_ids(ids_of(unseen))} are online, but who recorded this was not allowed to use them and "
-                f"nothing more is known of them: left out"
+                f"CPUs {format_ids(ids_of(unseen))} are online, but nothing more is told of them (who recorded this "
+                f"may not have been allowed to use them): left out"
             )
     elif rest:
         notes.append(f"CPUs {format_ids(ids_of(rest))} are offline, or who recorded this was not allowed to use them")

@@ -29,14 +29,13 @@ NO_INDEX = (-1, 0xFFFFFFFF)
 
 @dataclass(slots=True)
 class Object:
-    """An object of hwloc's tree. `pages` are the (size, count) of its `page_type` elements."""
+    """An object of hwloc's tree."""
 
     type: str
     attributes: dict[str, str]
     parent: Object | None
     infos: dict[str, str] = field(default_factory=dict)
     children: list[Object] = field(default_factory=list)
-    pages: list[tuple[str, str]] = field(default_factory=list)
 
     def walk(self) -> Iterator[Object]:
         """This object and all below it, in the document's order."""
@@ -168,8 +167,6 @@ class _Builder:
         assert self._object is not None  # noqa: S101 (for the type checker: the caller has looked)
         if tag == "info":
             self._object.infos.setdefault(attributes.get("name", ""), attributes.get("value", ""))
-        elif tag == "page_type":
-            self._object.pages.append((attributes.get("size", ""), attributes.get("count", "")))
         elif tag == "distances":
             self._start_matrix(attributes, self._object)
         elif tag == "latency" and parent == "distances" and self._matrix is not None:

@@ -1,12 +1,12 @@
 """The memory of a NUMANode in hwloc's XML: how much, of what kind, behind what cache.
 
-Sources: hwloc 1.11 (`local_memory`, `page_type`; info `Type`), 2.0 to 3.0 (subtypes:
-`hwloc_memory_tier_kinds_snprintf`, hwloc/memattrs.c; infos `DAXType`, `DAXParent`, `CXLDevice`: doc/hwloc.doxy, "Object attributes"; `MemCache` objects).
+Sources: hwloc 1.11 (`local_memory`, in which huge pages are; info `Type`), 2.0 to 3.0 (subtypes:
+`hwloc_memory_tier_kinds_snprintf`, hwloc/memattrs.c; infos `DAXType`, `DAXParent`, `CXLDevice`: doc/hwloc.doxy, "Object
+attributes"; `MemCache` objects).
 """
 
 from __future__ import annotations
 
-from domicile.errors import BadInput
 from domicile.topology.hwloc_document import Document, Object
 from domicile.topology.model import MemoryKind
 
@@ -25,10 +25,8 @@ KINDS = {
 
 
 def memory_mib(document: Document, one: Object) -> int:
-    """An object's own memory. Huge pages are part of it; some not even a MiB are not none."""
-    size = document.number(one, "local_memory")
-    if size is None:
-        size = sum(_page_number(document, one, size) * _page_number(document, one, count) for size, count in one.pages)
+    """An object's own memory; less than a MiB is not none."""
+    size = document.number(one, "local_memory") or 0
     if not 0 <= size <= MAX_BYTES:
         raise document.bad(one, f"{size} bytes of memory cannot be")
     return max(size >> 20, 1) if size else 0
@@ -58,9 +56,3 @@ def side_cache_mib(document: Document, node: Object) -> int:
     if not 0 <= min(sizes) <= max(sizes) <= MAX_BYTES:
         raise document.bad(node, "a memory-side cache of that size cannot be")
     return max(sizes) >> 20
-
-
-def _page_number(document: Document, one: Object, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise BadInput(document.source, f"page_type: {text[:24]!r} is no number", one.type[:20])
-    return int(text)

@@ -83,6 +83,9 @@ def _read_node(document: Document, one: Object, cpus: Cpus) -> FoundNode:
     node = document.number(one, "os_index")
     if node is None or not 0 <= node <= MAX_NODE_ID:
         raise document.bad(one, f"needs an os_index from 0 to {MAX_NODE_ID}")
+    nodeset = document.bitmap(one, "nodeset") if document.major > 1 else None
+    if nodeset is not None and nodeset != 1 << node:
+        raise document.bad(one, "its nodeset is not its own index")
     return FoundNode(
         node,
         one,

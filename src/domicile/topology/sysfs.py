@@ -23,6 +23,7 @@ from domicile.topology.sysfs_nodes import assign_cpus, lone_node, read_distances
 __all__ = ["read_sysfs"]
 
 MAX_NAME = 80
+UNDER_XEN = "this is a Linux under Xen, which does not see the machine as it is: read `xl info -n` instead"
 
 
 def read_sysfs(path: Path, source: str) -> Topology:
@@ -45,6 +46,7 @@ def read_sysfs(path: Path, source: str) -> Topology:
     kinds = memory_kinds(files, ids, with_cpus, performance.bandwidth_gbs)
     distances, distance_notes = read_distances(files.sys, nodes)
     devices, device_notes = read_devices(files.sys, ids, owner)
+    xen_notes = [UNDER_XEN] if files.sys.text("hypervisor/type") == "xen" else []
     placed, core_notes = number_cores(
         Placed(cpu.id, cpu.socket, owner.get(cpu.id), cpu.group, cpu.core) for cpu in cpus.online
     )
@@ -67,7 +69,7 @@ def read_sysfs(path: Path, source: str) -> Topology:
         bandwidth_gbs=figures_matrix(ids, performance.bandwidth_gbs),
         offline_cpus=cpus.offline,
         name=_machine_name(files.sys),
-        notes=[*cpus.notes, *node_notes, *owner_notes, *distance_notes, *device_notes, *core_notes],
+        notes=[*xen_notes, *cpus.notes, *node_notes, *owner_notes, *distance_notes, *device_notes, *core_notes],
     )
 
 

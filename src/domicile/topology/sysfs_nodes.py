@@ -49,8 +49,6 @@ def lone_node(files: MachineFiles, cpus: int) -> tuple[FoundNode, list[str]]:
     notes = ["the kernel shows no NUMA nodes: taken as one node with all CPUs and memory"]
     if total is None:
         notes.append("memory is not told (no proc/meminfo): taken as none")
-    if files.sys.text("hypervisor/type") == "xen":
-        notes.append("this is a Linux under Xen, which does not see the machine: read `xl info -n` instead")
     return FoundNode(0, total, free, cpus), notes
 
 

@@ -30,6 +30,8 @@ MAX_MEMBERS = 400_000
 MAX_MEMBER_BYTES = 16 << 20
 MAX_TOTAL_BYTES = 512 << 20
 MAX_KEPT_BYTES = 128 << 20
+# GNU tar pads to a record, and a record has at most 2047 blocks
+MAX_PADDING_BYTES = 2 << 20
 MAX_EXTENSION_BYTES = 64 << 10
 MAX_PARTS = 64
 XZ_MEMORY = 128 << 20
@@ -131,6 +133,11 @@ class _Stream:
             raise BadInput(self._source, f"more than {MAX_TOTAL_BYTES >> 20} MiB in the archive")
         return b"".join(pieces)
 
+    def finish(self) -> None:
+        """Read what is after the archive's end, so that the compressed data's own checksum is looked at."""
+        if len(self.read(MAX_PADDING_BYTES + 1)) > MAX_PADDING_BYTES:
+            raise BadInput(self._source, "more than padding after the archive's end", f"byte {self.at}")
+
     def content(self, size: int, keep: int) -> bytes:
         """A member's content: its first `keep` bytes, the rest and the padding passed over."""
         data = self.read(min(size, keep))
@@ -229,7 +236,7 @@ class _Reader:
         self._next: dict[str, str] = {}
 
     def files(self) -> TarFiles:
-        """Read to the end of the archive, which two empty blocks or the end of the data mark."""
+        """Read to the end of the archive, which an empty block marks."""
         found = TarFiles(self._source)
         for count, header in enumerate(self._headers()):
             if count >= MAX_MEMBERS:
@@ -249,9 +256,12 @@ class _Reader:
         while True:
             at = self._stream.at
             block = self._stream.read(BLOCK)
+            if not block:
+                raise BadInput(
+                    self._source, "the archive is cut short" if at else "is empty", f"byte {at}" if at else ""
+                )
             if not block.strip(b"\0"):
-                if at == 0:
-                    raise BadInput(self._source, "is empty")
+                self._stream.finish()
                 return
             header = _parse_header(block)
             if header is None:
