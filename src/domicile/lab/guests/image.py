@@ -68,7 +68,7 @@ def build(into: Path, kernel: Path, modules: Path | None = None, *, busybox: Pat
     """Put `vmlinuz` and `initrd.cpio` into the folder `into`, which is made if need be.
 
     `kernel` is a Debian vmlinuz. `modules` is taken and not looked at: this kernel needs none. `busybox` is a static
-    busybox (Debian's busybox-static), by default the one of the tree that the kernel lies in (`TREE/boot/vmlinuz`), else
+    busybox (busybox-static), by default the one of the tree that the kernel lies in (`TREE/boot/vmlinuz`), else
     of this machine. Raises `BadInput` for a kernel or busybox that is none, `HostFailed` without a busybox or a C
     compiler.
     """
