@@ -65,7 +65,7 @@ def placing_options(command: Command) -> Command:
 
 def config_texts(paths: Sequence[str]) -> list[ConfigText]:
     """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
-    return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path), path)) for path in paths]
+    return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in paths]
 
 
 def _bytes(path: str) -> bytes:
