@@ -1,0 +1,5 @@
+"""`python -m domicile`."""
+
+from domicile.cli.main import run
+
+run()
