@@ -401,6 +401,25 @@ def test_several_guests_with_one_device() -> None:
         read_guests([parse(text, f"{'ab'[index]}.cfg") for index, text in enumerate(texts)], HOST)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "a = 1;" * 40_000,
+        "cpus = '" + "0-7,^3," * 50_000 + "1'",
+        "vcpus = 128; cpus = [" + "'all'," * 50_000 + "]",
+        "type = 'hvm'; pci = [" + "".join(f"'{n >> 5:x}:{n & 31:x}.{f}'," for n in range(8192) for f in "1234") + "]",
+        "type = 'hvm'; vnuma = [['pnode=0', 'size=256', 'vdistances=10', 'vcpus=" + "0-8191," * 50_000 + "1']]",
+    ],
+    ids=["one line", "one list", "many lists", "devices", "vnuma"],
+)
+def test_large_values_take_no_undue_time(settings: str) -> None:
+    if "vnuma" in settings:
+        assert "vCPU 0 is there twice" in refusal(settings)
+    else:
+        assert guest(settings).vcpus in (1, 128)
+
+
 KEYS = [
     "name",
     "type",
