@@ -150,7 +150,7 @@ def without_nul_in_strings(data: bytes) -> bool:
     return b"\0" not in data
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 @example("a=1\n#")
 @example("a=1 -")
@@ -178,19 +178,19 @@ LISTS = st.recursive(
     lambda inner: st.builds(
         listed, st.lists(inner, max_size=4), st.lists(BREAKS, max_size=9), st.sampled_from(["", ","])
     ),
-    max_leaves=12,
+    max_leaves=8,
 )
 ASSIGNMENTS = st.builds("".join, st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", " += "]), LISTS))
 SEPARATORS = st.sampled_from(["\n", ";", "\n\n", " # note\n"])
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.tuples(ASSIGNMENTS, SEPARATORS).map("".join), max_size=5).map("".join))
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(ASSIGNMENTS, SEPARATORS).map("".join), max_size=3).map("".join))
 def test_nested_lists(xl: Libxlutil, text: str) -> None:
     assert ours(text.encode()) == xl.read(text.encode())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40).filter(without_nul_in_strings))
 @example(b'a="\xe9"\n')
 @example(b"# \xff\na=1\n")
@@ -199,13 +199,13 @@ def test_any_bytes(xl: Libxlutil, data: bytes) -> None:
     assert ours(data) == xl.read(data)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="a=+[]\n,; 1x'\"\\07#", max_size=30))
 def test_any_text_of_few_letters(xl: Libxlutil, text: str) -> None:
     assert ours(text.encode()) == xl.read(text.encode())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="\\abfnrtvx01789+- '\"q\t", max_size=12))
 def test_strings(xl: Libxlutil, body: str) -> None:
     data = f"a = '{body}'\nb = \"{body}\"\n".encode()

@@ -32,7 +32,8 @@ def parse_cpus(text: str, topology: Topology, source: str, place: str = "") -> f
 
     Raises `BadInput` (with source and place as given) where `xl` would refuse it, or a CPU or node is not there.
     """
-    chosen: frozenset[int] = frozenset()
+    online = frozenset(cpu.id for cpu in topology.cpus)
+    chosen: set[int] = set()
     for part in filter(None, text.split(",")):
         rest = part.removeprefix("^")
         nodes = _NODES.match(rest)
@@ -40,7 +41,7 @@ def parse_cpus(text: str, topology: Topology, source: str, place: str = "") -> f
         if numbers == "all":
             if rest != part:
                 raise BadInput(source, f'{shown(part)}: "^" cannot go with "all"', place)
-            chosen = _online(topology)
+            chosen |= online
             continue
         found = parse_range(numbers)
         if found is None:
@@ -48,9 +49,15 @@ def parse_cpus(text: str, topology: Topology, source: str, place: str = "") -> f
                 f'{shown(part)} is no part of a CPU list (give "3", "0-3", "node:1", "nodes:0-1", "all" or "^...")'
             )
             raise BadInput(source, problem, place)
-        cpus = (_cpus_of_nodes if nodes else _cpus)(*found, topology, source, place)
-        chosen = chosen | cpus if rest == part else chosen - cpus
-    return chosen
+        if nodes:
+            cpus = _cpus_of_nodes(*found, topology, source, place)
+        else:
+            cpus = _cpus(*found, topology, source, place) & online
+        if rest == part:
+            chosen |= cpus
+        else:
+            chosen -= cpus
+    return frozenset(chosen)
 
 
 def format_cpus(cpus: Iterable[int]) -> str:
@@ -78,18 +85,14 @@ def _id(digits: str) -> int:
     return int(digits) if len(digits.lstrip("0")) <= _MAX_DIGITS else 10**_MAX_DIGITS
 
 
-def _online(topology: Topology) -> frozenset[int]:
-    return frozenset(cpu.id for cpu in topology.cpus)
-
-
 def _cpus(first: int, last: int, topology: Topology, source: str, place: str) -> frozenset[int]:
-    """The online CPUs in a range."""
-    online = _online(topology)
-    highest = max((*online, *topology.offline_cpus))
+    """The ids in a range, online or not."""
+    highest = max(cpus[-1] for cpus in ([topology.cpus[-1].id], topology.offline_cpus) if cpus)
     if last > highest:
+        online = format_cpus(cpu.id for cpu in topology.cpus)
         missing = max(first, highest + 1)
-        raise BadInput(source, f"CPU {missing} is not there (the machine has CPUs {format_cpus(online)})", place)
-    return frozenset(cpu for cpu in online if first <= cpu <= last)
+        raise BadInput(source, f"CPU {missing} is not there (the machine has CPUs {online})", place)
+    return frozenset(range(first, last + 1))
 
 
 def _cpus_of_nodes(first: int, last: int, topology: Topology, source: str, place: str) -> frozenset[int]:

@@ -124,9 +124,9 @@ def _line_end(text: str, offset: int) -> int:
 
 def _is_added(config: Config, setting: Setting) -> bool:
     """Whether an assignment is marked: it starts its line, and the line before is a mark."""
-    text = config.text
-    start = _line_start(text, setting.start)
-    if start != setting.start or start == 0:
+    text, start = config.text, setting.start
+    # the character before goes first: a file of one long line must not be searched for every assignment in it
+    if start == 0 or text[start - 1] != "\n":
         return False
     before = text[_line_start(text, start - 1) : start - 1]
     return before == MARK or before.startswith(MARK + ": ")

@@ -1,0 +1,145 @@
+"""The intent file: what it says, and how it reads when it makes no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domicile.errors import BadInput
+from domicile.intent_file import MAX_INTENT_BYTES, load_intent, read_intent
+from domicile.state.request import DevicePolicy, Group, GroupKind, Intent
+
+INTENT = """\
+[devices]
+policy = "required"
+
+[groups.shop]
+kind = "near"
+domains = ["web1", "db"]
+weight = 2
+
+[groups."mail servers"]
+kind = "apart"
+domains = ["mx1", "mx2"]
+"""
+
+
+def read(text: str) -> Intent:
+    return read_intent(text.encode(), "domicile.toml")
+
+
+def test_an_intent() -> None:
+    assert read(INTENT) == Intent(
+        groups=(
+            Group("shop", GroupKind.NEAR, ("web1", "db"), 2.0),
+            Group("mail servers", GroupKind.APART, ("mx1", "mx2")),
+        ),
+        devices=DevicePolicy.REQUIRED,
+    )
+
+
+def test_nothing_has_to_be_said() -> None:
+    assert read("") == read("[devices]\n[groups]\n") == Intent()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("[devices]", "[device]", "unknown key device; did you mean devices?"),
+        ("[devices]", "[x]\n[devices]", "unknown key x; there are devices, groups"),
+        ("policy", "polcy", "devices: unknown key polcy; did you mean policy?"),
+        (
+            '"required"',
+            '"must"',
+            "devices.policy: Invalid enum value 'must' (give one of required, preferred, ignored)",
+        ),
+        ('"required"', "1", "devices.policy: Expected `str`, got `int` (give one of required, preferred, ignored)"),
+        ("domains", "domain", "groups.shop: unknown key domain; did you mean domains?"),
+        ('"near"', '"close"', "groups.shop.kind: Invalid enum value 'close' (give one of together, near, apart)"),
+        ('kind = "near"\n', "", "groups.shop: Object missing required field `kind`"),
+        ('["web1", "db"]', '["web1"]', "groups.shop.domains: Expected `array` of length >= 2"),
+        ('["web1", "db"]', '"web1"', "groups.shop.domains: Expected `array`, got `str`"),
+        ('["web1", "db"]', '["web1", 2]', "groups.shop.domains[1]: Expected `str`, got `int`"),
+        ('["web1", "db"]', '["web1", ""]', "groups.shop.domains[1]: Expected `str` of length >= 1"),
+        ('["web1", "db"]', '["db", "db"]', "groups.shop.domains: 'db' is there twice"),
+        ("weight = 2", "weight = 0", "groups.shop.weight: Expected `float` > 0.0"),
+        ("weight = 2", "weight = nan", "groups.shop.weight: Expected `float` > 0.0"),
+        ("weight = 2", "weight = inf", "groups.shop.weight: Expected `float` <= 1000.0"),
+        ("weight = 2", "weight =", "no TOML: Invalid value (at line 7, column 9)"),
+        ("[devices]", "groups = 1\n[devices]", "no TOML: "),
+    ],
+)
+def test_what_makes_no_sense(old: str, new: str, problem: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read(INTENT.replace(old, new, 1))
+    assert str(caught.value).startswith(f"domicile.toml: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"groups = 1\n", "groups: has to be tables"),
+        (b"[groups]\na = 1\n", "groups.a: Expected `object`, got `int`"),
+        (b"\n\n# \xff\n", "line 3: not UTF-8"),
+        (b"a = " + b"[" * 100_000, "no TOML: nested too deep"),
+        (b"a = " + b"9" * 10_000, "no TOML: Exceeds the limit"),
+        (b"\0", "no TOML: "),
+        (b"#" * (MAX_INTENT_BYTES + 1), "more than 256 KiB"),
+    ],
+)
+def test_what_is_no_intent_file(data: bytes, problem: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_intent(data, "domicile.toml")
+    assert str(caught.value).startswith(f"domicile.toml: {problem}")
+    assert str(caught.value).isprintable()
+
+
+def test_groups_that_contradict_each_other() -> None:
+    groups = "[groups.a]\nkind='together'\ndomains=['x','y','z']\n[groups.b]\nkind='apart'\ndomains=['z','x']\n"
+    with pytest.raises(BadInput, match=r"groups.a: 'x' and 'z' are wanted together, and apart by groups.b"):
+        read(groups)
+    assert len(read(groups.replace("together", "near")).groups) == 2
+
+
+@pytest.mark.timeout(20)
+def test_many_groups_take_no_undue_time() -> None:
+    together = "".join(f"[groups.t{n}]\nkind='together'\ndomains=['x','{n}']\n" for n in range(2500))
+    apart = "".join(f"[groups.a{n}]\nkind='apart'\ndomains=['x','y{n}']\n" for n in range(2500))
+    assert len(read(together + apart).groups) == 5000
+
+
+def test_where_it_is_looked_for(tmp_path: Path) -> None:
+    named, default = tmp_path / "named.toml", tmp_path / "default.toml"
+    assert load_intent(None, default) == Intent()
+    default.write_text("[devices]\npolicy = 'ignored'\n")
+    assert load_intent(None, default).devices is DevicePolicy.IGNORED
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        load_intent(named, default)
+    named.write_text("[devices]\npolicy = 'required'\n")
+    assert load_intent(str(named), default).devices is DevicePolicy.REQUIRED
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        load_intent(tmp_path, default)
+
+
+PIECES = [
+    "[devices]",
+    "[groups.a]",
+    "[groups.b]",
+    "policy = 'ignored'",
+    "kind = 'near'",
+    "domains = ['a', 'b']",
+    "[",
+    "=",
+]
+
+
+@given(st.one_of(st.binary(), st.lists(st.sampled_from(PIECES), max_size=8).map("\n".join).map(str.encode)))
+def test_any_file_is_read_or_refused(data: bytes) -> None:
+    try:
+        text = repr(read_intent(data, "domicile.toml"))
+    except BadInput as error:
+        text = str(error)
+    assert text.isprintable()
