@@ -11,7 +11,6 @@ import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from domicile.errors import BadInput
 from domicile.topology.bitmaps import format_ids, ids_of, mask_of
 from domicile.topology.check import MAX_CPU_ID
 from domicile.topology.sysfs_files import Attributes, MachineFiles, first_processor
@@ -48,7 +47,7 @@ def read_cpus(files: MachineFiles) -> FoundCpus:
     sys = files.sys
     present = _present(sys)
     if not present:
-        raise BadInput(sys.tree.source, "no CPUs in it", f"{sys.mount}/{CPUS}")
+        raise sys.tree.bad(CPUS, "no CPUs in it")
     online = _online(sys, present)
     notes = []
     said = sys.cpu_list(f"{CPUS}/online")
@@ -70,7 +69,7 @@ def _present(sys: Attributes) -> list[int]:
         match = CPU_FOLDER.fullmatch(name)
         if match and sys.tree.is_folder(f"{CPUS}/{name}"):
             if int(match[1]) > MAX_CPU_ID:
-                raise sys.bad(f"{CPUS}/{name}", f"no such CPU can be (0 to {MAX_CPU_ID})")
+                raise sys.tree.bad(f"{CPUS}/{name}", f"no such CPU can be (0 to {MAX_CPU_ID})")
             ids.append(int(match[1]))
     return sorted(set(ids))
 

@@ -26,13 +26,12 @@ MAX_BELOW = 1000
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """A tree's files as values; `mount` is what its paths are called in errors (`sys`, `proc`).
+    """A tree's files as values.
 
     A file that is not there, cannot be read or is empty gives None; one that is there and makes no sense is `BadInput`.
     """
 
     tree: FileTree
-    mount: str
 
     def text(self, path: str) -> str | None:
         """The file's text without the spaces around it."""
@@ -46,7 +45,7 @@ class Attributes:
             return None
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
-            raise self.bad(path, f"{text[:24]!r} is no number")
+            raise self.tree.bad(path, f"{text[:24]!r} is no number")
         return int(text)
 
     def cpu_list(self, path: str) -> int | None:
@@ -55,7 +54,7 @@ class Attributes:
         try:
             return None if text is None else parse_kernel_list(text)
         except ValueError as error:
-            raise self.bad(path, str(error)) from None
+            raise self.tree.bad(path, str(error)) from None
 
     def cpu_mask(self, path: str) -> int | None:
         """A mask such as `00000000,000000ff`, as a bitmap."""
@@ -63,11 +62,7 @@ class Attributes:
         try:
             return None if text is None else parse_kernel_mask(text)
         except ValueError as error:
-            raise self.bad(path, str(error)) from None
-
-    def bad(self, path: str, problem: str) -> BadInput:
-        """The error for a file of this tree."""
-        return BadInput(self.tree.source, problem, f"{self.mount}/{path}")
+            raise self.tree.bad(path, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +106,8 @@ def _in_folder(path: Path, source: str) -> MachineFiles:
     proc = base.parent / "proc"
     belongs = base.name == "sys" and proc.is_dir() and not proc.is_symlink()
     return MachineFiles(
-        Attributes(FolderTree(base, source), "sys"),
-        Attributes(FolderTree(proc, source), "proc") if belongs else None,
+        Attributes(FolderTree(base, source, "sys")),
+        Attributes(FolderTree(proc, source, "proc")) if belongs else None,
     )
 
 
@@ -122,8 +117,8 @@ def _in_tar(path: Path, source: str) -> MachineFiles:
     base = PurePosixPath(_choose([place for place in found if place.count("/") < MAX_DEPTH], source))
     proc = str(base.parent / "proc")
     return MachineFiles(
-        Attributes(TarTree(files, str(base).strip(".")), "sys"),
-        Attributes(TarTree(files, proc), "proc") if base.name == "sys" and proc in files.names else None,
+        Attributes(TarTree(files, str(base) if base.name else "", "sys")),
+        Attributes(TarTree(files, proc, "proc")) if base.name == "sys" and proc in files.names else None,
     )
 
 

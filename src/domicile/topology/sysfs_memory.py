@@ -169,7 +169,7 @@ def _tiers_beside(sys: Attributes, ordinary: Collection[int]) -> tuple[set[int],
         try:
             members = parse_kernel_list(sys.text(path) or "", MAX_NODE_ID) if match else 0
         except ValueError as error:
-            raise sys.bad(path, str(error)) from None
+            raise sys.tree.bad(path, str(error)) from None
         if match:
             tier_of |= dict.fromkeys(ids_of(members), int(match[1]))
     known = [tier_of[node] for node in ordinary if node in tier_of]

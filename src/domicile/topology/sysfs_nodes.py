@@ -18,6 +18,7 @@ __all__ = ["NODES", "FoundNode", "assign_cpus", "lone_node", "read_distances", "
 NODES = "devices/system/node"
 NODE_FOLDER = re.compile(r"node(\d{1,9})", re.ASCII)
 CPU_LINK = re.compile(r"cpu(\d{1,5})", re.ASCII)
+MAX_KIB = 1 << 50
 MEMINFO_LINE = re.compile(r"(?:Node\s+\d+\s+)?(MemTotal|MemFree):\s*(\d{1,18})\s*kB", re.ASCII)
 
 
@@ -82,7 +83,7 @@ def read_distances(sys: Attributes, nodes: list[FoundNode]) -> tuple[list[list[i
             continue
         words = text.split()
         if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
-            raise sys.bad(path, f"{text[:24]!r} is no line of distances")
+            raise sys.tree.bad(path, f"{text[:24]!r} is no line of distances")
         rows.append([int(word) for word in words])
     if not rows:
         return None, []
@@ -100,7 +101,7 @@ def _present(sys: Attributes) -> list[int]:
         match = NODE_FOLDER.fullmatch(name)
         if match and sys.tree.is_folder(f"{NODES}/{name}"):
             if int(match[1]) > MAX_NODE_ID:
-                raise sys.bad(f"{NODES}/{name}", f"no such node can be (0 to {MAX_NODE_ID})")
+                raise sys.tree.bad(f"{NODES}/{name}", f"no such node can be (0 to {MAX_NODE_ID})")
             ids.append(int(match[1]))
     return sorted(set(ids))
 
@@ -113,7 +114,7 @@ def _compare_with_list(sys: Attributes, present: int) -> list[str]:
     try:
         listed = parse_kernel_list(text, MAX_NODE_ID)
     except ValueError as error:
-        raise sys.bad(path, str(error)) from None
+        raise sys.tree.bad(path, str(error)) from None
     notes = []
     if listed & ~present:
         shown = format_ids(ids_of(listed & ~present))
@@ -142,7 +143,9 @@ def _meminfo(files: Attributes, path: str) -> tuple[int | None, int | None]:
         return None, None
     found = {match[1]: int(match[2]) for match in map(MEMINFO_LINE.match, text.splitlines()) if match}
     if "MemTotal" not in found:
-        raise files.bad(path, "no MemTotal in it")
+        raise files.tree.bad(path, "no MemTotal in it")
+    if found["MemTotal"] > MAX_KIB:
+        raise files.tree.bad(path, f"{found['MemTotal']} kB of memory cannot be")
     free = found.get("MemFree")
     return _mib(found["MemTotal"]), None if free is None else free // 1024
 

@@ -34,10 +34,11 @@ class Kind(Enum):
 
 
 class FileTree(ABC):
-    """Files by path. `source` is the tree as the user named it, for errors."""
+    """Files by path. For errors: `source` is the tree as the user named it, `mount` what its paths begin with."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, mount: str = "") -> None:
         self.source = source
+        self.mount = mount
         self._folders: dict[str, str | None] = {"": ""}
 
     def read(self, path: str) -> str | None:
@@ -46,13 +47,17 @@ class FileTree(ABC):
         if data is None:
             return None
         if len(data) > MAX_FILE_BYTES:
-            raise BadInput(self.source, f"larger than {MAX_FILE_BYTES} bytes", path)
+            raise self.bad(path, f"larger than {MAX_FILE_BYTES} bytes")
         return data.decode("utf-8", "replace").rstrip("\0")
 
     def read_start(self, path: str, limit: int = 4096) -> str | None:
         """At most `limit` bytes from the file's beginning, None if there is no such file."""
         data = self._read_bytes(path, limit)
         return None if data is None else data.decode("utf-8", "replace")
+
+    def bad(self, path: str, problem: str) -> BadInput:
+        """The error for a file or folder of this tree."""
+        return BadInput(self.source, problem, f"{self.mount}/{path}".strip("/"))
 
     def names(self, path: str) -> tuple[str, ...]:
         """What is in the folder, sorted; empty if there is no such folder."""
@@ -130,8 +135,8 @@ class FileTree(ABC):
 class FolderTree(FileTree):
     """A folder on this machine: a live `/sys`, or a copy of another machine's."""
 
-    def __init__(self, root: Path, source: str) -> None:
-        super().__init__(source)
+    def __init__(self, root: Path, source: str, mount: str = "") -> None:
+        super().__init__(source, mount)
         self._root = str(root)
         self._kinds: dict[str, Kind] = {}
 
@@ -182,7 +187,7 @@ class FolderTree(FileTree):
                 for entry in entries:
                     found.append(entry.name)
                     if len(found) > MAX_NAMES:
-                        raise BadInput(self.source, f"more than {MAX_NAMES} files in one folder", real)
+                        raise self.bad(real, f"more than {MAX_NAMES} files in one folder")
         except OSError:
             return []
         return found

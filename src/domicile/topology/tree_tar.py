@@ -189,8 +189,8 @@ class TarFiles:
 class TarTree(FileTree):
     """The part of an archive under one folder, which is the tree's root."""
 
-    def __init__(self, files: TarFiles, root: str) -> None:
-        super().__init__(files.source)
+    def __init__(self, files: TarFiles, root: str, mount: str = "") -> None:
+        super().__init__(files.source, mount)
         self._files = files
         self._root = root
 
