@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group, OverflowMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -42,6 +42,11 @@ class Glyphs:
     times: str = "\N{MULTIPLICATION SIGN}"
     more: str = "…"
     arrow: str = "→"
+
+    @property
+    def overflow(self) -> OverflowMethod:
+        """What becomes of text that is too long for its place: rich's ellipsis is not ASCII."""
+        return "ellipsis" if self.more == "…" else "crop"
 
     @classmethod
     def ascii(cls) -> Glyphs:
@@ -96,7 +101,7 @@ def _side_by_side(
     room = (width - (columns - 1)) // columns
     grid = Table.grid(padding=(0, 1, 0, 0))
     for _ in range(columns):
-        grid.add_column(width=room)
+        grid.add_column(width=room, overflow=glyphs.overflow)
     drawn = [_node_box(*entry, glyphs, room - 4, name_socket=name_socket) for entry in entries]
     for at in range(0, len(drawn), columns):
         line = drawn[at : at + columns]
@@ -125,7 +130,7 @@ def _node_box(
         lines.append(Text(f"{glyphs.device} {len(devices) - MOST_DEVICES} more PCI devices", style=FAINT))
     for line in lines:
         line.no_wrap = True
-        line.overflow = "ellipsis" if glyphs.more == "…" else "crop"
+        line.overflow = glyphs.overflow
     colour = "cyan" if cpus else "magenta"
     panel = Panel(Group(*lines), title=title, title_align="left", border_style=colour, box=box.ROUNDED)
     return panel, len(lines)
@@ -203,14 +208,14 @@ def node_table(topology: Topology, glyphs: Glyphs) -> Table:
     for device in topology.devices:
         devices[device.node] += 1
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("node", justify="right")
-    table.add_column("socket", justify="right")
-    table.add_column("CPUs", overflow="fold", ratio=1)
-    table.add_column("cores")
-    table.add_column("memory", justify="right", no_wrap=True)
-    table.add_column("free", justify="right", no_wrap=True)
-    table.add_column("taken", no_wrap=True)
-    table.add_column("devices", justify="right")
+    for heading in ("node", "socket", "CPUs", "cores", "memory", "free", "taken", "devices"):
+        table.add_column(
+            heading,
+            justify="left" if heading in ("CPUs", "cores", "taken") else "right",
+            overflow="fold" if heading == "CPUs" else glyphs.overflow,
+            no_wrap=heading != "CPUs",
+            ratio=1 if heading == "CPUs" else None,
+        )
     for node in topology.nodes:
         own = cpus[node.id]
         sockets = {cpu.socket for cpu in own if cpu.socket is not None}

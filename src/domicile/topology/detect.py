@@ -59,6 +59,8 @@ def read_topology(source: str, from_host: Callable[[str], Topology] | None = Non
     """
     from domicile.topology.presets import load_preset, preset_names  # noqa: PLC0415 - msgspec only where needed
 
+    if not source:
+        raise BadInput("''", f"nothing given; give {ACCEPTED}")
     if is_uri(source):
         if from_host is None:
             raise BadInput(source, "a host's URI where a file is needed")
