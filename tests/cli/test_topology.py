@@ -82,6 +82,24 @@ def test_siblings_are_together() -> None:
     assert "30+31" in drawn(load_preset("default").topology, encoding="ascii")
 
 
+def test_node_of_several_sockets() -> None:
+    one = checked(
+        source="made",
+        nodes=[Node(0, 4096)],
+        cpus=[Cpu(0, 0, 0, 0), Cpu(1, 0, 2, 0), Cpu(4, 0, 0, 0), Cpu(5, 0, 2, 0)],
+    )
+    text = drawn(one)
+    assert "node 0 · sockets 0,2" in text
+    assert "socket 0  0·4" in text
+    assert "socket 2  1·5" in text
+
+
+def test_rows_that_nobody_measured_are_left_out() -> None:
+    rows = [line.rsplit("│", 1)[-1].split() for line in drawn(load_preset("genoa-9224-nps2-cxl").topology).splitlines()]
+    assert rows.count(["4", "-", "-", "-", "-", "-"]) == 0
+    assert ["4", "255", "255", "255", "255", "10"] in rows
+
+
 def test_matrix_is_beside_the_nodes_where_there_is_room() -> None:
     lab = load_preset("4node").topology
     first = drawn(lab).splitlines()[3]
