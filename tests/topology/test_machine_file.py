@@ -226,6 +226,8 @@ def test_refused(values: dict[str, Any], says: str) -> None:
         (b"a = " + b"9" * 5000, "neither|no `nodes`"),
         (b"{}" + b" " * (17 << 20), "larger than 16 MiB"),
         (b"a=1\n" * (1 << 19), "as JSON"),
+        (b"nodes = 1\na" + b".a" * 100_000 + b" = 1", "too deeply"),
+        (b"nodes = 1\n['a'" + b' . "a"' * 20_000 + b"]", "too deeply"),
         (b"nodes = 1\nloaded_latency = [[nan, 1.0]]", "loaded_latency: nan"),
     ],
 )

@@ -30,7 +30,7 @@ from domicile.topology.model import Cpu, MeasuredMatrix, Node, Topology
 
 __all__ = ["read_libvirt_capabilities"]
 
-MOST_BYTES = 16 << 20
+MOST_BYTES = 8 << 20
 """65,536 CPUs take 6 MiB."""
 
 MOST_THREADS_PER_CORE = 8

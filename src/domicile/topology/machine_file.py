@@ -43,8 +43,11 @@ from domicile.topology.model import Cpu, MeasuredMatrix, MemoryKind, Node, Topol
 __all__ = ["MachineFile", "read_machine_file"]
 
 MOST_BYTES = 16 << 20
-MOST_BYTES_TOML = 1 << 20
-"""Python's own TOML parser is slow; a matrix of 256 nodes stays below this."""
+MOST_BYTES_TOML = 256 << 10
+"""Python's own TOML parser is slow; 64 nodes with four matrices stay below this."""
+
+DEEP_KEY = re.compile(rb"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A key of this many parts: `tomllib` keeps all beginnings of a key, so that a long one takes all memory."""
 
 ASSUMED_CORES_PER_NODE = 4
 ASSUMED_MEMORY_MIB = 16384
@@ -149,7 +152,9 @@ def _parse(data: bytes, source: str) -> Any:
         if text.startswith((b"{", b"[{")):
             return msgspec.json.decode(text)
         if len(text) > MOST_BYTES_TOML:
-            raise BadInput(source, f"larger than {MOST_BYTES_TOML >> 20} MiB: give a machine this large as JSON")
+            raise BadInput(source, f"larger than {MOST_BYTES_TOML >> 10} KiB: give a machine this large as JSON")
+        if DEEP_KEY.search(text):
+            raise BadInput(source, "nested too deeply for a machine file")
         return msgspec.toml.decode(text)
     except RecursionError as error:
         raise BadInput(source, "nested too deeply for a machine file") from error
