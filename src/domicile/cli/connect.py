@@ -27,10 +27,10 @@ def connect_option(command: Command) -> Command:
     )(command)
 
 
-def is_dom0(capabilities: Path = XEN_CAPABILITIES) -> bool:
+def is_dom0() -> bool:
     """Whether this is the control domain of a Xen host: xenfs says `control_d`."""
     try:
-        return "control_d" in capabilities.read_text(encoding="ascii", errors="replace")
+        return "control_d" in XEN_CAPABILITIES.read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
 

@@ -47,17 +47,17 @@ class TopologyView:
         beside = max((matrix.width for matrix in figures), default=0)
         if len(topology.nodes) > MOST_BOXES:
             yield node_table(topology, glyphs)
-            yield from self._beneath(figures, width)
+            yield from self._beneath(figures, glyphs, width)
         elif figures and width - beside - GAP >= LEAST_BOX_WIDTH:
             grid = Table.grid(padding=(0, GAP, 0, 0))
             room = width - beside - GAP
-            grid.add_column(width=room)
-            grid.add_column(width=beside)
+            grid.add_column(width=room, overflow=glyphs.overflow)
+            grid.add_column(width=beside, overflow=glyphs.overflow)
             grid.add_row(boxes(topology, glyphs, room), _stacked(figures))
             yield grid
         else:
             yield boxes(topology, glyphs, width)
-            yield from self._beneath(figures, width)
+            yield from self._beneath(figures, glyphs, width)
         yield from self._notes()
 
     def _headline(self, glyphs: Glyphs) -> Text:
@@ -82,7 +82,7 @@ class TopologyView:
         facts += [_count(len(topology.devices), "PCI device")] if topology.devices else []
         return f" {glyphs.dot} ".join(facts)
 
-    def _beneath(self, figures: Sequence[Matrix], width: int) -> RenderResult:
+    def _beneath(self, figures: Sequence[Matrix], glyphs: Glyphs, width: int) -> RenderResult:
         """The matrices under the nodes, as many to a line as fit."""
         line: list[Matrix] = []
         for matrix in [*figures, None]:
@@ -90,6 +90,8 @@ class TopologyView:
             if line and (matrix is None or taken + matrix.width > width):
                 yield Text()
                 grid = Table.grid(padding=(0, GAP, 0, 0))
+                for _ in line:
+                    grid.add_column(overflow=glyphs.overflow)
                 grid.add_row(*(one.view(width) for one in line))
                 yield grid
                 line = []

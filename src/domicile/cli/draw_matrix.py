@@ -21,6 +21,7 @@ UNKNOWN = Style(color="bright_black")
 NO_HEAT = 1.02
 """Figures that differ by less than this factor are alike."""
 
+NOBODY_MEASURED = "-"
 SYMBOLS = "123456789abcdefghijklmnopqrstuvwxyz"
 WIDEST = 62
 """Columns that a matrix may take before its figures become symbols: half of a wide terminal."""
@@ -55,6 +56,8 @@ class Matrix:
             head = " " * (self.label + 1) + "".join(f"{node:>{self.cell - 1}} " for node in self.ids)
             lines.append(Text(head.rstrip(), style="bright_black"))
         for node, texts, styles in zip(self.ids, self.texts, self.styles, strict=True):
+            if set(texts) == {NOBODY_MEASURED}:  # a node without CPUs
+                continue
             line = Text(f"{node:>{self.label}} ", style="bright_black")
             for text, style in zip(texts, styles, strict=True):
                 line.append(f"{text:>{self.cell - 1}} " if self.cell > 1 else text, style=style)
@@ -103,13 +106,13 @@ def _matrix(
     ids = topology.node_ids
     label = len(str(ids[-1]))
     digits = 0 if low >= 10 or all(figure == int(figure) for figure in figures) else 1 if low >= 1 else 2
-    texts = [["-" if figure is None else f"{figure:.{digits}f}" for figure in row] for row in rows]
+    texts = [[NOBODY_MEASURED if figure is None else f"{figure:.{digits}f}" for figure in row] for row in rows]
     cell = max(label, *(len(text) for row in texts for text in row)) + 2
     styles = [[style(figure) for figure in row] for row in rows]
     if label + 1 + cell * len(ids) <= WIDEST:
         return Matrix(title, ids, texts, styles, None, label, cell)
     symbols = _symbols(sorted(set(figures), reverse=more_is_better), glyphs)
-    texts = [["-" if figure is None else symbols[figure] for figure in row] for row in rows]
+    texts = [[NOBODY_MEASURED if figure is None else symbols[figure] for figure in row] for row in rows]
     shown: dict[str, list[float]] = {}
     for figure, symbol in symbols.items():
         shown.setdefault(symbol, []).append(figure)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group, OverflowMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,7 @@ MOST_CPU_LINES = 4
 MOST_DEVICES = 4
 LEAST_NODE_WIDTH = 28
 WIDEST_BAR = 16
-NARROWEST_BAR = 4
+NARROWEST_BAR = 3
 TABLE_BAR = 10
 CORE = "white on grey23"
 FAINT = "bright_black"
@@ -43,6 +43,11 @@ class Glyphs:
     more: str = "…"
     arrow: str = "→"
 
+    @property
+    def overflow(self) -> OverflowMethod:
+        """What becomes of text that is too long for its place: rich's ellipsis is not ASCII."""
+        return "ellipsis" if self.more == "…" else "crop"
+
     @classmethod
     def ascii(cls) -> Glyphs:
         """For terminals without Unicode."""
@@ -54,7 +59,8 @@ def memory(mib: int) -> str:
     if mib < 1024:
         return f"{mib} MiB"
     amount, unit = (mib / 1024, "GiB") if mib < 10 << 20 else (mib / (1 << 20), "TiB")
-    return f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
+    digits = f"{amount:.0f}" if amount >= 100 else f"{amount:.1f}".removesuffix(".0")
+    return f"{digits} {unit}"
 
 
 def boxes(topology: Topology, glyphs: Glyphs, width: int) -> RenderableType:
@@ -96,7 +102,7 @@ def _side_by_side(
     room = (width - (columns - 1)) // columns
     grid = Table.grid(padding=(0, 1, 0, 0))
     for _ in range(columns):
-        grid.add_column(width=room)
+        grid.add_column(width=room, overflow=glyphs.overflow)
     drawn = [_node_box(*entry, glyphs, room - 4, name_socket=name_socket) for entry in entries]
     for at in range(0, len(drawn), columns):
         line = drawn[at : at + columns]
@@ -125,7 +131,7 @@ def _node_box(
         lines.append(Text(f"{glyphs.device} {len(devices) - MOST_DEVICES} more PCI devices", style=FAINT))
     for line in lines:
         line.no_wrap = True
-        line.overflow = "ellipsis" if glyphs.more == "…" else "crop"
+        line.overflow = glyphs.overflow
     colour = "cyan" if cpus else "magenta"
     panel = Panel(Group(*lines), title=title, title_align="left", border_style=colour, box=box.ROUNDED)
     return panel, len(lines)
@@ -140,19 +146,34 @@ def _cores(cpus: Sequence[Cpu]) -> list[list[int]]:
 
 
 def _cpu_lines(cpus: Sequence[Cpu], glyphs: Glyphs, width: int) -> list[Text]:
-    """The CPUs, siblings joined: cell by cell, or in ranges where there are too many."""
+    """The CPUs, siblings joined: cell by cell, socket by socket, or in ranges where there are too many."""
     if not cpus:
         return [Text("no CPUs", style=FAINT)]
-    cores = _cores(cpus)
+    by_socket: dict[int | None, list[Cpu]] = defaultdict(list)
+    for cpu in cpus:
+        by_socket[cpu.socket].append(cpu)
+    if len(by_socket) == 1:
+        lines = _cell_lines(_cores(cpus), glyphs, width, "")
+    else:
+        lines = [
+            line
+            for socket, own in by_socket.items()
+            for line in _cell_lines(_cores(own), glyphs, width, f"socket {'?' if socket is None else socket} ")
+        ]
+    if len(lines) <= MOST_CPU_LINES:
+        return lines
+    ranges = Text(f"CPUs {format_ids(cpu.id for cpu in cpus)}")
+    return [ranges, Text(f"cores {glyphs.times} threads: {_shape(_cores(cpus), glyphs)}", style=FAINT)]
+
+
+def _cell_lines(cores: Sequence[Sequence[int]], glyphs: Glyphs, width: int, label: str) -> list[Text]:
+    """A cell for each core, as many to a line as fit behind the label."""
     cells = [glyphs.joint.join(map(str, core)) for core in cores]
     size = max(len(cell) for cell in cells) + 2
-    columns = max((width + 1) // (size + 1), 1)
-    if len(cells) > columns * MOST_CPU_LINES:
-        ranges = Text(f"CPUs {format_ids(cpu.id for cpu in cpus)}")
-        return [ranges, Text(f"cores {glyphs.times} threads: {_shape(cores, glyphs)}", style=FAINT)]
+    columns = max((width - len(label) + 1) // (size + 1), 1)
     lines = []
     for at in range(0, len(cells), columns):
-        line = Text()
+        line = Text.assemble((" " * len(label) if at else label, FAINT))
         for position, cell in enumerate(cells[at : at + columns]):
             line.append(" " if position else "")
             line.append(f" {cell:>{size - 2}} ", style=CORE)
@@ -203,14 +224,14 @@ def node_table(topology: Topology, glyphs: Glyphs) -> Table:
     for device in topology.devices:
         devices[device.node] += 1
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("node", justify="right")
-    table.add_column("socket", justify="right")
-    table.add_column("CPUs", overflow="fold", ratio=1)
-    table.add_column("cores")
-    table.add_column("memory", justify="right", no_wrap=True)
-    table.add_column("free", justify="right", no_wrap=True)
-    table.add_column("taken", no_wrap=True)
-    table.add_column("devices", justify="right")
+    for heading in ("node", "socket", "CPUs", "cores", "memory", "free", "taken", "devices"):
+        table.add_column(
+            heading,
+            justify="left" if heading in ("CPUs", "cores", "taken") else "right",
+            overflow="fold" if heading == "CPUs" else glyphs.overflow,
+            no_wrap=heading != "CPUs",
+            ratio=1 if heading == "CPUs" else None,
+        )
     for node in topology.nodes:
         own = cpus[node.id]
         sockets = {cpu.socket for cpu in own if cpu.socket is not None}

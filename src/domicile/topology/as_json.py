@@ -15,7 +15,7 @@ from domicile.errors import BadInput
 from domicile.topology.check import checked
 from domicile.topology.model import Cpu, Device, MemoryKind, Node, Topology
 
-__all__ = ["Mib", "pci_device", "topology_from_json", "topology_json"]
+__all__ = ["Mib", "one_line", "pci_device", "topology_from_json", "topology_json"]
 
 Mib = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 """An amount of memory; no node has an exbibyte."""
@@ -89,6 +89,11 @@ def topology_json(topology: Topology) -> dict[str, Any]:
     }
 
 
+def one_line(error: Exception) -> str:
+    """A decoder's message, bounded; it may quote what is in the input."""
+    return " ".join(str(error).split())[:200]
+
+
 def pci_device(source: str, address: str, node: int | None, name: str) -> Device:
     """A device; `BadInput` if its address is not of the form `dddd:bb:dd.f`."""
     if not PCI_ADDRESS.fullmatch(address.lower()):
@@ -101,7 +106,7 @@ def topology_from_json(values: object, source: str) -> Topology:
     try:
         told = msgspec.convert(values, _Topology)
     except msgspec.ValidationError as error:
-        raise BadInput(source, str(error)) from error
+        raise BadInput(source, one_line(error)) from error
     node_of = {cpu.id: cpu.node for cpu in told.cpus}
     for node in told.nodes:
         astray = [cpu for cpu in node.cpus if cpu not in node_of or node_of[cpu] != node.id]

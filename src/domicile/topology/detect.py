@@ -42,6 +42,9 @@ XZ_MEMORY = 128 << 20
 """What the largest preset of xz (-9) takes to decompress, and some."""
 
 NOT_READ = {b"PK\x03\x04": "a zip archive", b"\x28\xb5\x2f\xfd": "compressed with zstd", b"\x7fELF": "a program"}
+LONGEST_PROLOGUE = 64 << 10
+"""Of XML, before its first element."""
+
 NO_FILE = "neither a file nor a folder; what comes through a pipe is read as `-`"
 TAR_BLOCK = 512
 
@@ -59,6 +62,8 @@ def read_topology(source: str, from_host: Callable[[str], Topology] | None = Non
     """
     from domicile.topology.presets import load_preset, preset_names  # noqa: PLC0415 - msgspec only where needed
 
+    if not source:
+        raise BadInput("''", f"nothing given; give {ACCEPTED}")
     if is_uri(source):
         if from_host is None:
             raise BadInput(source, "a host's URI where a file is needed")
@@ -209,7 +214,7 @@ def _read_xml(data: bytes, source: str) -> Topology:
 
 def _root_element(data: bytes) -> str:
     """The name of the first element, past declarations, comments and a DOCTYPE; "" if there is none."""
-    at = 0
+    data, at = data[:LONGEST_PROLOGUE], 0
     while (at := data.find(b"<", at)) >= 0:
         if data.startswith(b"<!--", at):
             end = data.find(b"-->", at)

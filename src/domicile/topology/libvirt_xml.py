@@ -30,7 +30,7 @@ from domicile.topology.model import Cpu, MeasuredMatrix, Node, Topology
 
 __all__ = ["read_libvirt_capabilities"]
 
-MOST_BYTES = 32 << 20
+MOST_BYTES = 8 << 20
 """65,536 CPUs take 6 MiB."""
 
 MOST_THREADS_PER_CORE = 8
@@ -114,7 +114,7 @@ def _parse(data: bytes, source: str) -> Element:
         root: Element = fromstring(data, forbid_dtd=True)
     except ParseError as error:
         line = error.position[0]
-        raise BadInput(source, f"not well-formed XML ({error.msg.partition(':')[0]})", f"line {line}") from error
+        raise BadInput(source, f"not well-formed XML ({str(error).partition(':')[0]})", f"line {line}") from error
     except DefusedXmlException as error:
         raise BadInput(source, "declares a DTD or entities, which libvirt never does") from error
     except (ValueError, LookupError) as error:

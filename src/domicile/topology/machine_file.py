@@ -12,7 +12,7 @@ side by side, as Xen does:
     memory_mib = 65536           of every node, or a list of one figure for each
     memory_kinds = ["dram", …]   one for each node
     slit = [[10, 21], [21, 10]]
-    latency = [[…]]              latency_unit = "ns" or "cycles" (with clock_ghz), a comment after a comma
+    latency = [[…]]              latency_unit = "ns" or "cycles" (with clock_ghz), a comment behind a comma
     read_bandwidth = [[…]]       write_bandwidth, one_core_read_bandwidth, one_core_write_bandwidth alike;
                                  read_bandwidth_unit = "GB/s" (for all four)
     loaded_latency = [[GB/s, ns], …]      peak_gbs = {reads = 225.1}      core_to_core_ns = {…}
@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.topology.as_json import Mib, pci_device, topology_from_json
+from domicile.topology.as_json import Mib, one_line, pci_device, topology_from_json
 from domicile.topology.check import MAX_CPU_ID, MAX_NODE_ID, checked
 from domicile.topology.ids import format_ids
 from domicile.topology.model import Cpu, MeasuredMatrix, MemoryKind, Node, Topology
@@ -43,8 +43,11 @@ from domicile.topology.model import Cpu, MeasuredMatrix, MemoryKind, Node, Topol
 __all__ = ["MachineFile", "read_machine_file"]
 
 MOST_BYTES = 16 << 20
-MOST_BYTES_TOML = 1 << 20
-"""Python's own TOML parser is slow; a matrix of 256 nodes stays below this."""
+MOST_BYTES_TOML = 256 << 10
+"""Python's own TOML parser is slow; 64 nodes with four matrices stay below this."""
+
+DEEP_KEY = re.compile(rb"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A key of this many parts: `tomllib` keeps all beginnings of a key, so that a long one takes all memory."""
 
 ASSUMED_CORES_PER_NODE = 4
 ASSUMED_MEMORY_MIB = 16384
@@ -133,7 +136,7 @@ def read_machine_file(data: bytes, source: str) -> MachineFile:
     try:
         machine = msgspec.convert(values, _Machine)
     except msgspec.ValidationError as error:
-        raise BadInput(source, str(error)) from error
+        raise BadInput(source, one_line(error)) from error
     extra = {key: value for key, value in values.items() if key not in _Machine.__struct_fields__}
     return _Builder(machine, source).build(extra)
 
@@ -149,12 +152,19 @@ def _parse(data: bytes, source: str) -> Any:
         if text.startswith((b"{", b"[{")):
             return msgspec.json.decode(text)
         if len(text) > MOST_BYTES_TOML:
-            raise BadInput(source, f"larger than {MOST_BYTES_TOML >> 20} MiB: give a machine this large as JSON")
+            raise BadInput(source, f"larger than {MOST_BYTES_TOML >> 10} KiB: give a machine this large as JSON")
+        if DEEP_KEY.search(text):
+            raise BadInput(source, "nested too deeply for a machine file")
         return msgspec.toml.decode(text)
     except RecursionError as error:
         raise BadInput(source, "nested too deeply for a machine file") from error
     except ValueError as error:  # msgspec's and tomllib's, and UnicodeDecodeError
-        raise BadInput(source, f"neither JSON nor TOML that can be read: {str(error)[:120]}") from error
+        raise BadInput(source, f"neither JSON nor TOML that can be read: {one_line(error)}") from error
+
+
+def _unit(text: str) -> str:
+    """A unit without the comment behind it."""
+    return re.split(r"[,;]", text, maxsplit=1)[0].strip().lower()
 
 
 class _Builder:
@@ -319,7 +329,7 @@ class _Builder:
         machine = self.machine
         if machine.latency is None:
             return None
-        unit = machine.latency_unit.partition(",")[0].strip().lower()
+        unit = _unit(machine.latency_unit)
         clock = machine.clock_ghz or machine.clock_ghz_inferred
         if unit in ("cycles", "cycle"):
             if clock is None:
@@ -338,7 +348,7 @@ class _Builder:
         if matrix is None:
             return None
         text = self.machine.read_bandwidth_unit
-        unit = text.partition(",")[0].strip().lower()
+        unit = _unit(text)
         if not unit:
             self.notes.append(f"assumed: {key} is in GB/s, the file not telling")
         elif unit not in BANDWIDTH_UNITS:

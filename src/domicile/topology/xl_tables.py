@@ -30,6 +30,9 @@ HEADERS = {
     "device topology": ("device", "node"),
     "numa_info": ("node:", "memsize", "memfree", "distances"),
 }
+MOST_CHARACTERS = 8 << 20
+"""65,536 CPUs take 3 MiB."""
+
 NO_DEVICES = "No device topology data available"
 LAST_KEY = "xend_config_format"
 
@@ -116,6 +119,8 @@ def split_xl_info(text: str, source: str) -> XlOutput:
     Raises `BadInput` for text that is not `xl info -n`, for lines of no known form and for sections that are missing.
     Lines before the first `key : value` and after the last key are not looked at (a login's banner, a shell's prompt).
     """
+    if len(text) > MOST_CHARACTERS:
+        raise BadInput(source, f"longer than {MOST_CHARACTERS >> 20} MiB: no `xl info -n` is")
     output = XlOutput(source)
     # not splitlines(): a stray control character inside a value is no end of a line
     lines = [line.rstrip("\r") for line in text.split("\n")]
