@@ -74,7 +74,8 @@ class Field:
     felt: Floats
     constant: float
     domains: int
-    _pressure: Floats = field(repr=False)
+    _controller: Floats = field(repr=False)
+    _link: Floats = field(repr=False)
 
     @classmethod
     def of(cls, machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Field:
@@ -86,7 +87,8 @@ class Field:
         bound = assumptions.memory_bound
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        felt = bound * (vcpus.T @ memory) * relative
+        # einsum, not matmul: on a busy Dom0 BLAS's threads wait for each other for longer than the sum takes
+        felt = bound * np.einsum("dn,dm->nm", vcpus, memory) * relative
         pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
         constant = (
             float(felt.sum() - bound * present.sum())
@@ -94,19 +96,21 @@ class Field:
             + float(((vcpus + memory) / 2.0 * pull).sum())
             + float(tenants.confined.sum())
         )
-        traffic = assumptions.traffic_gbs * (busy.T @ memory)
+        traffic = assumptions.traffic_gbs * np.einsum("dn,dm->nm", busy, memory)
+        controller, link = _pressures(machine, traffic, assumptions)
         return cls(
             machine=machine,
             assumptions=assumptions,
             relative=relative,
-            demand=member @ busy,
-            weight=member @ vcpus,
-            alone=member @ (busy * vcpus),
+            demand=np.einsum("qd,dn->qn", member, busy),
+            weight=np.einsum("qd,dn->qn", member, vcpus),
+            alone=np.einsum("qd,dn->qn", member, busy * vcpus),
             traffic=traffic,
             felt=felt,
             constant=constant,
             domains=len(tenants.names),
-            _pressure=_pressure_of(machine, traffic, assumptions),
+            _controller=controller,
+            _link=link,
         )
 
     @property
@@ -115,7 +119,7 @@ class Field:
         a = self.assumptions
         crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
         cpu = float((self.weight * (self._shared(self.machine.fullness(self.demand)) - 1.0) + a.company * crowd).sum())
-        return self.constant + cpu + float((self.felt * self._pressure).sum())
+        return self.constant + cpu + float((self.felt * (self._controller + self._link)).sum())
 
     def _shared(self, fullness: Floats) -> Floats:
         """Slowdown by CPU load on every node for each pool, Q x N."""
@@ -139,6 +143,7 @@ class Field:
         weight[newcomer.pool] += sign * vcpus
         alone[newcomer.pool] += sign * busy * vcpus
         traffic = np.maximum(self.traffic + sign * a.traffic_gbs * np.outer(busy, memory), 0.0)
+        controller, link = _pressures(self.machine, traffic, a)
         return replace(
             self,
             demand=np.maximum(demand, 0.0),
@@ -148,7 +153,8 @@ class Field:
             felt=self.felt + sign * felt,
             constant=self.constant + sign * constant,
             domains=self.domains + int(sign),
-            _pressure=_pressure_of(self.machine, traffic, a),
+            _controller=controller,
+            _link=link,
         )
 
     def try_sets(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
@@ -157,28 +163,23 @@ class Field:
         """
         a = self.assumptions
         pair = (nodes[:, :, None], nodes[:, None, :])
-        relative = self.relative[pair]
-        spread = vcpus[:, :, None] * memory[:, None, :] * relative
+        spread = vcpus[:, :, None] * memory[:, None, :]
+        added = a.traffic_gbs * newcomer.demand * spread
+        spread = spread * self.relative[pair]
         latency = a.memory_bound * (spread.sum(axis=(1, 2)) - 1.0)
         cpu, neighbours = self._cpu(newcomer, nodes, vcpus)
 
         peak = self.machine.bandwidth_gbs
-        added = a.traffic_gbs * newcomer.demand * vcpus[:, :, None] * memory[:, None, :]
-        controller = (self.traffic.sum(axis=0)[nodes] + added.sum(axis=1)) / peak.diagonal()[nodes]
-        controller_after = pressure(controller, a)
-        remote = nodes[:, :, None] != nodes[:, None, :]
-        link_after = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
-        own = (spread * (controller_after[:, None, :] + link_after)).sum(axis=(1, 2))
+        controller = pressure((self.traffic.sum(axis=0)[nodes] + added.sum(axis=1)) / peak.diagonal()[nodes], a)
+        felt = (spread * controller[:, None, :]).sum(axis=(1, 2))
+        neighbours = neighbours + (self.felt.sum(axis=0)[nodes] * (controller - self._controller[nodes])).sum(axis=1)
+        if nodes.shape[1] > 1:
+            remote = nodes[:, :, None] != nodes[:, None, :]
+            link = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
+            felt = felt + (spread * link).sum(axis=(1, 2))
+            neighbours = neighbours + (self.felt[pair] * (link - self._link[pair])).sum(axis=(1, 2))
         alone = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
-        bandwidth = a.memory_bound * (own - alone)
-
-        controller_now = pressure(self.traffic.sum(axis=0) / peak.diagonal(), a)
-        link_now = np.where(remote, self._pressure[pair] - controller_now[nodes][:, None, :], 0.0)
-        neighbours = (
-            neighbours
-            + (self.felt.sum(axis=0)[nodes] * (controller_after - controller_now[nodes])).sum(axis=1)
-            + (self.felt[pair] * (link_after - link_now)).sum(axis=(1, 2))
-        )
+        bandwidth = a.memory_bound * (felt - alone)
         devices = ((vcpus + memory) / 2.0 * newcomer.device_pull[nodes]).sum(axis=1)
         return Costs(latency, cpu, bandwidth, devices, neighbours)
 
@@ -216,8 +217,9 @@ def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Float
     return np.asarray((vcpus * np.maximum(confined - free, 0.0)).sum(axis=1), dtype=np.float64)
 
 
-def _pressure_of(machine: Machine, traffic: Floats, assumptions: Assumptions) -> Floats:
+def _pressures(machine: Machine, traffic: Floats, assumptions: Assumptions) -> tuple[Floats, Floats]:
+    """Pressure on each node's memory (N), and on the way between two nodes (N x N, 0 on the diagonal)."""
     peak = machine.bandwidth_gbs
     link = pressure(traffic / peak, assumptions)
     np.fill_diagonal(link, 0.0)
-    return pressure(traffic.sum(axis=0) / peak.diagonal(), assumptions)[None, :] + link
+    return pressure(traffic.sum(axis=0) / peak.diagonal(), assumptions), link

@@ -70,7 +70,7 @@ def own_pressure(machine: Machine, demand: Floats, assumptions: Assumptions) -> 
         return np.zeros_like(demand)
     busy = np.minimum(np.asarray(demand)[..., None], cores[usable])
     peaks = machine.bandwidth_gbs[usable, usable]
-    return np.asarray(pressure((assumptions.traffic_gbs * busy / peaks), assumptions).min(axis=-1), dtype=np.float64)
+    return pressure(np.asarray((assumptions.traffic_gbs * busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
 
 
 def _cpu(machine: Machine, tenants: Tenants, busy: Floats, assumptions: Assumptions) -> Floats:

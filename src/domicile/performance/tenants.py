@@ -8,6 +8,7 @@ aim at.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -102,7 +103,8 @@ def residents(
     for row, domain in enumerate(snapshot.domains):
         pool[row] = machine.pool_index(domain.cpupool) or 0
         demand[row] = load.get(domain.name, _usual_demand(domain, snapshot, assumptions))
-        devices[row] = device_shares(machine, domain.devices)
+        if domain.devices:
+            devices[row] = device_shares(machine, domain.devices)
         reservation = promised.get(domain.name)
         if reservation and any(reservation.memory_mib.values()):
             # while it is built its affinity is not set yet; what was reserved says where it will be
@@ -148,14 +150,15 @@ def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) 
 
 
 def _vcpu_share(domain: Domain, affinities: _Affinities, pool: int) -> tuple[Floats, bool]:
-    share = np.zeros(affinities.machine.nodes)
-    narrow = False
     online = [vcpu for vcpu in domain.vcpus if vcpu.online]
-    for vcpu in online:
-        spread, kept_off = affinities.share(vcpu.hard_affinity, vcpu.soft_affinity, pool)
-        share += spread
+    kinds = Counter((id(vcpu.hard_affinity), id(vcpu.soft_affinity)) for vcpu in online)
+    sets = {(id(vcpu.hard_affinity), id(vcpu.soft_affinity)): vcpu for vcpu in online}
+    share, narrow = np.zeros(affinities.machine.nodes), False
+    for kind, count in kinds.items():
+        spread, kept_off = affinities.share(sets[kind].hard_affinity, sets[kind].soft_affinity, pool)
+        share += spread * (count / len(online))
         narrow = narrow or kept_off
-    return (share / len(online) if online else share), narrow
+    return share, narrow
 
 
 def _confinement(
@@ -186,9 +189,8 @@ def _memory_share(machine: Machine, domain: Domain, vcpu_share: Floats) -> Float
         if node in index:
             weights[index[node]] = pages
     if not weights.any():
-        for node in domain.node_affinity or ():
-            if node in index:
-                weights[index[node]] = machine.memory_mib[index[node]] > 0
+        weights[[index[node] for node in domain.node_affinity or () if node in index]] = 1.0
+        weights *= machine.memory_mib > 0
     if not weights.any() and (vcpu_share == 0).any():
         weights = ((machine.memory_mib > 0) & (vcpu_share > 0)).astype(np.float64)
     if not weights.any():

@@ -29,7 +29,7 @@ def device_pull(remote: Floats, device_share: Floats, assumptions: Assumptions) 
 
     Half of it goes with its vCPUs (interrupts, doorbells), half with its memory (DMA).
     """
-    return np.asarray(assumptions.device_weight * (device_share @ remote), dtype=np.float64)
+    return np.asarray(assumptions.device_weight * np.einsum("...n,nm->...m", device_share, remote), dtype=np.float64)
 
 
 def group_pull(remote: Floats, peer_shares: Floats, weight: float, peers: int, assumptions: Assumptions) -> Floats:

@@ -150,7 +150,7 @@ def _compare(one: Candidate, other: Candidate) -> int:
 
 
 def pool_cpus(snapshot: Snapshot, name: str, source: str) -> frozenset[int]:
-    """The CPUs of a cpupool; all CPUs on a host that tells of no pools. Raises `BadInput` if there is none so called."""
+    """The CPUs of a cpupool; all CPUs on a host that tells of no pools. Raises `BadInput` if none is so called."""
     if not snapshot.cpupools:
         return frozenset(cpu.id for cpu in snapshot.topology.cpus)
     for pool in snapshot.cpupools:

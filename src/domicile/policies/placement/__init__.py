@@ -64,7 +64,11 @@ def place(
     if layout is None:
         raise _shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
-        placements=tuple(explained(snapshot, layout, guest) for guest in range(len(requests))),
+        placements=tuple(
+            explained(snapshot, layout.without(guest), guest, seat)
+            for guest, seat in enumerate(layout.seats)
+            if seat is not None
+        ),
         policy=POLICY,
         mean_slowdown=layout.mean_slowdown,
         proven=exact,

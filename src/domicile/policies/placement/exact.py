@@ -10,8 +10,8 @@ import numpy as np
 
 from domicile.errors import Refused
 from domicile.policies.placement.candidates import every_set, weigh
-from domicile.policies.placement.layout import Layout, Problem
-from domicile.policies.placement.search import MARGIN, Choice
+from domicile.policies.placement.layout import Choice, Layout, Problem
+from domicile.policies.placement.search import MARGIN
 from domicile.policies.placement.subject import Subject
 
 __all__ = ["MOST_ASSIGNMENTS", "search_exactly"]

@@ -22,19 +22,14 @@ SINGLY = 4
 """Sets of up to this many nodes are described node by node, wider ones in one line."""
 
 
-def explained(snapshot: Snapshot, layout: Layout, guest: int, *, alternatives: bool = True) -> Placement:
-    """The placement of a guest that has a seat in this layout, with its reasons, given where all others are."""
-    problem = layout.problem
-    subject, seat = problem.subjects[guest], layout.seats[guest]
-    if seat is None:
-        raise ValueError(f"{subject.request.name} has no seat")
-    rest = layout.without(guest)
+def explained(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Placement:
+    """The placement of a guest, with its reasons and the next best sets, given all others: it has no seat in `rest`."""
+    problem = rest.problem
+    subject = problem.subjects[guest]
     found = terms(snapshot, rest, guest, seat)
     ids = problem.machine.topology.node_ids
-    other_sets = []
-    if alternatives and not subject.fixed:
-        nearest = choices(rest, guest, count=ALTERNATIVES + 1)
-        other_sets = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
+    nearest = [] if subject.fixed else choices(rest, guest, count=ALTERNATIVES + 1)
+    other_sets = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
     if subject.fixed and subject.fixed.memory_mib:
         memory = subject.fixed.memory_mib
     else:

@@ -17,7 +17,7 @@ from domicile.policies.placement.memory import spread_whole
 from domicile.policies.placement.subject import Subject
 from domicile.policies.placement.ties import Membership, Ties, ties_of
 
-__all__ = ["Layout", "Problem", "Seat"]
+__all__ = ["Choice", "Layout", "Problem", "Seat"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,14 @@ class Problem:
         object.__setattr__(self, "remote", remoteness(self.machine))
         where = dict(zip(self.residents.names, self.residents.vcpu_share, strict=True))
         object.__setattr__(self, "resident_shares", where)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A set of node indices, and what a guest there adds to the objective."""
+
+    nodes: tuple[int, ...]
+    objective: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,10 @@ class Layout:
     seats: tuple[Seat | None, ...]
     load: Field
     free_mib: tuple[int, ...]
+    last: Layout | None = field(default=None, repr=False)
+    """The layout that this one has one guest more than: going back to it is exact, and what it worked out is kept."""
+    ranked: dict[int, list[Choice]] = field(default_factory=dict, repr=False)
+    """The best sets for a guest, once `search.choices` has worked them out."""
 
     @classmethod
     def empty(cls, problem: Problem) -> Layout:
@@ -112,14 +124,18 @@ class Layout:
     def without(self, guest: int) -> Layout:
         """This layout with one guest less; the same if it has no seat."""
         seat = self.seats[guest]
-        return self if seat is None else self._changed(guest, None, seat, -1)
+        if seat is None:
+            return self
+        if self.last is not None and self.last.seats[guest] is None:
+            return self.last
+        return self._changed(guest, None, seat, -1)
 
     def _changed(self, guest: int, now: Seat | None, seat: Seat, sign: int) -> Layout:
         subject = self.problem.subjects[guest]
         seats = (*self.seats[:guest], now, *self.seats[guest + 1 :])
         load = self.load.with_domain(subject.newcomer, seat.vcpu_share, seat.memory_share, sign)
         free = tuple(mib - sign * part for mib, part in zip(self.free_mib, seat.reserve_mib, strict=True))
-        return Layout(self.problem, seats, load, free)
+        return Layout(self.problem, seats, load, free, last=self if sign > 0 else None)
 
     def _where(self) -> dict[str, Floats]:
         """vCPU shares by name, of residents and of the guests placed so far."""

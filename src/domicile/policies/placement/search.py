@@ -9,12 +9,11 @@ requests, and nothing is random.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Batch, every_set, small_sets, weigh
-from domicile.policies.placement.layout import Layout, Problem, Seat
+from domicile.policies.placement.layout import Choice, Layout, Problem, Seat
 from domicile.policies.placement.subject import Indices, Subject
 from domicile.policies.placement.widest import better_sets, grown_sets
 from domicile.state.request import GroupKind
@@ -23,6 +22,9 @@ __all__ = ["Choice", "NoRoom", "choices", "search"]
 
 MARGIN = 1e-9
 """Objectives closer than this are equal: what is left of rounding."""
+
+KEPT = 8
+"""Choices worked out and kept for each guest."""
 
 PASSES = 20
 EXCHANGES = 600
@@ -37,41 +39,37 @@ class NoRoom(Exception):
         super().__init__(guest)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A set of node indices, and what a guest there adds to the objective."""
-
-    nodes: tuple[int, ...]
-    objective: float
-
-
 def choices(layout: Layout, guest: int, count: int = 1) -> list[Choice]:
     """The `count` best sets of nodes for a guest that has no seat in this layout, best first; none if nothing will do.
 
     Of sets that are equally good the one with fewer nodes is better, then the one with more free memory, then the one
     with lower node ids.
     """
-    subject = layout.problem.subjects[guest]
-    batches = list(_batches(layout, subject, guest, count))
+    if guest not in layout.ranked or count > KEPT:
+        layout.ranked[guest] = _ranked(layout, guest, max(count, KEPT))
+    return layout.ranked[guest][:count]
+
+
+def _ranked(layout: Layout, guest: int, count: int) -> list[Choice]:
+    batches = list(_batches(layout, layout.problem.subjects[guest], guest))
+    if not batches:
+        return []
+    objective = np.concatenate([batch.objective for batch in batches])
+    starts = np.cumsum([0, *(len(batch.objective) for batch in batches)])
     found: list[Choice] = []
-    objective = np.concatenate([batch.objective for batch in batches]) if batches else np.zeros(0)
-    rows = [(batch, row) for batch in batches for row in range(len(batch.objective))]
-    seen: set[tuple[int, ...]] = set()
-    while len(found) < count and objective.size and np.isfinite(best := objective.min()):
-        level = []
+    while len(found) < count and np.isfinite(best := objective.min()):
+        level = set()
         for index in np.flatnonzero(objective <= best + MARGIN):
-            batch, row = rows[index]
-            nodes = batch.sets(row)
-            level.append((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes, float(objective[index])))
+            which = int(np.searchsorted(starts, index, side="right")) - 1
+            nodes = batches[which].sets(int(index) - int(starts[which]))
+            level.add((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes))
             objective[index] = np.inf
-        for _, _, nodes, value in sorted(level):
-            if nodes not in seen and len(found) < count:
-                seen.add(nodes)
-                found.append(Choice(nodes, value))
-    return found
+        known = {choice.nodes for choice in found}
+        found += [Choice(nodes, float(best)) for _, _, nodes in sorted(level) if nodes not in known]
+    return found[:count]
 
 
-def _batches(layout: Layout, subject: Subject, guest: int, count: int) -> Iterator[Batch]:
+def _batches(layout: Layout, subject: Subject, guest: int) -> Iterator[Batch]:
     ties, room = layout.ties(guest), layout.room_mib()
 
     def weigh_sets(nodes: Indices) -> Batch:
@@ -97,10 +95,13 @@ def _batches(layout: Layout, subject: Subject, guest: int, count: int) -> Iterat
         size = nodes.shape[1]
         yield batch
         best = _better(best, batch)
+        # once a node more made nothing better, wider sets will not either
+        if best is not None and len(best.nodes) < size:
+            return
     for batch in grown_sets(subject, layout.load, ties, room, weigh_sets, size + 1):
         yield batch
         best = _better(best, batch)
-    if best is not None and (len(best.nodes) >= size or count > 1):
+    if best is not None:
         yield from better_sets(subject, layout.load, ties, room, weigh_sets, best.nodes, best.objective)
 
 

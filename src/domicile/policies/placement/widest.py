@@ -54,7 +54,7 @@ def grown_sets(
         to_set += distance[added]
         if size < max(start, least):
             continue
-        rows = np.unique(chosen, axis=0)
+        rows = chosen[sorted(dict(zip(map(bytes, np.packbits(chosen, axis=1)), range(count), strict=True)).values())]
         batch = weigh(eligible[np.nonzero(rows)[1].reshape(len(rows), size)])
         yield batch
         found = float(batch.objective.min())
