@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -50,7 +50,7 @@ def host(xen: Lab) -> Iterator[Host]:
         yield opened
 
 
-def test_predicts_what_xl_prints(xen: Lab, host: Host, record_property: pytest.RecordProperty) -> None:
+def test_predicts_what_xl_prints(xen: Lab, host: Host, record_property: Callable[[str, object], None]) -> None:
     chance = random.Random(2012)
     there: list[str] = []
     differences = []
@@ -63,7 +63,7 @@ def test_predicts_what_xl_prints(xen: Lab, host: Host, record_property: pytest.R
             text = random_guest(chance, name)
             before = host.snapshot()
             request = read_guest(parse(text, name), before.topology)
-            expected = predicted(before, request, text)
+            expected = predicted(before, request)
             found = started(xen, name, text, host)
             if found is None:
                 differences.append(f"{name}: xl did not start it")
@@ -92,9 +92,9 @@ def random_guest(chance: random.Random, name: str) -> str:
     )
 
 
-def predicted(before: Snapshot, request: GuestRequest, text: str) -> Candidate | None:
+def predicted(before: Snapshot, request: GuestRequest) -> Candidate | None:
     """What the policy says that libxl will choose."""
-    return candidate(before, request, libxl_need_kib(parse(text, request.name), before.topology))
+    return candidate(before, request, libxl_need_kib(request))
 
 
 def started(xen: Lab, name: str, text: str, host: Host) -> Printed | None:

@@ -63,7 +63,7 @@ def _open_simulated(uri: str) -> Host:
     """A simulated host: one of the machines that come with domicile, or one that was made."""
     from domicile.hosts.simulated import open_simulated  # noqa: PLC0415
     from domicile.topology.presets import load_preset, preset_names  # noqa: PLC0415
-    from domicile.xlcfg.guest import read_guest  # noqa: PLC0415
+    from domicile.xlcfg.guest import read_as_started  # noqa: PLC0415
     from domicile.xlcfg.syntax import parse  # noqa: PLC0415
 
     _name_in(uri)
@@ -72,7 +72,7 @@ def _open_simulated(uri: str) -> Host:
         return load_preset(name).topology
 
     def request_of(config: str, source: str, topology: Topology) -> GuestRequest:
-        return read_guest(parse(config, source), topology)
+        return read_as_started(parse(config, source), topology)
 
     presets = {name: partial(topology_of, name) for name in preset_names()}
     return open_simulated(uri, presets=presets, read_guest=request_of)

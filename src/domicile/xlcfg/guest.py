@@ -24,7 +24,7 @@ from domicile.xlcfg.syntax import Config, parse
 from domicile.xlcfg.values import Atom, Plain
 from domicile.xlcfg.vnuma import virtual_nodes
 
-__all__ = ["Hardware", "libxl_need_kib", "place_into", "read_guest", "read_guests"]
+__all__ = ["Hardware", "libxl_need_kib", "place_into", "read_as_started", "read_guest", "read_guests"]
 
 MAX_NAME_BYTES = 240
 """A log file's name is made of the domain's (/var/log/xen/qemu-dm-NAME.log), and may have 255 bytes."""
@@ -39,12 +39,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def read_guest(config: Config, topology: Topology, hardware: Hardware | None = None) -> GuestRequest:
-    """What a config asks for, with what domicile itself added to it left aside.
+    """What the administrator asks for with a config: what domicile itself added to it is left aside.
 
     Raises `BadInput` for what `xl` would refuse, what it would pass over with a warning, and what cannot be on this
     machine (a CPU, node or device that is not there).
     """
-    config = without_added(config)
+    return read_as_started(without_added(config), topology, hardware)
+
+
+def read_as_started(config: Config, topology: Topology, hardware: Hardware | None = None) -> GuestRequest:
+    """What a host is told to start with a config: every line of it counts. Raises as `read_guest` does."""
     name = _name(config)
     kind = _type(config)
     vnodes = virtual_nodes(config, topology)
