@@ -163,7 +163,9 @@ def _cpu_lines(cpus: Sequence[Cpu], glyphs: Glyphs, width: int) -> list[Text]:
     if len(lines) <= MOST_CPU_LINES:
         return lines
     ranges = Text(f"CPUs {format_ids(cpu.id for cpu in cpus)}")
-    return [ranges, Text(f"cores {glyphs.times} threads: {_shape(_cores(cpus), glyphs)}", style=FAINT)]
+    cores = _cores(cpus)
+    smt = f" {glyphs.times} threads" if len(cores) < len(cpus) else ""
+    return [ranges, Text(f"cores{smt}: {_shape(cores, glyphs)}", style=FAINT)]
 
 
 def _cell_lines(cores: Sequence[Sequence[int]], glyphs: Glyphs, width: int, label: str) -> list[Text]:
