@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from sim_faults import Fault, FaultyHost, dead_after, failing, failing_at
 from sim_machines import config
 from sim_policy import emptiest, fixed
-from sim_world import HASTY, World, connect, create, texts
+from sim_world import HASTY, World, connect, create, read, texts
 
 from domicile.errors import BadInput, DomicileError, HostFailed, NotEnoughMemory, Refused
 from domicile.hosts.actions import CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
-from domicile.manager.create import OutcomeStatus, Step, exit_status
+from domicile.manager.create import OutcomeStatus, Step, create_domains, exit_status
 from domicile.manager.guests import ConfigText
 from domicile.manager.intents import IntentStatus
 from domicile.manager.signals import Interrupted
@@ -118,6 +118,20 @@ class TestRefusedBeforeAnything:
 
     def test_a_garbled_configuration(self, world: World) -> None:
         self.refused(world, [ConfigText("x.cfg", "name = [")], BadInput, r"x\.cfg")
+
+    def test_a_configuration_that_the_placement_cannot_be_written_into(self, world: World) -> None:
+        def write_none(config: ConfigText, *more: object) -> str:
+            if config.source == "b.cfg":
+                raise BadInput(config.source, "xl ignores the stray '&' at the very end")
+            return config.text
+
+        host = FaultyHost(world.host, lambda *_: None)
+        more = {"policy": emptiest, "read": read, "write": write_none, "journal": world.journal}
+        with pytest.raises(BadInput, match=r"b\.cfg: xl ignores"):
+            create_domains(host, texts("a", "b"), **more)  # type: ignore[arg-type]
+        assert not [each for each in host.performed if isinstance(each, CreatePaused)]
+        assert world.journal.intents() == ()
+        world.assert_nothing_left()
 
     def test_a_name_and_a_uuid_that_are_there(self, world: World) -> None:
         world.host.perform(CreatePaused("a", config("a", uuid="abc")))
@@ -274,7 +288,7 @@ class TestTheHostFails:
         """Cut for good after so many calls: a clear error, and the host ends what is left with the connection."""
         assert_whole(world, dead_after(calls))
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.sets(st.tuples(st.integers(0, 24), st.booleans()), max_size=5))
     def test_at_any_calls(self, world: World, points: set[tuple[int, bool]]) -> None:
         """Calls that fail, done or not, in any number and at any place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -16,7 +17,7 @@ from domicile.local.process import is_alive
 from domicile.manager.create import OutcomeStatus
 from domicile.manager.intents import DomainIntent, IntentStatus, Seen, Wanted
 from domicile.manager.journal import Journal
-from domicile.manager.recovery import Fate, orphans, settle
+from domicile.manager.recovery import Fate, orphans, seen_of, settle
 
 T = TypeVar("T")
 
@@ -154,6 +155,19 @@ class TestOnAHostThatKeepsWhatItsConnectionMade:
         assert settled.intent.status is IntentStatus.ACTIVE
         assert settled.intent.seen is not None
         assert sum((settled.intent.seen.pages_by_node or {}).values()) == 65536
+
+    @pytest.mark.parametrize("ran", [False, True], ids=["never ran", "ran"])
+    def test_one_that_is_paused_is_destroyed_only_if_it_never_ran(self, world: World, ran: bool) -> None:
+        """Killed about the time it was let run, and then an administrator paused it."""
+        world.host.perform(CreatePaused("a", config("a", uuid="mine")))
+        left = orphan(world, status=IntentStatus.CREATING)
+        world.journal.observe(left.id, seen_of(world.domain("a")))
+        if ran:
+            world.host.perform(Unpause("a"))
+            world.host.alter("a", lambda domain: replace(domain, paused=True))
+        (settled,) = settle(world.host, world.journal)
+        assert settled.intent.status is (IntentStatus.ACTIVE if ran else IntentStatus.FAILED)
+        assert world.names() == ({"a"} if ran else set())
 
     @pytest.mark.parametrize("point", [("Destroy", False), ("snapshot", False)])
     def test_what_cannot_be_settled_waits_for_the_next_time(self, world: World, point: tuple[str, bool]) -> None:

@@ -25,7 +25,6 @@ from domicile.manager.start import MemoryElsewhere, Progress, Starter, Step, Unr
 from domicile.policies.plan import Placement
 from domicile.state.model import Snapshot
 from domicile.state.request import Intent
-from domicile.topology.model import Topology
 
 __all__ = ["Outcome", "OutcomeStatus", "Progress", "Step", "create_domains", "exit_status"]
 
@@ -92,7 +91,7 @@ def create_domains(
             progress(domain, Step.WAITING, detail)
 
         promiser = Promiser(host, policy, intent or Intent(), patience or Patience(), waiting)
-        creation = _Creation(promiser, Starter(host, journal, write, progress), journal, progress)
+        creation = _Creation(promiser, Starter(host, journal, progress), write, journal, progress)
         try:
             return creation.run(guests, None if settled else first)
         except BaseException as error:
@@ -103,9 +102,10 @@ def create_domains(
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One try to start a guest: where, with which reservation, under which intent."""
+    """One try to start a guest: where, from which text, with which reservation, under which intent."""
 
     placement: Placement
+    text: str
     token: str
     intent: DomainIntent
 
@@ -114,6 +114,7 @@ class _Attempt:
 class _Creation:
     promiser: Promiser
     starter: Starter
+    write: WriteConfig
     journal: Journal
     progress: Progress
 
@@ -121,11 +122,11 @@ class _Creation:
         """Promise all, then start one after the other."""
         for guest in guests:
             self.progress(guest.name, Step.PLANNING, "")
-        attempts, topology = self._promised(guests, first)
+        attempts = self._promised(guests, first)
         outcomes: list[Outcome] = []
         try:
             for guest, attempt in zip(guests, attempts, strict=True):
-                outcomes.append(self._one(guest, attempt, topology))
+                outcomes.append(self._one(guest, attempt))
                 if isinstance(outcomes[-1].error, Unreachable):
                     break
         finally:
@@ -135,37 +136,35 @@ class _Creation:
             outcomes.append(Outcome(guest.name, OutcomeStatus.NOT_STARTED, attempt.placement, error=error))
         return outcomes
 
-    def _promised(
-        self, guests: Sequence[Guest], first: Snapshot | None = None
-    ) -> tuple[tuple[_Attempt, ...], Topology]:
-        """Decide, reserve, and write down what is about to be done."""
+    def _promised(self, guests: Sequence[Guest], first: Snapshot | None = None) -> tuple[_Attempt, ...]:
+        """Decide, reserve, and write down what is about to be done: after this, only the host can still refuse."""
         promise = self.promiser.promise(guests, first)
-        wanted = [_wanted(*each) for each in zip(guests, promise.placements, strict=True)]
-        intents = self.journal.begin("create", promise.policy, wanted)
-        attempts = zip(promise.placements, promise.tokens, intents, strict=True)
-        return tuple(_Attempt(*each) for each in attempts), promise.snapshot.topology
+        placed = list(zip(guests, promise.placements, strict=True))
+        texts = [guest.text(self.write, placement, promise.snapshot.topology) for guest, placement in placed]
+        intents = self.journal.begin("create", promise.policy, [_wanted(*each) for each in placed])
+        return tuple(map(_Attempt, promise.placements, texts, promise.tokens, intents))
 
-    def _one(self, guest: Guest, attempt: _Attempt, topology: Topology) -> Outcome:
+    def _one(self, guest: Guest, attempt: _Attempt) -> Outcome:
         """Start one. If its memory falls elsewhere, look again and decide once more; then it is refused."""
-        outcome = self._try(guest, attempt, topology)
+        outcome = self._try(guest, attempt)
         if not isinstance(outcome.error, MemoryElsewhere):
             return outcome
         self.progress(guest.name, Step.PLANNING, "once more")
         try:
-            (again,), topology = self._promised([guest])
+            (again,) = self._promised([guest])
         except Refused as error:
             return replace(outcome, error=MemoryElsewhere(f"{outcome.error}; and there is no other place: {error}"))
         except DomicileError as error:
             return replace(outcome, status=OutcomeStatus.FAILED, error=error)
-        outcome = self._try(guest, again, topology)
+        outcome = self._try(guest, again)
         if isinstance(outcome.error, MemoryElsewhere):
             return replace(outcome, error=MemoryElsewhere(f"{outcome.error}; it was so at the first try too"))
         return outcome
 
-    def _try(self, guest: Guest, attempt: _Attempt, topology: Topology) -> Outcome:
+    def _try(self, guest: Guest, attempt: _Attempt) -> Outcome:
         """Start it or leave nothing of it; either way its reservation ends."""
         try:
-            started = self.starter.start(guest, attempt.placement, attempt.intent, topology)
+            started = self.starter.start(guest, attempt.text, attempt.placement, attempt.intent)
         except DomicileError as error:
             notes = self._release(attempt.token)
             self.progress(guest.name, Step.FAILED, str(error))

@@ -24,7 +24,7 @@ class Fate(StrEnum):
 
     NOT_STARTED = "not started"
     HALF_MADE = "half-made"
-    """It is there, paused: it was never let run."""
+    """It is there, paused, and was never let run."""
     RUNNING = "running"
 
 
@@ -44,11 +44,14 @@ def domain_with_uuid(snapshot: Snapshot, uuid: str, name: str = "") -> Domain | 
 
 
 def fate(intent: DomainIntent, snapshot: Snapshot) -> Fate:
-    """What the host shows of it."""
+    """What the host shows of it. A paused domain is half-made only if it has never run: else somebody paused it since.
+
+    Before the intent was observed nobody has let it run; afterwards its CPU time tells.
+    """
     domain = domain_with_uuid(snapshot, intent.wanted.uuid, intent.wanted.domain)
     if domain is None:
         return Fate.NOT_STARTED
-    return Fate.HALF_MADE if domain.paused else Fate.RUNNING
+    return Fate.HALF_MADE if domain.paused and (intent.seen is None or domain.time_ns == 0) else Fate.RUNNING
 
 
 def seen_of(domain: Domain) -> Seen:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from domicile.errors import DomicileError, HostFailed, Refused
 from domicile.hosts.actions import CreatePaused, Destroy, SetAffinity, Unpause
 from domicile.hosts.protocol import Host
-from domicile.manager.guests import Guest, WriteConfig
+from domicile.manager.guests import Guest
 from domicile.manager.intents import DomainIntent, IntentStatus
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import domain_with_uuid, seen_of
@@ -18,7 +18,6 @@ from domicile.manager.text import ids, mib_by_node, pages_by_node
 from domicile.manager.verify import memory_problem, soft_affinity_problem
 from domicile.policies.plan import Placement
 from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot
-from domicile.topology.model import Topology
 
 __all__ = ["MemoryElsewhere", "Progress", "Started", "Starter", "Step", "Unreachable", "silent"]
 
@@ -66,21 +65,20 @@ class Started:
 class Starter:
     """Starts domains on one host, each step written down in its journal."""
 
-    def __init__(self, host: Host, journal: Journal, write: WriteConfig, progress: Progress) -> None:
+    def __init__(self, host: Host, journal: Journal, progress: Progress) -> None:
         self._host = host
         self._journal = journal
-        self._write = write
         self._progress = progress
 
-    def start(self, guest: Guest, placement: Placement, intent: DomainIntent, topology: Topology) -> Started:
-        """Start it where it was placed. Whatever is raised, an interrupt included, nothing of it is left.
+    def start(self, guest: Guest, text: str, placement: Placement, intent: DomainIntent) -> Started:
+        """Start it from this text, which puts it where it was placed. Whatever is raised, an interrupt included,
+        nothing of it is left.
 
         Raises `MemoryElsewhere`, `Refused` or `HostFailed`; `Unreachable` where what is left is not known: the host
         ends it with the connection, and the journal's next user finds out.
         """
         notes: list[str] = []
         try:
-            text = guest.text(self._write, placement, topology)
             self._journal.advance(intent.id, IntentStatus.CREATING)
             self._progress(guest.name, Step.CREATING, mib_by_node(placement.memory_mib))
             self._host.perform(CreatePaused(guest.name, text))

@@ -295,6 +295,14 @@ class TestCreation:
             assert {vcpu.pcpu for vcpu in domain.vcpus} == {4, 5}
 
 
+def test_neighbours_do_not_share_a_cpu_while_others_are_idle(host: SimulatedHost) -> None:
+    start(host, "a", vcpus=1, cpus_soft=[[6, 7]])
+    start(host, "b", vcpus=1, cpus_soft=[[6, 7]])
+    snapshot = host.snapshot()
+    # Dom0's 8 vCPUs are on all 8 pCPUs already
+    assert [the(snapshot, name).vcpus[0].pcpu for name in ("a", "b")] == [6, 7]
+
+
 class TestByHand:
     def test_moves_memory(self, host: SimulatedHost) -> None:
         start(host, "web1", vcpus=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from domicile.hosts.simulated.state import Resident, SimulatedState
@@ -16,9 +17,10 @@ def snapshot_of(state: SimulatedState, now: float) -> Snapshot:
     """The host as a `Snapshot`. The memory map costs nothing here and is always of this moment."""
     topology = state.machine.topology
     nodes = tuple(replace(n, free_mib=state.free_pages.get(n.id, 0) // PAGES_PER_MIB) for n in topology.nodes)
+    busy: Counter[int] = Counter()
     return Snapshot(
         topology=replace(topology, nodes=nodes),
-        domains=tuple(_domain(state, resident) for resident in state.residents),
+        domains=tuple(_domain(state, resident, busy) for resident in state.residents),
         taken_at=now,
         reservations=tuple(promise.reservation for promise in state.promises),
         reservations_generation=str(state.generation),
@@ -30,17 +32,24 @@ def snapshot_of(state: SimulatedState, now: float) -> Snapshot:
     )
 
 
-def _domain(state: SimulatedState, resident: Resident) -> Domain:
+def _domain(state: SimulatedState, resident: Resident, busy: Counter[int]) -> Domain:
+    """The domain with its vCPUs on pCPUs; `busy` counts the vCPUs that are on each so far."""
     domain = resident.domain
-    pool = state.cpupool(domain.cpupool)
-    pool_cpus = pool.cpus if pool else frozenset()
+    if resident.owner is not None:
+        return replace(domain, vcpus=tuple(replace(vcpu, time_ns=0) for vcpu in domain.vcpus))
     if domain.paused:
         return domain
-    return replace(domain, vcpus=tuple(_placed(vcpu, pool_cpus) for vcpu in domain.vcpus))
+    pool = state.cpupool(domain.cpupool)
+    pool_cpus = pool.cpus if pool else frozenset()
+    return replace(domain, vcpus=tuple(_placed(vcpu, pool_cpus, busy) for vcpu in domain.vcpus))
 
 
-def _placed(vcpu: Vcpu, pool_cpus: frozenset[int]) -> Vcpu:
-    """The vCPU on one of the CPUs that it prefers: neighbours in order, as an idle host would have them."""
+def _placed(vcpu: Vcpu, pool_cpus: frozenset[int], busy: Counter[int]) -> Vcpu:
+    """The vCPU on the least busy of the CPUs that it prefers, the first of equals."""
     allowed = vcpu.hard_affinity & pool_cpus
-    wanted = sorted((vcpu.soft_affinity & allowed) or allowed)
-    return replace(vcpu, pcpu=wanted[vcpu.id % len(wanted)]) if vcpu.online and wanted else vcpu
+    wanted = (vcpu.soft_affinity & allowed) or allowed
+    if not vcpu.online or not wanted:
+        return vcpu
+    pcpu = min(wanted, key=lambda cpu: (busy[cpu], cpu))
+    busy[pcpu] += 1
+    return replace(vcpu, pcpu=pcpu)
