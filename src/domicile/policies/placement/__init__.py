@@ -19,10 +19,10 @@ from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import residents
-from domicile.policies.placement.exact import search_exactly
+from domicile.policies.placement.exact import few_enough, search_exactly
 from domicile.policies.placement.explain import explained
 from domicile.policies.placement.layout import Problem
-from domicile.policies.placement.search import NoRoom, search
+from domicile.policies.placement.search import NoRoom, as_it_falls, search
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
 from domicile.policies.plan import PlacementPlan
@@ -59,8 +59,10 @@ def place(
         layout = search(problem)
     except NoRoom as no_room:
         failure = no_room
-    if exact:
-        layout = search_exactly(problem, layout)
+    best = None
+    if exact or few_enough(problem):
+        best = search_exactly(problem, as_it_falls(layout) if layout else None)
+    layout = best or layout
     if layout is None:
         raise _shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
@@ -71,7 +73,7 @@ def place(
         ),
         policy=POLICY,
         mean_slowdown=layout.mean_slowdown,
-        proven=exact,
+        proven=exact and best is not None,
     )
 
 

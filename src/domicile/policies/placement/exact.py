@@ -1,26 +1,44 @@
 """The proven best assignment, by enumeration of all sets of nodes for all guests with a bound that cuts early.
 
-Adding a guest never makes the sum smaller by more than nothing: what is placed costs no less once others come. So a
-partial assignment plus the least that each guest still to come could cost alone bounds all that it can become.
+What is placed costs no less once others come, so a partial assignment and the least that each guest still to come can
+cost, wherever its memory falls, bound all that it can become.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from domicile.errors import Refused
-from domicile.policies.placement.candidates import every_set, weigh
+from domicile.performance.predict import own_pressure
+from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Members, every_set, weigh
 from domicile.policies.placement.layout import Choice, Layout, Problem
 from domicile.policies.placement.search import MARGIN
-from domicile.policies.placement.subject import Subject
+from domicile.policies.placement.subject import Indices, Subject
 
-__all__ = ["MOST_ASSIGNMENTS", "search_exactly"]
+__all__ = ["MOST_ASSIGNMENTS", "few_enough", "search_exactly"]
 
 MOST_ASSIGNMENTS = 50_000_000
 """Assignments of node sets to guests that are enumerated at most (bounds cut nearly all of them)."""
 
+EXHAUSTIVE_SETS = 2**EXHAUSTIVE_NODES - 1
+
+WHOLE_MIB = 0.01
+"""How much the objective of a set as it is weighed, with memory divided evenly, may differ from that in whole MiB."""
+
 MOST_SETS = 65_535
 """Sets of one guest, all of 16 nodes."""
+
+
+FEW = 100
+"""Sets of all guests but the last that are gone through without being asked: a few tens of milliseconds."""
+
+
+def few_enough(problem: Problem) -> bool:
+    """Whether the proven best costs no more than searching for it."""
+    sizes = [_sets(subject) for subject in problem.subjects]
+    return len(sizes) > 1 and prod(sizes[:-1]) <= FEW and sizes[-1] <= EXHAUSTIVE_SETS
 
 
 def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:
@@ -30,17 +48,14 @@ def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:
     are too many assignments to go through.
     """
     sizes = [_sets(subject) for subject in problem.subjects]
-    total = float(np.prod([float(size) for size in sizes]))
+    total = prod(sizes)
     if total > MOST_ASSIGNMENTS or max(sizes, default=0) > MOST_SETS:
         raise Refused(
             f"--exact would go through {total:.3g} assignments of {len(sizes)} guests to nodes, and can do "
             f"{MOST_ASSIGNMENTS:,}; leave it out, or ask for fewer guests at once"
         )
     empty = Layout.empty(problem)
-    order = sorted(
-        range(len(sizes)),
-        key=lambda guest: (sizes[guest], -problem.subjects[guest].need_mib, problem.subjects[guest].request.name),
-    )
+    order = list(range(len(sizes)))
     least = [_least(empty, guest) for guest in order]
     if any(not np.isfinite(one) for one in least):
         return None
@@ -68,11 +83,12 @@ class _Run:
         guest = self.order[level]
         for choice in _all_choices(layout, guest):
             bound = so_far + choice.objective + self.to_come[level + 1]
-            if bound >= self.objective - MARGIN:
+            if bound >= self.objective + WHOLE_MIB:
                 return
             seat = layout.seat_for(guest, choice.nodes)
             if seat is not None:
-                self.descend(layout.seated(guest, seat), level + 1, so_far + choice.objective)
+                with_guest = layout.seated(guest, seat)
+                self.descend(with_guest, level + 1, with_guest.objective)
 
 
 def _sets(subject: Subject) -> int:
@@ -82,24 +98,37 @@ def _sets(subject: Subject) -> int:
 def _all_choices(layout: Layout, guest: int) -> list[Choice]:
     """Every set that will do, best first."""
     subject = layout.problem.subjects[guest]
-    ties, room = layout.ties(guest), layout.room_mib()
-    if subject.fixed:
-        there = subject.fixed.vcpu_share > 0
-        if subject.fixed.reserve_mib:
-            there = there | (np.array(subject.fixed.reserve_mib) > 0)
-        batch = weigh(subject, layout.load, ties, room, np.flatnonzero(there)[None])
-    else:
-        nodes, member = every_set(subject.eligible)
-        batch = weigh(subject, layout.load, ties, room, nodes, member)
+    nodes, member = _nodes_of(subject)
+    batch = weigh(subject, layout.load, layout.ties(guest), layout.room_mib(), nodes, member)
     usable = np.flatnonzero(np.isfinite(batch.objective))
     ranked = usable[np.argsort(batch.objective[usable], kind="stable")]
     return [Choice(batch.sets(row), float(batch.objective[row])) for row in ranked]
 
 
+def _nodes_of(subject: Subject) -> tuple[Indices, Members]:
+    """Every set of nodes for a guest: the one that its configuration sets, or all there are."""
+    if subject.fixed:
+        nodes = subject.fixed.nodes[None]
+        return nodes, np.ones(nodes.shape, dtype=bool)
+    return every_set(subject.eligible)
+
+
 def _least(empty: Layout, guest: int) -> float:
-    """What a guest adds at least: it is the only newcomer."""
-    subject = empty.problem.subjects[guest]
-    if not subject.fixed and not len(subject.eligible):
+    """What a guest adds at least, whoever else comes: nothing to the others, its memory where it serves best.
+
+    Not the best of the sets as they are weighed: memory that finds a node full falls on another, which can be better.
+    """
+    subject, load = empty.problem.subjects[guest], empty.load
+    nodes, member = _nodes_of(subject)
+    batch = weigh(subject, load, empty.ties(guest), empty.room_mib(), nodes, member)
+    usable = np.isfinite(batch.objective)
+    if not usable.any():
         return np.inf
-    found = _all_choices(empty, guest)
-    return found[0].objective if found else np.inf
+    a = load.assumptions
+    away = np.einsum("ki,kij->kj", batch.vcpus, load.relative[nodes[:, :, None], nodes[:, None, :]])
+    nearest = np.where(batch.member, away, np.inf).min(axis=1)
+    latency = a.memory_bound * (nearest - 1.0)
+    undisturbed = a.memory_bound * float(own_pressure(load.machine, np.asarray(subject.newcomer.demand), a))
+    devices = (batch.vcpus / 2.0 * subject.newcomer.device_pull[nodes]).sum(axis=1)
+    least = latency + batch.costs.cpu - undisturbed + devices + 2.0 * batch.ties + batch.wishes
+    return float(least[usable].min())

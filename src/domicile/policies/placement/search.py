@@ -3,7 +3,7 @@
 Many guests are placed one after the other, those with the least choice first, then the largest; a guest that finds no
 room is put to the front and the construction begins again. Then guests are moved, exchanged and, where a group wants
 them together, moved jointly, as long as the sum over all domains gets better. Nothing depends on the order of the
-requests, and nothing is random.
+requests but how memory falls where nodes fill up; nothing is random.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from domicile.policies.placement.subject import Indices, Subject
 from domicile.policies.placement.widest import better_sets, grown_sets
 from domicile.state.request import GroupKind
 
-__all__ = ["Choice", "NoRoom", "choices", "search"]
+__all__ = ["MARGIN", "NoRoom", "as_it_falls", "choices", "search"]
 
 MARGIN = 1e-9
 """Objectives closer than this are equal: what is left of rounding."""
@@ -27,8 +27,11 @@ KEPT = 8
 """Choices worked out and kept for each guest."""
 
 PASSES = 20
-EXCHANGES = 600
-"""Exchanges tried in one pass at most; above about 25 guests the costliest ones are tried first."""
+PAIRS = 600
+"""Changes of two guests at once that are tried in one pass at most."""
+
+PLACES = 4
+"""Good places of a guest that such a change tries."""
 
 
 class NoRoom(Exception):
@@ -76,10 +79,7 @@ def _batches(layout: Layout, subject: Subject, guest: int) -> Iterator[Batch]:
         return weigh(subject, layout.load, ties, room, nodes)
 
     if subject.fixed:
-        there = subject.fixed.vcpu_share > 0
-        if subject.fixed.reserve_mib:
-            there = there | (np.array(subject.fixed.reserve_mib) > 0)
-        yield weigh_sets(np.flatnonzero(there)[None])
+        yield weigh_sets(subject.fixed.nodes[None])
         return
     eligible = subject.eligible
     if not len(eligible):
@@ -115,22 +115,65 @@ def _better(best: Choice | None, batch: Batch) -> Choice | None:
 
 def search(problem: Problem) -> Layout:
     """Seat all guests. Raises `NoRoom` for the first that nothing will do for, whatever the others do."""
-    orders = [sorted(range(len(problem.subjects)), key=key) for key in _orders(problem)]
+    orders = [tuple(sorted(range(len(problem.subjects)), key=key)) for key in _orders(problem)]
     if len(problem.subjects) == 1:
         return _constructed(problem, orders[0])
-    best: Layout | None = None
+    found: list[Layout] = []
     failure: NoRoom | None = None
-    for order in dict.fromkeys(tuple(order) for order in orders):
-        try:
-            layout = _improved(_constructed(problem, list(order)))
-        except NoRoom as no_room:
-            failure = no_room
-            continue
-        if best is None or layout.objective < best.objective - MARGIN:
-            best = layout
-    if best is None:
+    for order in dict.fromkeys(orders):
+        for narrow in (False, True):
+            try:
+                found.append(_improved(_constructed(problem, order, narrow=narrow)))
+            except NoRoom as no_room:
+                failure = no_room
+    if not found:
         raise failure or NoRoom(0)
-    return best
+    settled = [_polished(layout) for layout in map(as_it_falls, found) if layout is not None]
+    if not settled:
+        settled = _in_order(problem)
+    # should none of them come out as planned in the order of the requests, the plan itself is still a promise kept
+    return min(settled or found, key=lambda layout: round(layout.objective, 9))
+
+
+def as_it_falls(layout: Layout, change: tuple[int, tuple[int, ...]] | None = None) -> Layout | None:
+    """The same sets of nodes with the memory as it falls when the guests start in the order of the requests: a guest
+    that starts first finds nodes empty that are full for the next. None where one then finds no room.
+
+    `change` gives one guest another set.
+    """
+    settled = Layout.empty(layout.problem)
+    for guest, seat in enumerate(layout.seats):
+        nodes = seat.nodes if seat else ()
+        if change and change[0] == guest:
+            nodes = change[1]
+        falls = settled.seat_for(guest, nodes) if nodes else None
+        if falls is None:
+            return None
+        settled = settled.seated(guest, falls)
+    return settled
+
+
+def _in_order(problem: Problem) -> list[Layout]:
+    """The guests placed one by one as they come: memory falls as planned, if all find room."""
+    layout = Layout.empty(problem)
+    for guest in range(len(problem.subjects)):
+        seat = _best_seat(layout, guest)
+        if seat is None:
+            return []
+        layout = layout.seated(guest, seat)
+    return [_polished(layout)]
+
+
+def _polished(layout: Layout) -> Layout:
+    """Move each guest to any good place as long as that is better with memory as it falls then."""
+    for _ in range(PASSES):
+        before = layout.objective
+        for guest, subject in enumerate(layout.problem.subjects):
+            for choice in [] if subject.fixed else choices(layout.without(guest), guest, PLACES):
+                layout = _kept(layout, as_it_falls(layout, (guest, choice.nodes)))
+        if layout.objective >= before - MARGIN:
+            break
+    return layout
 
 
 def _orders(problem: Problem) -> list[Callable[[int], tuple[int, int, int, str]]]:
@@ -153,13 +196,16 @@ def _orders(problem: Problem) -> list[Callable[[int], tuple[int, int, int, str]]
     return [by_memory, by_vcpus]
 
 
-def _constructed(problem: Problem, order: list[int]) -> Layout:
-    """Seat one after the other in this order; one that finds no room goes first in the next attempt."""
+def _constructed(problem: Problem, order: tuple[int, ...], *, narrow: bool = False) -> Layout:
+    """Seat one after the other in this order; one that finds no room goes first in the next attempt.
+
+    `narrow` takes the set with the fewest nodes among the good ones: another start for what comes after.
+    """
     for _ in range(len(order) + 1):
         layout = Layout.empty(problem)
         stuck = None
         for guest in order:
-            seat = _best_seat(layout, guest)
+            seat = _narrow_seat(layout, guest) if narrow else _best_seat(layout, guest)
             if seat is None:
                 stuck = guest
                 break
@@ -168,7 +214,7 @@ def _constructed(problem: Problem, order: list[int]) -> Layout:
             return layout
         if order[0] == stuck:
             break
-        order = [stuck, *(guest for guest in order if guest != stuck)]
+        order = (stuck, *(guest for guest in order if guest != stuck))
     raise NoRoom(order[0] if stuck is None else stuck)
 
 
@@ -177,11 +223,17 @@ def _best_seat(layout: Layout, guest: int) -> Seat | None:
     return layout.seat_for(guest, found[0].nodes) if found else None
 
 
+def _narrow_seat(layout: Layout, guest: int) -> Seat | None:
+    found = choices(layout, guest, KEPT)
+    fewest = min(found, key=lambda choice: (len(choice.nodes), choice.objective), default=None)
+    return layout.seat_for(guest, fewest.nodes) if fewest else None
+
+
 def _improved(layout: Layout) -> Layout:
     """Move, exchange and move jointly until nothing gets better."""
     for _ in range(PASSES):
         before = layout.objective
-        for step in (_moved, _exchanged, _gathered):
+        for step in (_moved, _paired, _gathered):
             layout = step(layout)
         if layout.objective >= before - MARGIN:
             return layout
@@ -195,22 +247,25 @@ def _moved(layout: Layout) -> Layout:
     return layout
 
 
-def _exchanged(layout: Layout) -> Layout:
-    """Two guests: one to the nodes of the other, and that one to the best place left."""
+def _paired(layout: Layout) -> Layout:
+    """Two guests at once: one to each place that is good without the other, or to the other's nodes, and that one to
+    the best place left."""
     tried = 0
     guests = _by_name(layout.problem)
     for guest in guests:
         for other in guests:
-            here, there = layout.seats[guest], layout.seats[other]
-            if guest == other or here is None or there is None or here.nodes == there.nodes:
+            there = layout.seats[other]
+            if guest == other or there is None:
                 continue
-            tried += 1
-            if tried > EXCHANGES:
-                return layout
             rest = layout.without(guest).without(other)
-            seat = _allowed_seat(rest, guest, there.nodes)
-            if seat is not None:
-                layout = _kept(layout, _reseated(rest.seated(guest, seat), [other]))
+            places = dict.fromkeys([there.nodes, *(choice.nodes for choice in choices(rest, guest, PLACES))])
+            for nodes in places:
+                tried += 1
+                if tried > PAIRS:
+                    return layout
+                seat = _allowed_seat(rest, guest, nodes)
+                if seat is not None:
+                    layout = _kept(layout, _reseated(rest.seated(guest, seat), [other]))
     return layout
 
 

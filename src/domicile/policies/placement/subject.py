@@ -36,6 +36,11 @@ class Fixed:
     reserve_mib: tuple[int, ...] | None
     memory_mib: tuple[int, ...] | None
 
+    @property
+    def nodes(self) -> Indices:
+        """The nodes (indices) of its vCPUs and its memory."""
+        return np.flatnonzero((self.vcpu_share > 0) | (np.array(self.reserve_mib or 0) > 0))
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
