@@ -26,7 +26,7 @@ from domicile.topology.tree import MAX_FILE_BYTES, FileTree, Kind
 __all__ = ["TarFiles", "TarTree", "read_tar"]
 
 BLOCK = 512
-MAX_MEMBERS = 400_000
+MAX_MEMBERS = 250_000
 MAX_MEMBER_BYTES = 16 << 20
 MAX_TOTAL_BYTES = 512 << 20
 MAX_KEPT_BYTES = 128 << 20
@@ -238,8 +238,8 @@ class _Reader:
     def files(self) -> TarFiles:
         """Read to the end of the archive, which an empty block marks."""
         found = TarFiles(self._source)
-        for count, header in enumerate(self._headers()):
-            if count >= MAX_MEMBERS:
+        for header in self._headers():
+            if len(found.entries) > MAX_MEMBERS:
                 raise BadInput(self._source, f"more than {MAX_MEMBERS} files in the archive")
             if header.type in EXTENSIONS:
                 self._read_extension(header)
