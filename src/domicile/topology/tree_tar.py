@@ -265,7 +265,8 @@ class _Reader:
                 return
             header = _parse_header(block)
             if header is None:
-                raise BadInput(self._source, "no tar, or one that is damaged or cut short", f"byte {at}")
+                problem = "the archive is damaged or cut short" if at else "no tar (plain, gzip, bzip2 or xz)"
+                raise BadInput(self._source, problem, f"byte {at}")
             if header.type not in EXTENSIONS and "size" in self._next:
                 told = self._next.pop("size")
                 header.size = int(told) if told.isascii() and told.isdigit() and len(told) < 16 else -1
