@@ -248,6 +248,12 @@ def test_a_linux_under_xen_says_so(tmp_path: Path) -> None:
     assert "xl info -n" in machine.notes[0]
 
 
+def test_made_up_nodes_are_said_to_be(tmp_path: Path) -> None:
+    machine = read(tmp_path, two_nodes() | {"proc/cmdline": "quiet numa=fake=2U\n", f"{CPU}/cpu01/x": ""})
+    assert "numa=fake" in machine.notes[0]
+    assert len(machine.cpus) == 8
+
+
 def test_overlapping_nodes(tmp_path: Path) -> None:
     files = two_nodes() | node_files(0, 0xFF, "10 10") | node_files(1, 0xFF, "10 10")
     machine = read(tmp_path, files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domicile.topology.bitmaps import format_ids, ids_of, mask_of
 from domicile.topology.check import MAX_CPU_ID
@@ -35,11 +35,14 @@ class Cpus:
     notes: tuple[str, ...]
     _ids: tuple[int, ...]
     _spans: dict[int, tuple[int, int]]
+    _sets: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def below(self, one: Object) -> int:
         """The online CPUs below an object, as a set."""
-        first, last = self._spans[id(one)]
-        return mask_of(self._ids[first:last]) & self.online
+        span = self._spans[id(one)]
+        if span not in self._sets:
+            self._sets[span] = mask_of(self._ids[slice(*span)]) & self.online
+        return self._sets[span]
 
 
 def read_cpus(document: Document) -> Cpus:

@@ -20,9 +20,8 @@ from domicile.topology.bitmaps import parse_hwloc_bitmap
 __all__ = ["Document", "Matrix", "MemoryAttribute", "Object", "parse_document"]
 
 MAX_BYTES = 64 << 20
-MAX_ELEMENTS = 500_000
+MAX_ELEMENTS = 200_000
 MAX_DEPTH = 100
-CHUNK = 64 << 10
 ROOTS = ("topology", "root")
 NO_INDEX = (-1, 0xFFFFFFFF)
 
@@ -215,8 +214,8 @@ def parse_document(data: bytes, source: str) -> Document:
     builder = _Builder(source)
     parser = DefusedXMLParser(target=builder, forbid_dtd=False, forbid_entities=True, forbid_external=True)
     try:
-        for start in range(0, len(data), CHUNK):
-            parser.feed(data[start : start + CHUNK])
+        # in one piece: older expats read a long element anew with every piece (CVE-2023-52425)
+        parser.feed(data)
         parser.close()
     except ParseError as error:
         line, column = error.position

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from domicile.errors import BadInput
-from domicile.topology.bitmaps import mask_of
 from domicile.topology.check import checked
 from domicile.topology.cores import Placed, number_cores
 from domicile.topology.hwloc_cpus import read_cpus
@@ -45,8 +44,7 @@ def read_hwloc_xml(data: bytes, source: str) -> Topology:
     nodes, node_notes = read_nodes(document, cpus)
     ids = sorted(node.id for node in nodes)
     owner, owner_notes = assign_cpus(nodes, cpus.online)
-    cpus_of = {node: mask_of(cpu for cpu, its in owner.items() if its == node) for node in set(owner.values())}
-    latency, bandwidth = read_measured(document, _by_index(document, nodes), cpus_of)
+    latency, bandwidth = read_measured(document, _by_index(document, nodes), owner)
     distances, distance_notes = read_distances(document, [node.object for node in nodes if node.object], ids)
     placed, core_notes = number_cores(
         Placed(cpu.id, cpu.socket, owner.get(cpu.id), None if cpu.core is None else id(cpu.core), cpu.core_id)

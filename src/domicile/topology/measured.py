@@ -32,8 +32,9 @@ def mean_figure(read: float | None, write: float | None) -> float | None:
 
 def figures_matrix(nodes: Sequence[int], figures: Figures) -> MeasuredMatrix | None:
     """The figures in rows and columns of these nodes, None if there are none."""
-    rows = tuple(tuple(figures.get((cpus, memory)) for memory in nodes) for cpus in nodes)
-    return rows if any(figure is not None for row in rows for figure in row) else None
+    if not figures:
+        return None
+    return tuple(tuple(figures.get((cpus, memory)) for memory in nodes) for cpus in nodes)
 
 
 def much_faster(bandwidth_gbs: Figures, candidates: Collection[int], ordinary: Collection[int]) -> set[int]:

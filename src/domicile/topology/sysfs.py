@@ -16,7 +16,7 @@ from domicile.topology.measured import figures_matrix
 from domicile.topology.model import Node, Topology
 from domicile.topology.sysfs_cpus import read_cpus
 from domicile.topology.sysfs_devices import read_devices
-from domicile.topology.sysfs_files import Attributes, open_machine
+from domicile.topology.sysfs_files import Attributes, MachineFiles, open_machine
 from domicile.topology.sysfs_memory import memory_kinds, read_performance, side_cache_mib
 from domicile.topology.sysfs_nodes import assign_cpus, lone_node, read_distances, read_nodes
 
@@ -24,6 +24,7 @@ __all__ = ["read_sysfs"]
 
 MAX_NAME = 80
 UNDER_XEN = "this is a Linux under Xen, which does not see the machine as it is: read `xl info -n` instead"
+FAKED = "the kernel was told to make up nodes (numa=fake): they are not the machine's"
 
 
 def read_sysfs(path: Path, source: str) -> Topology:
@@ -46,7 +47,6 @@ def read_sysfs(path: Path, source: str) -> Topology:
     kinds = memory_kinds(files, ids, with_cpus, performance.bandwidth_gbs)
     distances, distance_notes = read_distances(files.sys, nodes)
     devices, device_notes = read_devices(files.sys, ids, owner)
-    xen_notes = [UNDER_XEN] if files.sys.text("hypervisor/type") == "xen" else []
     placed, core_notes = number_cores(
         Placed(cpu.id, cpu.socket, owner.get(cpu.id), cpu.group, cpu.core) for cpu in cpus.online
     )
@@ -69,8 +69,16 @@ def read_sysfs(path: Path, source: str) -> Topology:
         bandwidth_gbs=figures_matrix(ids, performance.bandwidth_gbs),
         offline_cpus=cpus.offline,
         name=_machine_name(files.sys),
-        notes=[*xen_notes, *cpus.notes, *node_notes, *owner_notes, *distance_notes, *device_notes, *core_notes],
+        notes=[*_doubts(files), *cpus.notes, *node_notes, *owner_notes, *distance_notes, *device_notes, *core_notes],
     )
+
+
+def _doubts(files: MachineFiles) -> list[str]:
+    """What makes the whole of this `/sys` other than the machine."""
+    notes = [UNDER_XEN] if files.sys.text("hypervisor/type") == "xen" else []
+    if files.proc and "numa=fake=" in (files.proc.tree.read_start("cmdline") or ""):
+        notes.append(FAKED)
+    return notes
 
 
 def _machine_name(sys: Attributes) -> str:

@@ -18,7 +18,7 @@ from domicile.topology.sysfs_files import Attributes, MachineFiles, first_proces
 __all__ = ["FoundCpu", "FoundCpus", "read_cpus"]
 
 CPUS = "devices/system/cpu"
-CPU_FOLDER = re.compile(r"cpu(\d{1,9})", re.ASCII)
+CPU_FOLDER = re.compile(r"cpu(0|[1-9]\d{0,8})", re.ASCII)
 COMPUTE_UNIT_FAMILIES = ("21", "22")
 UNKNOWN_IDS = (-1, 0xFFFF, 0xFFFFFFFF)
 

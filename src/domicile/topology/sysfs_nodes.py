@@ -16,7 +16,7 @@ from domicile.topology.sysfs_files import Attributes, MachineFiles
 __all__ = ["NODES", "FoundNode", "assign_cpus", "lone_node", "read_distances", "read_nodes"]
 
 NODES = "devices/system/node"
-NODE_FOLDER = re.compile(r"node(\d{1,9})", re.ASCII)
+NODE_FOLDER = re.compile(r"node(0|[1-9]\d{0,8})", re.ASCII)
 CPU_LINK = re.compile(r"cpu(\d{1,5})", re.ASCII)
 MAX_KIB = 1 << 50
 MEMINFO_LINE = re.compile(r"(?:Node\s+\d+\s+)?(MemTotal|MemFree):\s*(\d{1,18})\s*kB", re.ASCII)

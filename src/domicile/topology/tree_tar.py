@@ -26,7 +26,7 @@ from domicile.topology.tree import MAX_FILE_BYTES, FileTree, Kind
 __all__ = ["TarFiles", "TarTree", "read_tar"]
 
 BLOCK = 512
-MAX_MEMBERS = 400_000
+MAX_MEMBERS = 250_000
 MAX_MEMBER_BYTES = 16 << 20
 MAX_TOTAL_BYTES = 512 << 20
 MAX_KEPT_BYTES = 128 << 20
@@ -238,8 +238,8 @@ class _Reader:
     def files(self) -> TarFiles:
         """Read to the end of the archive, which an empty block marks."""
         found = TarFiles(self._source)
-        for count, header in enumerate(self._headers()):
-            if count >= MAX_MEMBERS:
+        for header in self._headers():
+            if len(found.entries) > MAX_MEMBERS:
                 raise BadInput(self._source, f"more than {MAX_MEMBERS} files in the archive")
             if header.type in EXTENSIONS:
                 self._read_extension(header)
@@ -265,7 +265,8 @@ class _Reader:
                 return
             header = _parse_header(block)
             if header is None:
-                raise BadInput(self._source, "no tar, or one that is damaged or cut short", f"byte {at}")
+                problem = "the archive is damaged or cut short" if at else "no tar (plain, gzip, bzip2 or xz)"
+                raise BadInput(self._source, problem, f"byte {at}")
             if header.type not in EXTENSIONS and "size" in self._next:
                 told = self._next.pop("size")
                 header.size = int(told) if told.isascii() and told.isdigit() and len(told) < 16 else -1
