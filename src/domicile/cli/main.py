@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from domicile.cli.output import plain
 from domicile.errors import DomicileError
 
 __all__ = ["main", "run"]
@@ -63,5 +64,5 @@ def run() -> None:
         error.show()
         sys.exit(2)
     except DomicileError as error:
-        click.echo(f"domicile: {error}", err=True)
+        click.echo(f"domicile: {plain(str(error))}", err=True)
         sys.exit(error.exit_status)
