@@ -19,7 +19,7 @@ ROOT = Path(domicile.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 DECISIONS = {"policies", "performance", "state", "topology"}
-EVERYTHING = {"bench", "cli", "hosts", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
+EVERYTHING = {"bench", "cli", "demo", "hosts", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "local": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "hosts": {"local", "state", "topology", "xlcfg"},
     "lab": {"hosts", "local", "topology", "state", "xlcfg"},
     "manager": {"hosts", "local", "xlcfg", *DECISIONS},
+    "demo": EVERYTHING - {"cli", "web", "lab"},
     "bench": EVERYTHING - {"cli", "web"},
     "cli": EVERYTHING,
     "web": EVERYTHING - {"cli"},

@@ -99,4 +99,4 @@ def ssh(name: str, words: tuple[str, ...]) -> None:
     from domicile.lab import Lab  # noqa: PLC0415
 
     argv = [*Lab.find(name).ssh_argv(), *words]
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # noqa: S606 - ssh takes this terminal over; there is no shell

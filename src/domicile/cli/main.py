@@ -14,6 +14,7 @@ from domicile.errors import DomicileError
 __all__ = ["main", "run"]
 
 COMMANDS = {
+    "demo": "see what it does, on an embedded simulated host",
     "topology": "the machine: nodes, CPUs, distances, devices",
     "show": "the host now: load, memory, domains, what is remote",
     "place": "plan where guests should live, and why",
