@@ -19,13 +19,14 @@ ROOT = Path(domicile.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 DECISIONS = {"policies", "performance", "state", "topology"}
-EVERYTHING = {"bench", "cli", "demo", "hosts", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
+EVERYTHING = {"bench", "cli", "demo", "hosts", "intent_file", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "local": set(),
     "topology": {"local"},
     "state": {"topology"},
     "performance": {"state", "topology"},
+    "intent_file": {"state"},
     "policies": DECISIONS,
     "xlcfg": {"state", "topology", "policies.plan"},
     "hosts": {"local", "state", "topology", "xlcfg"},
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo": EVERYTHING - {"cli", "web", "lab"},
     "bench": EVERYTHING - {"cli", "web"},
     "cli": EVERYTHING,
+    "__main__": {"cli"},
     "web": EVERYTHING - {"cli"},
 }
 """What each package may import, besides itself and `errors`; a dotted name allows that module alone."""
