@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from domicile.errors import BadInput
-from domicile.xlcfg.edit import added_keys, with_value, without, without_added
+from domicile.xlcfg.edit import MARK, added_keys, with_value, without, without_added
 from domicile.xlcfg.syntax import Config, parse
 from domicile.xlcfg.values import Atom, Items, Plain, Value
 
@@ -30,8 +30,8 @@ PIECES = [
         " ",
         "# note\n",
         "#\n",
-        "# added by domicile\n",
-        "# added by domicile: node 1\n",
+        "# added by domicile (a)\n",
+        "# added by domicile: node 1 (b)\n",
         "#",
         "%",
     ),
@@ -49,6 +49,11 @@ def config_of(text: str) -> Config:
     except BadInput:
         assume(condition=False)
         raise
+
+
+def can_be_added_to(config: Config) -> bool:
+    """No stray byte is in the way, and no mark without its line is at the end, which would go with what is added."""
+    return (not config.stray or config.text.endswith("#")) and MARK not in config.text.rstrip("\n").rpartition("\n")[2]
 
 
 def plain(value: Value | None) -> object:
@@ -71,7 +76,7 @@ def others(config: Config, key: str) -> dict[str, object]:
 @given(TEXTS, KEYS, VALUES, NOTES)
 def test_a_key_is_set_and_the_rest_stays(text: str, key: str, value: Plain, note: str) -> None:
     config = config_of(text)
-    assume(not config.stray or text.endswith("#"))
+    assume(can_be_added_to(config))
     edited = with_value(config, key, value, note)
     assert plain(edited.value(key)) == as_text(value)
     assert others(edited, key) == others(config, key)
@@ -82,12 +87,11 @@ def test_a_key_is_set_and_the_rest_stays(text: str, key: str, value: Plain, note
 @given(TEXTS, st.lists(st.tuples(KEYS, VALUES, NOTES), max_size=5))
 def test_all_edits_undone_give_the_same_bytes(text: str, edits: list[tuple[str, Plain, str]]) -> None:
     config = config_of(text)
-    assume(not added_keys(config) and (not config.stray or text.endswith("#")))
+    assume(not added_keys(config) and can_be_added_to(config))
     edited = config
     for key, value, note in edits:
         edited = with_value(edited, key, value, note)
-        lines = edited.text.splitlines(keepends=True)
-        assert config.text.splitlines() == edited.text.splitlines()[: len(config.text.splitlines())], lines
+        assert edited.text.startswith(text)
     assert len(added_keys(edited)) == len({key for key, _, _ in edits})
     assert without_added(edited).text == text
 
@@ -109,21 +113,26 @@ def test_what_is_marked_can_always_be_taken_out(text: str) -> None:
 
 def test_an_added_line_is_marked() -> None:
     edited = with_value(parse(CONFIG, "web1.cfg"), "cpus_soft", "4-5", "node 1")
-    assert edited.text == CONFIG + '# added by domicile: node 1\ncpus_soft = "4-5"\n'
+    assert edited.text == CONFIG + '# added by domicile: node 1 (cpus_soft)\ncpus_soft = "4-5"\n'
 
 
 def test_marked_lines_are_replaced_where_they_stand() -> None:
     first = with_value(parse(CONFIG, "web1.cfg"), "cpus_soft", "4-5", "node 1").text + "extra = 'added by hand'\n"
     edited = with_value(parse(first, "web1.cfg"), "cpus_soft", ["0", "1"], "node 0")
     assert edited.text == (
-        CONFIG + '# added by domicile: node 0\ncpus_soft = ["0", "1"]\n' + "extra = 'added by hand'\n"
+        CONFIG + '# added by domicile: node 0 (cpus_soft)\ncpus_soft = ["0", "1"]\n' + "extra = 'added by hand'\n"
     )
 
 
 def test_marked_lines_that_no_longer_count_go_to_the_end() -> None:
     first = with_value(parse("a = 1\n", "x.cfg"), "a", 2).text + "a = 3\n"
     edited = with_value(parse(first, "x.cfg"), "a", 4)
-    assert edited.text == "a = 1\na = 3\n# added by domicile\na = 4\n"
+    assert edited.text == "a = 1\na = 3\n# added by domicile (a)\na = 4\n"
+
+
+def test_a_mark_left_behind_claims_no_other_line() -> None:
+    text = "# added by domicile: node 1 (cpus_soft)\nmemory = 512\n"
+    assert without_added(parse(text, "x.cfg")).text == text
 
 
 def test_an_own_assignment_is_overridden_not_changed() -> None:

@@ -158,7 +158,7 @@ def test_affinity(settings: str, hard: list[set[int]] | None, soft: list[set[int
 
 
 def test_what_domicile_added_is_no_wish_of_the_administrator() -> None:
-    added = "# added by domicile: node 1\ncpus_soft = '2-3'"
+    added = "# added by domicile: node 1 (cpus_soft)\ncpus_soft = '2-3'"
     assert guest(f"vcpus = 2\n{added}") == guest("vcpus = 2")
 
 

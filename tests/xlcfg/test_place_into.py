@@ -32,12 +32,14 @@ def placed(text: str, nodes: tuple[int, ...], *soft: set[int]) -> str:
 
 
 def test_one_set_is_a_string() -> None:
-    assert placed(CONFIG, (1,), {2, 3}, {2, 3}) == CONFIG + '# added by domicile: node 1\ncpus_soft = "2-3"\n'
+    assert (
+        placed(CONFIG, (1,), {2, 3}, {2, 3}) == CONFIG + '# added by domicile: node 1 (cpus_soft)\ncpus_soft = "2-3"\n'
+    )
 
 
 def test_several_sets_are_a_list() -> None:
     text = placed(CONFIG, (0, 1), {0, 1}, {2, 3})
-    assert text == CONFIG + '# added by domicile: nodes 0-1\ncpus_soft = ["0-1", "2-3"]\n'
+    assert text == CONFIG + '# added by domicile: nodes 0-1 (cpus_soft)\ncpus_soft = ["0-1", "2-3"]\n'
 
 
 def test_xl_reads_back_what_was_meant() -> None:
@@ -54,8 +56,8 @@ def test_placing_again_replaces_what_was_added() -> None:
 
 def test_vcpus_is_added_where_xl_would_drop_affinity_without_it() -> None:
     text = "name = 'g'\nmemory = 256\n"
-    note = "# added by domicile: the default; without it xl before 4.22 drops cpus_soft\nvcpus = 1\n"
-    assert placed(text, (1,), {2, 3}) == text + '# added by domicile: node 1\ncpus_soft = "2-3"\n' + note
+    note = "# added by domicile: the default; without it xl before 4.22 drops cpus_soft (vcpus)\nvcpus = 1\n"
+    assert placed(text, (1,), {2, 3}) == text + '# added by domicile: node 1 (cpus_soft)\ncpus_soft = "2-3"\n' + note
     assert placed(text + "maxvcpus = 1\n", (1,), {2, 3}).endswith('cpus_soft = "2-3"\n')
 
 
@@ -78,7 +80,7 @@ def test_nothing_is_added_where_scheduling_is_left_to_xen() -> None:
 def test_soft_affinity_stays_within_the_hard() -> None:
     text = CONFIG + "cpus = '2,4-7'\n"
     assert placed(text, (1, 2), {2, 3, 4}, {4, 5}) == text + (
-        '# added by domicile: nodes 1-2\ncpus_soft = ["2,4", "4-5"]\n'
+        '# added by domicile: nodes 1-2 (cpus_soft)\ncpus_soft = ["2,4", "4-5"]\n'
     )
 
 
@@ -94,5 +96,5 @@ def test_what_soft_affinity_cannot_bring_about(nodes: tuple[int, ...], soft: set
 
 def test_the_end_of_the_file_is_kept_as_it_was() -> None:
     text = CONFIG.rstrip("\n")
-    assert placed(text, (1,), {2, 3}, {2, 3}) == text + '\n# added by domicile: node 1\ncpus_soft = "2-3"'
+    assert placed(text, (1,), {2, 3}, {2, 3}) == text + '\n# added by domicile: node 1 (cpus_soft)\ncpus_soft = "2-3"'
     assert placed(placed(text, (1,), {2, 3}, {2, 3}), (1,)) == text

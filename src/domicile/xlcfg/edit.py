@@ -2,10 +2,13 @@
 
 What domicile adds is one line for each key, under a comment line that marks it:
 
-    # added by domicile: node 1
+    # added by domicile: node 1 (cpus_soft)
     cpus_soft = "4-5"
 
-It stands at the end, so that it counts whatever was assigned before (of several assignments `xl` takes the last), and
+The mark names the key, so that one left behind by somebody who deleted the line under it claims no other. The two lines
+are domicile's together: a value that is changed under the mark is still domicile's.
+
+They stand at the end, so that they count whatever was assigned before (of several assignments `xl` takes the last), and
 an edit never touches an assignment that is not marked. Setting a key again replaces its marked lines, and
 `without_added` gives the file as it was, to the byte, its missing final newline included.
 """
@@ -24,8 +27,8 @@ __all__ = ["MARK", "added_keys", "with_value", "without", "without_added"]
 
 MARK = "# added by domicile"
 
-
 KEY = re.compile(r"[a-z][._0-9a-z]*")
+_MARK_LINE = re.compile(rf"{MARK}(?:: .*)? \((?P<key>{KEY.pattern})\)")
 
 
 class _Span(NamedTuple):
@@ -42,11 +45,11 @@ def with_value(config: Config, key: str, value: Plain, note: str = "") -> Config
     Marked lines of the key are replaced where they stand if they still count there, else they go to the end. Raises
     `BadInput` where nothing can be appended because `xl` drops a stray byte at the end of the text.
     """
-    mark = f"{MARK}: {note}" if note else MARK
-    if not mark.isprintable():
-        raise ValueError("a note is one printable line")
     if not KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no key of an xl config")
+    mark = f"{MARK}: {note} ({key})" if note else f"{MARK} ({key})"
+    if not mark.isprintable():
+        raise ValueError("a note is one printable line")
     lines = f"{mark}\n{key} = {rendered(value)}"
     own = [setting for setting in config.settings if setting.key == key and _is_added(config, setting)]
     last = config.effective[key][1] if key in config else None
@@ -122,22 +125,31 @@ def _line_end(text: str, offset: int) -> int:
     return len(text) if end < 0 else end
 
 
+def _line_before(text: str, start: int) -> str:
+    """The line above the one that starts at `start`; empty if there is none."""
+    return text[_line_start(text, start - 1) : start - 1] if start else ""
+
+
 def _is_added(config: Config, setting: Setting) -> bool:
-    """Whether an assignment is marked: it starts its line, and the line before is a mark."""
+    """Whether an assignment is marked: it starts its line, and the line before is a mark for its key."""
     text, start = config.text, setting.start
     # the character before goes first: a file of one long line must not be searched for every assignment in it
     if start == 0 or text[start - 1] != "\n":
         return False
-    before = text[_line_start(text, start - 1) : start - 1]
-    return before == MARK or before.startswith(MARK + ": ")
+    mark = _MARK_LINE.fullmatch(_line_before(text, start))
+    return mark is not None and mark["key"] == setting.key
 
 
 def _mark_start(config: Config, setting: Setting) -> int:
-    return _line_start(config.text, setting.start - 1)
+    """Where the mark starts; marks left behind just above it go too, or they would come to stand above others."""
+    start = setting.start
+    while _MARK_LINE.fullmatch(_line_before(config.text, start)):
+        start = _line_start(config.text, start - 1)
+    return start
 
 
 def _added_span(config: Config, setting: Setting) -> _Span:
-    """The mark and the assignment, with the newline after them.
+    """The mark and the line of the assignment with its newline, but for further assignments on that line.
 
     Without one they are the end of a text that had no final newline when they were added, and got one before the first
     mark: that one goes with the last.
@@ -145,7 +157,8 @@ def _added_span(config: Config, setting: Setting) -> _Span:
     text = config.text
     start = _mark_start(config, setting)
     end = _line_end(text, setting.end)
-    if text[setting.end : end].strip(" \t"):
+    after = text[setting.end : end].strip(" \t;")
+    if after and not after.startswith("#"):
         return _Span(start, _statement_span(config, setting).end)
     if end < len(text):
         return _Span(start, end + 1)
