@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -169,7 +170,7 @@ class Layout:
                         lost += 2.0 * part * float(pull @ where[name])
         return lost, wishes
 
-    @property
+    @cached_property
     def objective(self) -> float:
         """What the search minimises: the sum over all domains of slowdown above 1, and the wishes not met."""
         lost, wishes = self.group_costs()

@@ -27,7 +27,10 @@ KEPT = 8
 """Choices worked out and kept for each guest."""
 
 PASSES = 20
-PAIRS = 600
+IMPROVED = 2
+"""Starts that are improved by more than moves: the best ones."""
+
+PAIRS = 200
 """Changes of two guests at once that are tried in one pass at most."""
 
 PLACES = 4
@@ -84,7 +87,7 @@ def _batches(layout: Layout, subject: Subject, guest: int) -> Iterator[Batch]:
     eligible = subject.eligible
     if not len(eligible):
         return
-    if len(eligible) <= EXHAUSTIVE_NODES:
+    if len(eligible) <= EXHAUSTIVE_NODES and len(layout.seats) == 1:
         nodes, member = every_set(eligible)
         yield weigh(subject, layout.load, ties, room, nodes, member)
         return
@@ -98,6 +101,8 @@ def _batches(layout: Layout, subject: Subject, guest: int) -> Iterator[Batch]:
         # once a node more made nothing better, wider sets will not either
         if best is not None and len(best.nodes) < size:
             return
+    if size == len(eligible):
+        return
     for batch in grown_sets(subject, layout.load, ties, room, weigh_sets, size + 1):
         yield batch
         best = _better(best, batch)
@@ -123,11 +128,13 @@ def search(problem: Problem) -> Layout:
     for order in dict.fromkeys(orders):
         for narrow in (False, True):
             try:
-                found.append(_improved(_constructed(problem, order, narrow=narrow)))
+                found.append(_moved_all(_constructed(problem, order, narrow=narrow)))
             except NoRoom as no_room:
                 failure = no_room
     if not found:
         raise failure or NoRoom(0)
+    found.sort(key=lambda layout: round(layout.objective, 9))
+    found[:IMPROVED] = [_improved(layout) for layout in found[:IMPROVED]]
     settled = [_polished(layout) for layout in map(as_it_falls, found) if layout is not None]
     if not settled:
         settled = _in_order(problem)
@@ -230,13 +237,23 @@ def _narrow_seat(layout: Layout, guest: int) -> Seat | None:
 
 
 def _improved(layout: Layout) -> Layout:
-    """Move, exchange and move jointly until nothing gets better."""
+    """Move one, two and groups of guests until nothing gets better."""
     for _ in range(PASSES):
         before = layout.objective
-        for step in (_moved, _paired, _gathered):
+        for step in (_moved_all, _paired, _gathered):
             layout = step(layout)
         if layout.objective >= before - MARGIN:
             return layout
+    return layout
+
+
+def _moved_all(layout: Layout) -> Layout:
+    """Each guest in turn to the best place, until none moves."""
+    for _ in range(PASSES):
+        before = layout.objective
+        layout = _moved(layout)
+        if layout.objective >= before - MARGIN:
+            break
     return layout
 
 
@@ -248,25 +265,31 @@ def _moved(layout: Layout) -> Layout:
 
 
 def _paired(layout: Layout) -> Layout:
-    """Two guests at once: one to each place that is good without the other, or to the other's nodes, and that one to
-    the best place left."""
+    """Two guests at once: one that is worse off than it would be alone to a place that it would like then, and one that
+    is in the way there to the best place left. The worst off come first."""
+    alone = Layout.empty(layout.problem)
     tried = 0
-    guests = _by_name(layout.problem)
-    for guest in guests:
-        for other in guests:
-            there = layout.seats[other]
-            if guest == other or there is None:
-                continue
-            rest = layout.without(guest).without(other)
-            places = dict.fromkeys([there.nodes, *(choice.nodes for choice in choices(rest, guest, PLACES))])
-            for nodes in places:
+    for guest in sorted(range(len(layout.seats)), key=lambda guest: (-_regret(layout, alone, guest), guest)):
+        if _regret(layout, alone, guest) <= MARGIN:
+            break
+        for choice in choices(alone, guest, PLACES):
+            for other, there in enumerate(layout.seats):
+                if other == guest or there is None or not set(there.nodes) & set(choice.nodes):
+                    continue
                 tried += 1
                 if tried > PAIRS:
                     return layout
-                seat = _allowed_seat(rest, guest, nodes)
+                rest = layout.without(guest).without(other)
+                seat = rest.seat_for(guest, choice.nodes)
                 if seat is not None:
                     layout = _kept(layout, _reseated(rest.seated(guest, seat), [other]))
     return layout
+
+
+def _regret(layout: Layout, alone: Layout, guest: int) -> float:
+    """How much more a guest adds to the objective than if it were the only newcomer."""
+    rest = layout.without(guest)
+    return (layout.objective - rest.objective) - (choices(alone, guest)[0].objective)
 
 
 def _gathered(layout: Layout) -> Layout:
