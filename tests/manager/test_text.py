@@ -1,15 +1,6 @@
 """Sets and figures for people."""
 
-import pytest
-
-from domicile.manager.text import ids, mib_by_node, pages_by_node
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"), [([], "none"), ([3], "3"), ([5, 0, 1, 2, 3], "0-3,5"), ([0, 1, 1], "0-1"), ([0, 2], "0,2")]
-)
-def test_ids(numbers: list[int], text: str) -> None:
-    assert ids(numbers) == text
+from domicile.manager.text import mib_by_node, pages_by_node
 
 
 def test_memory() -> None:

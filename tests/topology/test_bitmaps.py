@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domicile.topology.bitmaps import (
-    format_ids,
     ids_of,
     mask_of,
     parse_hwloc_bitmap,
     parse_kernel_list,
     parse_kernel_mask,
 )
+from domicile.topology.ids import format_ids
 
 id_sets = st.frozensets(st.integers(0, 4095), max_size=40)
 
@@ -35,7 +35,7 @@ def hwloc_bitmap(ids: frozenset[int]) -> str:
 
 
 @settings(deadline=None)
-@given(id_sets)
+@given(id_sets.filter(bool))
 def test_a_list_comes_back(ids: frozenset[int]) -> None:
     assert frozenset(ids_of(parse_kernel_list(format_ids(ids)))) == ids
 

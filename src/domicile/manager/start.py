@@ -14,10 +14,11 @@ from domicile.manager.guests import Guest
 from domicile.manager.intents import DomainIntent, IntentStatus
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import domain_with_uuid, seen_of
-from domicile.manager.text import ids, mib_by_node, pages_by_node
+from domicile.manager.text import mib_by_node, pages_by_node
 from domicile.manager.verify import memory_problem, soft_affinity_problem
 from domicile.policies.plan import Placement
 from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot
+from domicile.topology.ids import format_ids
 
 __all__ = ["MemoryElsewhere", "Progress", "Started", "Starter", "Step", "Unreachable", "silent"]
 
@@ -127,7 +128,7 @@ class Starter:
             self._host.perform(SetAffinity(domain.name, vcpu, soft=cpus))
         snapshot, corrected = self._find(guest)
         if wrong := _wrong_affinity(snapshot, corrected, placement):
-            raise HostFailed(f"{guest.name}: the soft affinity of vCPU {ids(wrong)} could not be set")
+            raise HostFailed(f"{guest.name}: the soft affinity of vCPU {format_ids(wrong)} could not be set")
         return replace(corrected, pages_by_node=domain.pages_by_node)
 
     def _find(self, guest: Guest, memory_map: MemoryMapAge = MemoryMapAge.NONE) -> tuple[Snapshot, Domain]:

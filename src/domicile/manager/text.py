@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from domicile.state.model import PAGES_PER_MIB
 
-__all__ = ["ids", "mib_by_node", "pages_by_node"]
-
-
-def ids(numbers: Iterable[int]) -> str:
-    """`0-3,5`, as `xl` writes it; `none` for nothing."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs) or "none"
+__all__ = ["mib_by_node", "pages_by_node"]
 
 
 def mib_by_node(memory_mib: Mapping[int, int]) -> str:

@@ -16,8 +16,9 @@ from domicile.hosts.protocol import Host
 from domicile.manager.intents import DomainIntent
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import Fate, domain_with_uuid, fate, orphans
-from domicile.manager.text import ids, mib_by_node, pages_by_node
+from domicile.manager.text import mib_by_node, pages_by_node
 from domicile.state.model import Domain, MemoryMapAge, Snapshot, Vcpu
+from domicile.topology.ids import format_ids
 
 __all__ = [
     "Deviation",
@@ -187,7 +188,7 @@ def _sets(by_vcpu: Mapping[int, frozenset[int]], online: frozenset[int]) -> str:
     for vcpu, cpus in by_vcpu.items():
         together.setdefault(cpus, []).append(vcpu)
     parts = [
-        f"vCPU {ids(vcpus)}: {'all CPUs' if cpus >= online else f'CPUs {ids(cpus)}'}"
+        f"vCPU {format_ids(vcpus)}: {'all CPUs' if cpus >= online else f'CPUs {format_ids(cpus)}'}"
         for cpus, vcpus in together.items()
     ]
     return ", ".join(parts)

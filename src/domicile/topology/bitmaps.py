@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from domicile.topology.check import MAX_CPU_ID
 
-__all__ = ["format_ids", "ids_of", "mask_of", "parse_hwloc_bitmap", "parse_kernel_list", "parse_kernel_mask"]
+__all__ = ["ids_of", "mask_of", "parse_hwloc_bitmap", "parse_kernel_list", "parse_kernel_mask"]
 
 GROUP_BITS = 32
 GROUP_DIGITS = GROUP_BITS // 4
@@ -83,17 +83,6 @@ def ids_of(mask: int) -> tuple[int, ...]:
         found.append(at)
         at = digits.find("1", at + 1)
     return tuple(found)
-
-
-def format_ids(ids: Iterable[int]) -> str:
-    """Ids as Linux lists them: `0-3,8`."""
-    runs: list[list[int]] = []
-    for one in sorted(set(ids)):
-        if runs and one == runs[-1][1] + 1:
-            runs[-1][1] = one
-        else:
-            runs.append([one, one])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _join_groups(groups: list[str], *, allow_empty: bool) -> int:

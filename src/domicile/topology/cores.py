@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from domicile.topology.bitmaps import format_ids
+from domicile.topology.ids import format_ids
 from domicile.topology.model import Cpu
 
 __all__ = ["Placed", "number_cores"]

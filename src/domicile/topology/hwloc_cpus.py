@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from domicile.topology.bitmaps import format_ids, ids_of, mask_of
+from domicile.topology.bitmaps import ids_of, mask_of
 from domicile.topology.check import MAX_CPU_ID
 from domicile.topology.hwloc_document import Document, Object
+from domicile.topology.ids import format_ids
 
 __all__ = ["Cpus", "read_cpus"]
 

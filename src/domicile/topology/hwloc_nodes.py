@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domicile.topology.bitmaps import format_ids, ids_of
+from domicile.topology.bitmaps import ids_of
 from domicile.topology.check import MAX_NODE_ID
 from domicile.topology.hwloc_cpus import Cpus
 from domicile.topology.hwloc_document import Document, Object
 from domicile.topology.hwloc_memory import memory_kind, memory_mib, side_cache_mib
+from domicile.topology.ids import format_ids
 from domicile.topology.model import MemoryKind
 
 __all__ = ["FoundNode", "assign_cpus", "read_nodes"]

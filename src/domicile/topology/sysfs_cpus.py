@@ -11,8 +11,9 @@ import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from domicile.topology.bitmaps import format_ids, ids_of, mask_of
+from domicile.topology.bitmaps import ids_of, mask_of
 from domicile.topology.check import MAX_CPU_ID
+from domicile.topology.ids import format_ids
 from domicile.topology.sysfs_files import Attributes, MachineFiles, first_processor
 
 __all__ = ["FoundCpu", "FoundCpus", "read_cpus"]

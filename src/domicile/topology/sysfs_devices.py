@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from domicile.topology.bitmaps import format_ids, ids_of
+from domicile.topology.bitmaps import ids_of
+from domicile.topology.ids import format_ids
 from domicile.topology.model import Device
 from domicile.topology.pci import device_name
 from domicile.topology.sysfs_files import Attributes

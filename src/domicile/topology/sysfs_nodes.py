@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from domicile.topology.bitmaps import format_ids, ids_of, mask_of, parse_kernel_list
+from domicile.topology.bitmaps import ids_of, mask_of, parse_kernel_list
 from domicile.topology.check import MAX_NODE_ID
+from domicile.topology.ids import format_ids
 from domicile.topology.sysfs_files import Attributes, MachineFiles
 
 __all__ = ["NODES", "FoundNode", "assign_cpus", "lone_node", "read_distances", "read_nodes"]

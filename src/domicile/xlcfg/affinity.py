@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 
 from domicile.errors import BadInput
+from domicile.topology.ids import format_ids
 from domicile.topology.model import Topology
 from domicile.xlcfg.lexer import shown
 
@@ -61,14 +62,11 @@ def parse_cpus(text: str, topology: Topology, source: str, place: str = "") -> f
 
 
 def format_cpus(cpus: Iterable[int]) -> str:
-    """A set of CPUs in the shortest form that `xl` reads: "4-5,7", ascending."""
-    runs: list[tuple[int, int]] = []
-    for cpu in sorted(set(cpus)):
-        if runs and cpu == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], cpu)
-        else:
-            runs.append((cpu, cpu))
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    """A set of CPUs in the shortest form that `xl` reads: "4-5,7", ascending. The empty set, which `xl` cannot read, is
+    the empty string.
+    """
+    chosen = set(cpus)
+    return format_ids(chosen) if chosen else ""
 
 
 def parse_range(text: str) -> tuple[int, int] | None:
