@@ -20,9 +20,9 @@ def xen() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def fresh_xen() -> Iterator[Callable[[str], Lab]]:
-    """A new lab of a preset, for a test that breaks it; it ends with the test."""
+@pytest.fixture(scope="module")
+def lab_factory() -> Iterator[Callable[..., Lab]]:
+    """New labs of a preset (default `4node`), for tests that break them; they end with the module."""
     labs: list[Lab] = []
 
     def start(preset: str = "4node") -> Lab:

@@ -47,7 +47,8 @@ def shown(xen: Lab) -> Iterator[dict[str, Any]]:
 
 
 def test_nodes_are_those_of_xl_info(xen: Lab, shown: dict[str, Any]) -> None:
-    rows = re.findall(r"^ +(\d+): +(\d+) +(\d+) +([\d,]+)$", xen.run(["xl", "info", "-n"]).stdout, re.MULTILINE)
+    table = xen.run(["xl", "info", "-n"]).stdout.partition("numa_info")[2]
+    rows = re.findall(r"^ +(\d+): +(\d+) +(\d+) +([\d,]+)$", table, re.MULTILINE)
     seen = {int(node): (int(size), int(free)) for node, size, free, _ in rows}
     assert {node["id"]: node["memory_mib"] for node in shown["nodes"]} == {n: size for n, (size, _) in seen.items()}
     for node in shown["nodes"]:
