@@ -4,7 +4,7 @@ VENV := .venv
 UV := $(VENV)/bin/uv
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked
 
-.PHONY: demo test test-fast test-lab lint bench lab-packages lock clean help
+.PHONY: demo test test-fast test-lab lint bench packages lock clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -14,10 +14,10 @@ demo: $(VENV)/.run ## see what domicile does, on an embedded simulated host
 
 test: test-fast test-lab ## install what the tests need, and run them all (the lab's boot a real Xen)
 
-test-fast: $(VENV)/.dev ## the tests that take seconds
+test-fast: $(VENV)/.dev packages ## the tests that take seconds
 	$(VENV)/bin/pytest -n auto -m "not lab"
 
-test-lab: $(VENV)/.dev lab-packages ## the tests on the real Xen, in QEMU
+test-lab: $(VENV)/.dev packages ## the tests on the real Xen, in QEMU
 	$(VENV)/bin/pytest -m lab
 
 lint: $(VENV)/.dev ## style and types
@@ -28,8 +28,8 @@ lint: $(VENV)/.dev ## style and types
 bench: $(VENV)/.dev ## how fast it is, as ratios in one run
 	$(VENV)/bin/python -m benchmarks
 
-lab-packages: $(VENV)/.dev
-	@sh scripts/lab-packages.sh $(VENV)/bin/python
+packages: $(VENV)/.dev
+	@$(VENV)/bin/python scripts/test_packages.py
 
 lock: $(UV)
 	$(UV) lock
