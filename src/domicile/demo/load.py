@@ -18,14 +18,14 @@ INTENT = Intent(
 _GUESTS = (
     # name, type, vCPUs, memory in MiB, device
     ("web1", "pvh", 2, 2048, ""),
-    ("batch1", "pvh", 4, 3072, ""),
+    ("batch1", "pvh", 3, 3072, ""),
     ("cache", "pvh", 2, 4096, ""),
-    ("database", "hvm", 6, 8192, NVME_DRIVE),
+    ("database", "hvm", 4, 8192, NVME_DRIVE),
     ("proxy", "hvm", 2, 1024, NETWORK_CARD),
     ("ha1", "pvh", 1, 1024, ""),
     ("ha2", "pvh", 1, 1024, ""),
-    ("batch2", "pvh", 4, 3072, ""),
-    ("analytics", "pvh", 10, 12288, ""),
+    ("batch2", "pvh", 3, 3072, ""),
+    ("analytics", "pvh", 6, 10240, ""),
 )
 
 
