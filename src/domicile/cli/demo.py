@@ -20,7 +20,7 @@ from domicile.demo.story import Chapter, Story, tell
 from domicile.errors import BadInput
 from domicile.topology.ids import format_ids
 
-__all__ = ["command"]
+__all__ = ["command", "comparison"]
 
 REPORT_WIDTH = 110
 
@@ -53,7 +53,7 @@ def _view(story: Story) -> RenderableType:
         Rule("the machine"),
         TopologyView(story.domicile.snapshot.topology),
         Rule("the same guests, placed by Xen and by domicile"),
-        _comparison(story.xen, story.domicile),
+        comparison(story.xen, story.domicile),
         _gain(story.xen, story.domicile),
         Rule("the host as domicile made it"),
         host_view("a simulated host", story.domicile.snapshot, None),
@@ -62,7 +62,7 @@ def _view(story: Story) -> RenderableType:
     )
 
 
-def _comparison(xen: Chapter, ours: Chapter) -> Table:
+def comparison(xen: Chapter, ours: Chapter) -> Table:
     """A row for each guest: where each policy put it, and how slow it is predicted to run there."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("guest")
