@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import getpass
-import json
+import marshal
 import os
 import shutil
 import socket
@@ -42,8 +43,11 @@ class FakeDom0:
         self.bin = folder / "bin"
         self.run = folder / "run"
         self.bin.mkdir()
-        script = (Path(__file__).parent / "fake_xl.py").read_text()
-        (self.bin / "xl").write_text(f"#!{sys.executable} -SE\n{script}")
+        # an import, so that the byte code is kept
+        start = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import fake_xl; sys.exit(fake_xl.main())"
+        )
+        (self.bin / "xl").write_text(f"#!{sys.executable} -SE\n{start}\n")
         (self.bin / "xl").chmod(0o755)
         self.write({"domains": [DOM0], "last_id": 0, "now": 1000, "console": ["(XEN) Xen version 4.17.7"]})
 
@@ -54,12 +58,12 @@ class FakeDom0:
 
     def read(self) -> dict[str, Any]:
         """The host's state."""
-        found: dict[str, Any] = json.loads((self.bin / "state.json").read_text())
+        found: dict[str, Any] = marshal.loads((self.bin / "state").read_bytes())
         return found
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the host's state."""
-        (self.bin / "state.json").write_text(json.dumps(state))
+        (self.bin / "state").write_bytes(marshal.dumps(state))
 
     def add(self, **domain: Any) -> None:
         """Put a domain there as another tool would."""
@@ -77,7 +81,7 @@ class FakeDom0:
     def behave(self, **commands: dict[str, Any]) -> None:
         """Make commands misbehave."""
         named = {name.replace("_", "-"): wanted for name, wanted in commands.items()}
-        (self.bin / "behaviour.json").write_text(json.dumps(named))
+        (self.bin / "behaviour").write_bytes(marshal.dumps(named))
 
     def calls(self) -> list[list[str]]:
         """The commands that were run, and forget them."""
@@ -86,7 +90,7 @@ class FakeDom0:
             return []
         lines = log.read_text().splitlines()
         log.unlink()
-        return [json.loads(line) for line in lines]
+        return [ast.literal_eval(line) for line in lines]
 
     def transport(self) -> Transport:
         """A way into it without SSH."""

@@ -1,49 +1,60 @@
-"""An `xl` without Xen: domains in a JSON file beside it, printed as tools/xl of Xen 4.17 prints them.
+"""An `xl` without Xen: domains in a file beside it, printed as tools/xl of Xen 4.17 prints them.
 
-`state.json` holds the host, `behaviour.json` what a test wants to go wrong, `calls.log` a line of JSON per call.
+`state` holds the host, `behaviour` what a test wants to go wrong (both marshalled: this starts hundreds of times, and
+json alone would double what that takes), `calls.log` a line per call.
 behaviour: {"create": {"before_s", "after_s", "complain", "status", "keep"}, "<other command>": {"before_s", "complain",
 "status", "print"}}. A `create` registers the domain after `before_s`, and ends after `after_s` more.
 """
 
-from __future__ import annotations
+# ruff: noqa: PTH100, PTH104, PTH120, PTH123
+# (pathlib would double it again)
 
 import fcntl
-import json
-import re
+import marshal
+import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-HERE = Path(sys.argv[0]).resolve().parent
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(sys.argv[0]))
 NODES = 4
 CPUS = 8
 NODE_MIB = 2048
 DISTANCES = ("10,16,22,22", "16,10,22,22", "22,22,10,16", "22,22,16,10")
 
 
-@contextmanager
-def state() -> Iterator[dict[str, Any]]:
+class State:
     """The host's state, locked, and written back."""
-    with (HERE / "state.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        path = HERE / "state.json"
-        found = json.loads(path.read_text())
-        yield found
-        path.with_suffix(".new").write_text(json.dumps(found))
-        path.with_suffix(".new").rename(path)
+
+    def __enter__(self) -> "dict[str, Any]":
+        self.lock = os.open(HERE + "/state.lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        with open(HERE + "/state", "rb") as file:
+            found: dict[str, Any] = marshal.load(file)
+        self.found = found
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        with open(HERE + "/state.new", "wb") as file:
+            marshal.dump(self.found, file)
+        os.rename(HERE + "/state.new", HERE + "/state")
+        os.close(self.lock)
 
 
-def behaviour(command: str) -> dict[str, Any]:
+def behaviour(command: str) -> "dict[str, Any]":
     """What a test wants of this command."""
-    path = HERE / "behaviour.json"
-    wanted: dict[str, Any] = json.loads(path.read_text()).get(command, {}) if path.exists() else {}
+    try:
+        with open(HERE + "/behaviour", "rb") as file:
+            wanted: dict[str, Any] = marshal.load(file).get(command, {})
+    except FileNotFoundError:
+        return {}
     return wanted
 
 
-def print_list(domains: list[dict[str, Any]], verbose: bool, claim: bool = False) -> None:
+def print_list(domains: "list[dict[str, Any]]", verbose: bool, claim: bool = False) -> None:
     head = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
     if verbose:
         head += "   UUID                            Reason-Code\tSecurity Label"
@@ -64,7 +75,7 @@ def print_list(domains: list[dict[str, Any]], verbose: bool, claim: bool = False
         print(row)
 
 
-def print_vcpus(domains: list[dict[str, Any]]) -> None:
+def print_vcpus(domains: "list[dict[str, Any]]") -> None:
     print(f"{'Name':<32} {'ID':>5} {'VCPU':>5} {'CPU':>5} {'State':>5} {'Time(s)':>9} Affinity (Hard / Soft)")
     for d in domains:
         for v in range(d["vcpus"]):
@@ -72,7 +83,7 @@ def print_vcpus(domains: list[dict[str, Any]]) -> None:
             print(f"{d['name']:<32} {d['id']:5d} {v:5d} {v % CPUS:5d} {'-':>3}b- {d['time']:9.1f}  {hard} / {soft}")
 
 
-def print_info(domains: list[dict[str, Any]]) -> None:
+def print_info(domains: "list[dict[str, Any]]") -> None:
     print("host                   : fake\nmachine                : x86_64")
     print(f"nr_cpus                : {CPUS}\nmax_cpu_id             : {CPUS - 1}\nnr_nodes               : {NODES}")
     print("cores_per_socket       : 2\nthreads_per_core       : 1")
@@ -91,7 +102,7 @@ def print_info(domains: list[dict[str, Any]]) -> None:
     print("xen_scheduler          : credit2\nxend_config_format     : 4")
 
 
-def dump(found: dict[str, Any]) -> None:
+def dump(found: "dict[str, Any]") -> None:
     """Debug key u: append a dump to the console."""
     found["now"] += 1_000_000
     lines = [f"'u' pressed -> dumping numa info (now = {found['now']})"]
@@ -103,15 +114,24 @@ def dump(found: dict[str, Any]) -> None:
     found["console"] += [f"(XEN) {line}" for line in lines]
 
 
+def unquoted(value: str) -> str:
+    """A string of `xl.cfg` without its quotes and backslashes."""
+    if value[:1] not in ("'", '"'):
+        return value
+    return value[1:-1].replace("\\\\", "\0").replace("\\", "").replace("\0", "\\")
+
+
 def create(argv: list[str]) -> int:
-    config = Path(argv[-1]).read_text()
+    with open(argv[-1], encoding="utf-8") as file:
+        lines = [line.partition("=") for line in file.read().split("\n")]
     wanted = behaviour("create")
     time.sleep(wanted.get("before_s", 0))
-    settings = dict(re.findall(r"""^(\w+) *= *["']?(.*?)["']?$""", config, re.MULTILINE))
+    settings = {key.strip(): value.strip() for key, _, value in lines}
+    settings = {key: unquoted(value) for key, value in settings.items()}
     if wanted.get("status") and not wanted.get("keep"):
         print(wanted.get("complain", ""), file=sys.stderr)
         return int(wanted["status"])
-    with state() as found:
+    with State() as found:
         if any(d["name"] == settings["name"] for d in found["domains"]):
             print(
                 f'libxl: error: libxl_create.c:1:x: Domain with name "{settings["name"]}" already exists',
@@ -139,7 +159,7 @@ def create(argv: list[str]) -> int:
     return int(wanted.get("status", 0))
 
 
-def details(domains: list[dict[str, Any]]) -> None:
+def details(domains: "list[dict[str, Any]]") -> None:
     listed = [
         {
             "domid": d["id"],
@@ -151,11 +171,13 @@ def details(domains: list[dict[str, Any]]) -> None:
         }
         for d in domains
     ]
+    import json  # noqa: PLC0415  (the one command that needs it)
+
     print(json.dumps(listed, indent=4))
 
 
 def change(command: str, argv: list[str]) -> int:
-    with state() as found:
+    with State() as found:
         target = next((d for d in found["domains"] if str(d["id"]) == argv[0] or d["name"] == argv[0]), None)
         if target is None:
             print(f"{argv[0]} is an invalid domain identifier (rc=-6)", file=sys.stderr)
@@ -170,7 +192,7 @@ def change(command: str, argv: list[str]) -> int:
     return 0
 
 
-def print_pools(found: dict[str, Any]) -> None:
+def print_pools(found: "dict[str, Any]") -> None:
     pools = found.get("pools", {"Pool-0": list(range(CPUS))})
     print(f"{'Name':<19}" + ("CPU list" if "-c" in sys.argv else "CPUs   Sched     Active   Domain count"))
     for name, cpus in pools.items():
@@ -180,7 +202,7 @@ def print_pools(found: dict[str, Any]) -> None:
 
 def show(command: str, argv: list[str]) -> int:
     """The commands that change nothing (but for the console)."""
-    with state() as found:
+    with State() as found:
         domains = found["domains"]
         commands = {
             "debug-keys": lambda: dump(found),
@@ -200,8 +222,8 @@ def show(command: str, argv: list[str]) -> int:
 
 def main() -> int:
     command, argv = sys.argv[1], sys.argv[2:]
-    with (HERE / "calls.log").open("a") as log:
-        log.write(json.dumps([command, *argv]) + "\n")
+    with open(HERE + "/calls.log", "a", encoding="utf-8") as log:
+        log.write(repr([command, *argv]) + "\n")
     if command == "create":
         return create(argv)
     wanted = behaviour(command)

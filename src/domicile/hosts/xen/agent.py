@@ -13,13 +13,16 @@ owner: the owner dead, the file means nothing. `building/` records are those of 
 the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. `memory-map` holds the last dump
 of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from the dump's header on.
 
-Answers hold what `xl` printed, unread: the client has the parsers. Sources: tools/xl/xl_info.c and xl_vcpu.c,
-tools/python/xen/lowlevel/xc/xc.c, tools/libs/light/libxl_dom.c (user data), all of Xen 4.17.
+Answers hold `xl`'s tables, unread: the client has the parsers. Starting `xl` costs far more than what it does (half a
+second of CPU time under the lab's emulation), so where Xen's Python bindings and libxenctrl can be asked, `Direct`
+writes the same tables from what they say, and no program is started.
+
+Sources: tools/xl/xl_info.c, xl_vcpu.c and xl_cpupool.c, tools/python/xen/lowlevel/xc/xc.c, tools/libs/light/libxl_dom.c
+(user data), all of Xen 4.17.
 """
 
 import errno
 import fcntl
-import glob
 import importlib
 import json
 import os
@@ -27,7 +30,6 @@ import re
 import select
 import signal
 import stat
-import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -50,7 +52,9 @@ LIST_ROW = re.compile(
 )
 DUMP_HEADER = re.compile(rb"^.*'u' pressed -> dumping numa info \(now = (\d+)\)", re.MULTILINE)
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-SCHEDULER_CREDIT, SCHEDULER_CREDIT2 = 5, 6
+SCHEDULERS = {4: "sedf", 5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}
+LIBXENCTRL_VERSIONS = ["4.%d" % minor for minor in range(5, 22)]
+"""The Xen versions in whose tools/include/xenctrl.h the functions used were found, all with one and the same form."""
 
 
 class Problem(Exception):
@@ -149,6 +153,8 @@ class Child:
     """A program that runs: its own session, no input, its output collected."""
 
     def __init__(self, argv: Sequence[str], before: Optional[Callable[[], None]]) -> None:
+        import subprocess  # noqa: PLC0415  (with all that it imports, dear where nothing has to be started)
+
         environment = dict(os.environ, LC_ALL="C", PATH=search_path())
         self.process = subprocess.Popen(
             list(argv),
@@ -276,9 +282,11 @@ def find_xl() -> str:
 
 def open_xc() -> Tuple[Any, str]:
     """`xen.lowlevel.xc`'s connection to Xen, or None and why not."""
-    folder = "/usr/lib/xen-%s/lib/python" % xen_version()
-    if os.path.isdir(folder) and folder not in sys.path:
-        sys.path.append(folder)
+    # Debian's place, then those that `python3 -S` has left out of sys.path
+    folders = ["/usr/lib/xen-%s/lib/python" % xen_version(), "/usr/lib/python3/dist-packages"]
+    own = "/python%d.%d/site-packages" % sys.version_info[:2]
+    folders += [prefix + own for prefix in ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")]
+    sys.path += [folder for folder in folders if os.path.isdir(os.path.join(folder, "xen")) and folder not in sys.path]
     try:
         return importlib.import_module("xen.lowlevel.xc").xc(), ""
     except Exception as error:  # a binding may fail in ways of its own, and all of it can be done without
@@ -370,9 +378,10 @@ class Shelf:
     def records(self, folder: str) -> List[Tuple[str, Owner, List[str]]]:
         """Path, owner and further lines of each record; one that makes no sense has an owner that is dead."""
         found = []
-        for path in sorted(glob.glob(glob.escape(self.path(folder)) + "/*")):
+        for name in sorted(os.listdir(self.path(folder))):
+            path = self.path(folder, name)
             lines = read_text(path).split("\n")
-            if not path.endswith(".cfg") and lines != [""]:
+            if not name.startswith(".") and not name.endswith(".cfg") and lines != [""]:
                 found.append((path, owner_from(lines[0]), lines[1:]))
         return found
 
@@ -398,6 +407,224 @@ def owner_from(line: str) -> Owner:
     return Owner(int(match.group(1)), match.group(2)) if match else Owner(0, "")
 
 
+def set_text(bits: int, length: int) -> str:
+    """A set of ids as `xl` prints it (print_bitmap): bit n is id n, of `length` ids."""
+    bits &= (1 << length) - 1
+    if bits == (1 << length) - 1:
+        return "all"
+    spans, first = [], -1
+    for number in range(length + 1):
+        if bits >> number & 1:
+            first = number if first < 0 else first
+        elif first >= 0:
+            spans.append(str(first) if first == number - 1 else "%d-%d" % (first, number - 1))
+            first = -1
+    return ",".join(spans) or "none"
+
+
+class Direct:
+    """Xen asked without `xl`: the tables that `xl` would print, and the figures that it does not.
+
+    Soft affinity and node affinity are not in the bindings: they are asked of libxenctrl. The functions used take sets
+    of bits (and a pair of 16-bit numbers), and are the same in all of LIBXENCTRL_VERSIONS. That they are understood
+    right is checked with each vCPU, whose hard affinity the binding tells too.
+    """
+
+    def __init__(self, xc: Any) -> None:
+        import ctypes  # noqa: PLC0415  (dear to import, and not always needed)
+
+        version = xen_version()
+        if version not in LIBXENCTRL_VERSIONS:
+            raise ValueError("libxenctrl of Xen %s is not known" % version)
+        self.xc = xc
+        self.store = importlib.import_module("xen.lowlevel.xs").xs()
+        self.library = ctypes.CDLL("libxenctrl.so." + version)
+        self.library.xc_interface_open.restype = ctypes.c_void_p
+        self.library.xc_interface_open.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint]
+        self.library.xc_vcpu_getaffinity.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_uint32,
+        ]
+        self.library.xc_domain_node_getaffinity.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p]
+        self.handle = self.library.xc_interface_open(None, None, 0)
+        if not self.handle:
+            raise ValueError("libxenctrl cannot reach Xen")
+        # far more than any machine has, because the library writes as many bytes as Xen has CPUs
+        self.buffer = ctypes.create_string_buffer
+        self.hard, self.soft = self.buffer(8192), self.buffer(8192)
+
+    def read(self, path: str) -> Optional[str]:
+        """A value in xenstore, None if it is not there."""
+        value = self.store.read("", path)
+        return value if value is None or isinstance(value, str) else readable(value)
+
+    def domains(self) -> List[Dict[str, Any]]:
+        """`domain_getinfo` of all domains, however many, with their names."""
+        infos = []  # type: List[Dict[str, Any]]
+        while True:
+            more = self.xc.domain_getinfo(infos[-1]["domid"] + 1 if infos else 0, 1024)
+            infos += more
+            if len(more) < 1024:
+                break
+        for info in infos:
+            info["name"] = self.read("/local/domain/%d/name" % info["domid"]) or "(null)"
+            digits = "".join("%02x" % byte for byte in info["handle"])
+            info["uuid"] = "-".join([digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]])
+            # the binding shows a crash as not shut down
+            shut = info["shutdown"] or info["crashed"]
+            info["reason"] = info["shutdown_reason"] if shut else None
+            flags = [("r", info["running"]), ("b", info["blocked"]), ("p", info["paused"]), ("s", shut)]
+            info["state"] = "".join(letter if flag else "-" for letter, flag in flags)
+            info["state"] += "-rscwS"[info["reason"]] if shut and info["reason"] < 6 else "?" if shut else "-"
+            info["state"] += "d" if info["dying"] else "-"
+        return infos
+
+    def rows(self) -> List[Row]:
+        """The domains, as `parse_rows` gives them."""
+        return [Row(info["domid"], info["name"], info["uuid"], info["state"]) for info in self.domains()]
+
+    def nodes_of(self, domid: int) -> int:
+        """Node affinity."""
+        if self.library.xc_domain_node_getaffinity(self.handle, domid, self.hard) != 0:
+            return 0
+        return int.from_bytes(self.hard.raw, "little")
+
+    def vcpu(self, domid: int, vcpu: int) -> Tuple[Dict[str, Any], int, int]:
+        """What the binding tells, hard affinity, soft affinity."""
+        info = self.xc.vcpu_getinfo(domid, vcpu)
+        if self.library.xc_vcpu_getaffinity(self.handle, domid, vcpu, self.hard, self.soft, 3) != 0:
+            raise OSError("vCPU %d of domain %d is gone" % (vcpu, domid))
+        hard, soft = int.from_bytes(self.hard.raw, "little"), int.from_bytes(self.soft.raw, "little")
+        if hard != sum(1 << cpu for cpu in info["cpumap"]):
+            raise ValueError("libxenctrl is not what it was taken for")
+        return info, hard, soft
+
+    def tables(self, claims: Callable[[], Tuple[str, Dict[int, int]]]) -> Dict[str, Any]:
+        """`xl list -v -c -n`, `xl vcpu-list`, `xl cpupool-list -c`, `xl cpupool-list`, and what `xl` does not tell."""
+        cpus = len(self.xc.topologyinfo()["cpu_to_core"])
+        nodes = len(self.xc.numainfo()["node_memsize"])
+        pools = {pool["cpupool"]: pool for pool in self.xc.cpupool_getinfo()}
+        for number, pool in pools.items():
+            pool["name"] = self.read("/local/pool/%d/name" % number) or ("Pool-0" if number == 0 else "(null)")
+        infos = self.domains()
+        # the binding tells nothing of claims, but only a domain that is being built has one, and that is paused
+        claims_table, claimed = claims() if any(info["paused"] for info in infos) else ("", {})
+        taken_at = time.time()
+        listed = ["Name ID Mem VCPUs State Time(s) UUID Reason-Code Security-Label Cpupool NODE-Affinity"]
+        vcpus = ["Name ID VCPU CPU State Time(s) Affinity (Hard / Soft)"]
+        times, weights = {}, {}  # type: Dict[int, List[int]], Dict[int, Dict[str, int]]
+        for info in infos:
+            domid, pool = info["domid"], pools.get(info["cpupool"], {"name": "(null)", "sched": 0})
+            listed.append(
+                "%-40s %5d %5d %5d     %s  %8.1f %s %8s %16s%16s %s"
+                % (
+                    info["name"],
+                    domid,
+                    info["mem_kb"] // 1024 + claimed.get(domid, 0),
+                    info["online_vcpus"],
+                    info["state"],
+                    info["cpu_time"] / 1e9,
+                    info["uuid"],
+                    "-" if info["reason"] is None else "%x" % info["reason"],
+                    "-",
+                    pool["name"],
+                    set_text(self.nodes_of(domid), nodes),
+                )
+            )
+            try:
+                found = [self.vcpu(domid, vcpu) for vcpu in range(info["max_vcpu_id"] + 1)]
+                parameters = self.parameters(domid, pool["sched"])
+            except ValueError:
+                raise
+            except Exception:  # noqa: S112  (xc.Error: it ended meanwhile, or has no vCPUs yet)
+                continue
+            times[domid] = [vcpu["cpu_time"] for vcpu, _, _ in found]
+            if parameters:
+                weights[domid] = parameters
+            for number, (vcpu, hard, soft) in enumerate(found):
+                state = ("r" if vcpu["running"] else "-") + ("b" if vcpu["blocked"] else "-") + "-"
+                vcpus.append(
+                    "%-32s %5d %5d %5s   %s %9.1f  %s / %s"
+                    % (
+                        info["name"],
+                        domid,
+                        number,
+                        vcpu["cpu"] if vcpu["online"] else "-",
+                        state if vcpu["online"] else "--p",
+                        vcpu["cpu_time"] / 1e9,
+                        set_text(hard, cpus),
+                        set_text(soft, cpus),
+                    )
+                )
+        return {
+            "domains": "\n".join(listed),
+            "vcpus": "\n".join(vcpus),
+            "cpupools": "\n".join(["Name CPU list"] + [pool_cpus(pool) for pool in pools.values()]),
+            "schedulers": "\n".join(
+                ["Name CPUs Sched Active Domain count"] + [pool_kind(pool) for pool in pools.values()]
+            ),
+            "taken_at": taken_at,
+            "claims": claims_table,
+            "claimed": claimed,
+            "measured": {
+                "pcpu_idle_ns": [cpu["idletime"] for cpu in self.xc.getcpuinfo(cpus)],
+                "vcpu_time_ns": times,
+                "weights": weights,
+            },
+        }
+
+    def parameters(self, domid: int, scheduler: int) -> Dict[str, int]:
+        """Weight and cap, where the scheduler has them: two 16-bit numbers (the cap is credit2's only since 4.10).
+
+        The binding's own function for credit2 always fails in 4.17 (SystemError: Bad dict format).
+        """
+        name = SCHEDULERS.get(scheduler)
+        if name not in ("credit", "credit2"):
+            return {}
+        pair = self.buffer(64)
+        getter = getattr(self.library, "xc_sched_%s_domain_get" % name)
+        getter.argtypes = self.library.xc_domain_node_getaffinity.argtypes
+        if getter(self.handle, domid, pair) != 0:
+            return {}
+        return {"weight": int.from_bytes(pair.raw[:2], "little"), "cap": int.from_bytes(pair.raw[2:4], "little")}
+
+    def machine(self) -> str:
+        """What `xl info -n` says that does not change while it stays the same."""
+        numa = self.xc.numainfo()
+        devices = sorted(os.listdir("/sys/bus/pci/devices")) if os.path.isdir("/sys/bus/pci/devices") else []
+        return repr([self.xc.topologyinfo(), numa["node_memsize"], numa["node_to_node_dist"], devices])
+
+    def refreshed(self, info: str, claimed_mib: int) -> str:
+        """An `xl info -n` of the same machine with the memory that is free now."""
+        head, numa, tail = info.partition("\nnuma_info ")
+        free = self.xc.numainfo()["node_memfree"]
+        total = self.xc.physinfo()["free_memory"] // 1024 - claimed_mib
+        head = re.sub(r"^(free_memory +: )\d+", lambda row: row.group(1) + str(total), head, flags=re.MULTILINE)
+        head = re.sub(
+            r"^(outstanding_claims +: )\d+", lambda row: row.group(1) + str(claimed_mib), head, flags=re.MULTILINE
+        )
+
+        def row(match: Any) -> str:
+            return "%s%6d" % (match.group(1), free[int(match.group(2))])
+
+        return head + numa + re.sub(r"^( *(\d+): +\d+ +)\d+\b", row, tail, flags=re.MULTILINE)
+
+
+def pool_cpus(pool: Dict[str, Any]) -> str:
+    """A row of `xl cpupool-list -c`."""
+    return "%-19s%s" % (pool["name"], ",".join(map(str, pool["cpulist"])))
+
+
+def pool_kind(pool: Dict[str, Any]) -> str:
+    """A row of `xl cpupool-list`."""
+    form = "%-19s%3d %9s       y       %4d"
+    return form % (pool["name"], len(pool["cpulist"]), SCHEDULERS.get(pool["sched"], "unknown"), pool["n_dom"])
+
+
 class Agent:
     """Carries requests out."""
 
@@ -405,7 +632,13 @@ class Agent:
         self.link = link
         self.xl_path = find_xl()
         self.shelf = Shelf(link.wait)
-        self.xc, self.xc_problem = open_xc()
+        self.xc, self.problem = open_xc()
+        self.direct = None  # type: Optional[Direct]
+        if self.xc is not None:
+            try:
+                self.direct = Direct(self.xc)
+            except Exception as error:  # a library that is not there, or another version: xl does it all
+                self.problem = str(error)
         self.mine = {}  # type: Dict[str, str]
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
@@ -444,6 +677,8 @@ class Agent:
 
     def rows(self) -> List[Row]:
         """The domains."""
+        if self.direct is not None:
+            return self.direct.rows()
         return parse_rows(self.xl(["list", "-v"])[0])
 
     def named(self, name: str) -> List[Row]:
@@ -464,7 +699,8 @@ class Agent:
             "python": "%d.%d" % sys.version_info[:2],
             "xl": self.xl_path,
             "xc": self.xc is not None,
-            "xc_problem": self.xc_problem,
+            "direct": self.direct is not None,
+            "problem": self.problem,
             "pid": self.shelf.me.pid,
             "lease_s": LEASE_S,
         }
@@ -630,71 +866,76 @@ class Agent:
         with self.shelf.locked():
             reservations = self.shelf.live_reservations()
             generation = self.shelf.generation()
+        tables = self.tables(notes)
+        ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, tables["domains"].split("\n")) if m]
+        tables.update(
+            {
+                "host_id": read_text("/etc/machine-id")
+                or read_text("/sys/class/dmi/id/product_uuid")
+                or os.uname().nodename,
+                "generation": generation,
+                "reservations": reservations,
+                "configs": self.configurations(ids, notes),
+                "memory_map": self.memory_map(memory_map, notes),
+                "notes": notes,
+            }
+        )
+        tables.update(programs=self.programs_run - programs, seconds=time.monotonic() - begun)
+        return tables
+
+    def tables(self, notes: List[str]) -> Dict[str, Any]:
+        """All tables, the nodes' free memory last."""
+        if self.direct is not None:
+            try:
+                tables = self.direct.tables(self.claims)
+                tables["info"] = self.info(sum(tables.pop("claimed").values()))
+            except Exception as error:  # whatever it is, xl knows better
+                self.direct = None
+                self.problem = str(error)
+            else:
+                return tables
+        if self.problem:
+            notes.append("asked by way of xl: " + self.problem)
         domains, vcpus, cpupools = self.xl(["list", "-v", "-c", "-n"], ["vcpu-list"], ["cpupool-list", "-c"])
-        taken_at = time.time()
-        measured = self.measure(notes)
-        info = self.xl(["info", "-n"])[0]
-        claims = schedulers = ""
-        if re.search(r"^outstanding_claims\s*: *[1-9]", info, re.MULTILINE):
-            claims = self.xl(["claims"])[0]
-            info = self.xl(["info", "-n"])[0]
+        tables = {"domains": domains, "vcpus": vcpus, "cpupools": cpupools, "taken_at": time.time()}
+        tables["measured"] = self.measure(notes)
+        tables["info"] = self.xl(["info", "-n"])[0]
+        if re.search(r"^outstanding_claims\s*: *[1-9]", tables["info"], re.MULTILINE):
+            tables["claims"] = self.xl(["claims"])[0]
+            tables["info"] = self.xl(["info", "-n"])[0]
         if len(cpupools.split("\n")) > 3:
-            schedulers = self.xl(["cpupool-list"])[0]
-        ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, domains.split("\n")) if m]
-        return {
-            "taken_at": taken_at,
-            "host_id": read_text("/etc/machine-id")
-            or read_text("/sys/class/dmi/id/product_uuid")
-            or os.uname().nodename,
-            "generation": generation,
-            "reservations": reservations,
-            "domains": domains,
-            "vcpus": vcpus,
-            "cpupools": cpupools,
-            "schedulers": schedulers,
-            "claims": claims,
-            "info": info,
-            "configs": self.configurations(ids, notes),
-            "measured": measured,
-            "memory_map": self.memory_map(memory_map, notes),
-            "notes": notes,
-            "programs": self.programs_run - programs,
-            "seconds": time.monotonic() - begun,
-        }
+            tables["schedulers"] = self.xl(["cpupool-list"])[0]
+        return tables
+
+    def claims(self) -> Tuple[str, Dict[int, int]]:
+        """`xl claims`, and domain id to MiB claimed and not taken out of it."""
+        found = {}
+        text = self.xl(["claims"])[0]
+        for line in text.split("\n")[1:]:
+            match = re.match(r".*\S +(\d+) +\d+ +\d+ +\S{6} +[\d.]+ +(\d+)\Z", line)
+            if match:
+                found[int(match.group(1))] = int(match.group(2))
+        return text, found
+
+    def info(self, claimed_mib: int) -> str:
+        """`xl info -n`. Only free memory changes: the rest is kept on file until the next boot or change."""
+        assert self.direct is not None  # noqa: S101
+        path, machine = self.shelf.path("info"), self.direct.machine()
+        kept, _, text = read_text(path).partition("\n")
+        if kept != machine:
+            text = self.xl(["info", "-n"])[0]
+            self.shelf.write(path, machine + "\n" + text)
+        return self.direct.refreshed(text, claimed_mib)
 
     def measure(self, notes: List[str]) -> Dict[str, Any]:
-        """What `xl` does not tell, or only in tenths of a second: times in ns, weights and caps."""
+        """The idle times of pCPUs, where there is a binding but no libxenctrl to go with it."""
         if self.xc is None:
             return {}
-        times, weights = {}, {}  # type: Dict[int, List[int]], Dict[int, Dict[str, int]]
-        ask = {SCHEDULER_CREDIT: "sched_credit_domain_get", SCHEDULER_CREDIT2: "sched_credit2_domain_get"}
         try:
-            schedulers = {pool["cpupool"]: pool["sched"] for pool in self.xc.cpupool_getinfo()}
-            idle = [cpu["idletime"] for cpu in self.xc.getcpuinfo(4096)]
-            for domain in self.domain_infos():
-                domid = domain["domid"]
-                try:
-                    vcpus = [self.xc.vcpu_getinfo(domid, vcpu) for vcpu in range(domain["max_vcpu_id"] + 1)]
-                    getter = ask.get(schedulers.get(domain["cpupool"], 0))
-                    parameters = getattr(self.xc, getter)(domid) if getter else {}
-                except Exception:  # noqa: S112  (xc.Error: the domain ended meanwhile)
-                    continue
-                times[domid] = [vcpu["cpu_time"] for vcpu in vcpus]
-                if parameters:
-                    weights[domid] = {"weight": parameters["weight"], "cap": parameters["cap"]}
+            return {"pcpu_idle_ns": [cpu["idletime"] for cpu in self.xc.getcpuinfo(4096)]}
         except Exception as error:  # a snapshot without these figures is better than none
             notes.append("xen.lowlevel.xc gives no times: %s" % error)
             return {}
-        return {"pcpu_idle_ns": idle, "vcpu_time_ns": times, "weights": weights}
-
-    def domain_infos(self) -> List[Dict[str, Any]]:
-        """`domain_getinfo` of all domains, however many."""
-        infos = []  # type: List[Dict[str, Any]]
-        while True:
-            more = self.xc.domain_getinfo(infos[-1]["domid"] + 1 if infos else 0, 1024)
-            infos += more
-            if len(more) < 1024:
-                return infos
 
     def configurations(self, ids: Sequence[Tuple[int, str]], notes: List[str]) -> Dict[int, Dict[str, Any]]:
         """Domain id to the essence of its configuration.
@@ -752,8 +993,8 @@ class Agent:
                     return last
                 self.dump()
                 return self.last_dump()
-        except Problem as problem:
-            notes.append("no memory map: %s" % problem.message)
+        except Exception as problem:  # of the binding's own kind as well
+            notes.append("no memory map: %s" % problem)
             return None
 
     def last_dump(self) -> Optional[Dict[str, Any]]:

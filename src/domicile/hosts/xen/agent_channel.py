@@ -23,7 +23,9 @@ class AgentChannel:
         conversation.send(b"%d\n" % len(program) + program, limit_s)
         hello = self._answer(limit_s)
         self.measures = bool(hello.get("xc"))
-        self.via = "xl with xen.lowlevel.xc" if self.measures else "xl alone"
+        self.via = (
+            "libxenctrl, and xl for actions" if hello.get("direct") else f"xl ({hello.get('problem') or 'alone'})"
+        )
         self.lease_s = float(hello["lease_s"])
 
     def snapshot(self, memory_map: str) -> Any:

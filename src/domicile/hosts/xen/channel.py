@@ -81,7 +81,7 @@ def start_command(runtime: Runtime | None) -> str:
     """The command to start in Dom0: constant, in words that any login shell reads alike. None takes what is there."""
     script = SHELL_START
     if runtime is not Runtime.SHELL:
-        python = f'exec python3 -u -c "{PYTHON_START}"'
+        python = f'exec python3 -ISu -c "{PYTHON_START}"'
         script = f"command -v python3 >/dev/null 2>&1 && {python}; {SHELL_START}"
     return f"exec /bin/sh -c '{script}'"
 

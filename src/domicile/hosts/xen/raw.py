@@ -78,10 +78,10 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     domains: str
     vcpus: str
     cpupools: str
-    schedulers: str
-    claims: str
     info: str
     configs: dict[int, DomainConfig]
+    schedulers: str = ""
+    claims: str = ""
     measured: Measured = Measured()
     memory_map: RawMemoryMap | None = None
     notes: tuple[str, ...] = ()

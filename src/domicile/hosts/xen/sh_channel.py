@@ -43,7 +43,12 @@ class ShChannel:
         """See `Channel`."""
         found = self._call(2 * QUICK_S, "snapshot", memory_map)
         try:
-            listed = json.loads(found["configs"] or "[]")
+            notes = [text.strip() for name, text in found.items() if name == "note"]
+            try:
+                listed = json.loads(found["configs"] or "[]")
+            except ValueError as error:
+                listed = []
+                notes.append(f"xl list -l: {error}")
             return {
                 **{
                     name: found.get(name, "")
@@ -55,7 +60,7 @@ class ShChannel:
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
                 "configs": {entry["domid"]: agent.essence(entry.get("config") or {}) for entry in listed},
                 "memory_map": _memory_map(found),
-                "notes": [text.strip() for name, text in found.items() if name == "note"],
+                "notes": notes,
             }
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise HostFailed(f"{self._where}: its snapshot makes no sense: {error!r}") from error

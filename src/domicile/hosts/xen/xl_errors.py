@@ -20,6 +20,9 @@ AFTERMATH = re.compile(
 )
 """What follows from an error that another line has told already."""
 
+OUR_FILE = re.compile(r"\S*/building/[0-9a-f-]{36}\.cfg")
+"""Where the agent puts a configuration for `xl`: the user knows it by another name."""
+
 USELESS = re.compile(r"^\s*$|^Parsing config from")
 
 
@@ -28,7 +31,7 @@ def telling_lines(output: str) -> str:
 
     Without a line marked as an error the last lines printed are taken.
     """
-    lines = [line.strip() for line in output.split("\n") if not USELESS.match(line)]
+    lines = [OUR_FILE.sub("configuration", line.strip()) for line in output.split("\n") if not USELESS.match(line)]
     errors = []
     for line in lines:
         match = MESSAGE.fullmatch(line)
