@@ -20,7 +20,7 @@ from domicile.hosts.xen.transport import SshTransport
 from domicile.state.model import Reservation
 
 if TYPE_CHECKING:
-    from conftest import FakeDom0
+    from tests.hosts.xen.conftest import FakeDom0
 
 CONFIG = 'name = "web"\nmemory = 64\n'
 

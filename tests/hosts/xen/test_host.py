@@ -16,7 +16,7 @@ from domicile.hosts.xen.host import XenHost
 from domicile.state.model import DomainType, MemoryMapAge, Reservation, Snapshot
 
 if TYPE_CHECKING:
-    from conftest import FakeDom0
+    from tests.hosts.xen.conftest import FakeDom0
 
 TORTURE = [
     "two words",

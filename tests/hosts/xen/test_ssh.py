@@ -17,7 +17,7 @@ from domicile.hosts.xen.host import open_xen
 from domicile.hosts.xen.transport import SshTransport
 
 if TYPE_CHECKING:
-    from conftest import FakeDom0
+    from tests.hosts.xen.conftest import FakeDom0
 
 URI = "xen+ssh://127.0.0.1/"
 
