@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domicile.errors import BadInput, DomicileError, HostFailed
-from domicile.hosts.open import default_uri, open_host
+from domicile.hosts.open import open_host
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,3 @@ def test_a_machine_that_is_no_dom0(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("DOMICILE_RUN_DIR", str(tmp_path / "run"))
     with pytest.raises(HostFailed, match="this machine"), open_host("xen:///") as host:
         host.snapshot()
-
-
-def test_the_host_that_is_meant(tmp_path: Path) -> None:
-    capabilities = tmp_path / "capabilities"
-    assert default_uri({}, capabilities) == "sim:///default"
-    capabilities.write_text("control_d\n")
-    assert default_uri({}, capabilities) == "xen:///"
-    capabilities.write_text("\n")
-    assert default_uri({}, capabilities) == "sim:///default"
-    assert default_uri({"DOMICILE_URI": "lab:///x"}, capabilities) == "lab:///x"
