@@ -184,7 +184,8 @@ leave() {
 # after one that was killed
 watch() {
     _missed=0 _last=
-    while sleep 1 && kill -0 $$ 2>/dev/null; do
+    # shellcheck disable=SC2086
+    while sleep 1 && alive $ME; do
         read -r _now <"$TMP/beat" || continue
         if [ "$_now" = busy ] || [ "$_now" != "$_last" ]; then _missed=0; else _missed=$((_missed + 1)); fi
         _last=$_now
@@ -217,7 +218,11 @@ start() {
     trap leave EXIT
     trap 'exit 1' HUP TERM INT
     beat
-    watch </dev/null >/dev/null 2>&1 &
+    # `exec`, because a redirected function may keep a copy of our output, and then nobody sees it end
+    (
+        exec </dev/null >/dev/null 2>&1
+        watch
+    ) &
     sweep
     value lease "$LEASE"
 }
