@@ -26,7 +26,7 @@ from domicile.xlcfg.syntax import parse
 
 pytestmark = pytest.mark.lab
 
-STATES = 24
+STATES = 22
 PRINTED = re.compile(
     r"NUMA placement candidate with (?P<nodes>\d+) nodes?, (?P<cpus>\d+) cpus? and (?P<free>\d+) KB free selected"
 )
