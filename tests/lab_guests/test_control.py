@@ -42,8 +42,8 @@ class PlayedDom0:
             case ["xl", "domid", name]:
                 done = (0, "7\n", "") if name == self.there else (1, "", f"{name} is an invalid domain identifier")
             case ["xl", "create", "-q", path] if "broken" in self.files[path]:
-                done = (3, "", "libxl: error: first\nno memory")
-            case ["xenstore-read", path]:
+                done = (3, "", "Parsing\nxc: error: no memory\nlibxl: error: cleaning up")
+            case ["xenstore-read", "-R", path]:
                 done = (0, self.store[path] + "\n", "") if path in self.store else (1, "", "couldn't read path")
             case ["xenstore-rm", path]:
                 self.store.pop(path, None)
@@ -69,7 +69,7 @@ def test_a_guest_is_started_from_its_config() -> None:
 
 
 def test_xl_s_reason_is_passed_on() -> None:
-    with pytest.raises(HostFailed, match=r"xl create failed in Dom0 \(3\): no memory"):
+    with pytest.raises(HostFailed, match=r"xl create failed in Dom0 \(3\): xc: error: no memory"):
         start_guest(PlayedDom0(), "g", "broken")
 
 

@@ -609,9 +609,9 @@ class Direct:
         )
 
         def row(match: Any) -> str:
-            return "%s%6d" % (match.group(1), free[int(match.group(2))])
+            return "%s     %6d" % (match.group(1), free[int(match.group(2))])
 
-        return head + numa + re.sub(r"^( *(\d+): +\d+ +)\d+\b", row, tail, flags=re.MULTILINE)
+        return head + numa + re.sub(r"^( *(\d+): +\d+) +\d+\b", row, tail, flags=re.MULTILINE)
 
 
 def pool_cpus(pool: Dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ PYTHON_START = (
     'i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),\\"domicile-agent\\",\\"exec\\"))'
 )
 SHELL_START = "echo domicile-sh; exec /bin/sh -s"
+NO_DOM0 = r"privileged command interface|cannot open libxc handle|Hypervisor is not xen|hypervisor information"
 GREETING = re.compile(r"domicile-(?:(?P<python>python) (?P<version>[0-9.]+)|(?P<sh>sh))")
 
 
@@ -100,9 +101,9 @@ def error_for(where: str, kind: str, message: str, output: str) -> HostFailed | 
         return Refused(f"{where}: {message}")
     if kind == "conflict":
         return ReservationConflict(f"{where}: {message}; look again and decide again")
-    if re.search(
-        r"privileged command interface|cannot open libxc handle|Hypervisor is not xen|hypervisor information", output
-    ):
+    if re.search(NO_DOM0, output):
         return HostFailed(f"{where} is not a Xen Dom0, or this user is not root there")
+    if "Permission denied" in message:
+        return HostFailed(f"{where}: only root can do this in a Dom0 ({message})")
     why = telling_lines(output)
     return HostFailed(f"{where}: {message}: {why}" if why else f"{where}: {message}")

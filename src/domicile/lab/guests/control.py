@@ -36,11 +36,13 @@ class Dom0(Protocol):
 
 
 def output(dom0: Dom0, argv: Sequence[str], *, given: str | None = None, timeout_s: float = 300) -> str:
-    """What a program in Dom0 prints. Raises `HostFailed` with its last line if it fails."""
+    """What a program in Dom0 prints. Raises `HostFailed` with its reason if it fails."""
     done = dom0.run(argv, input=given, timeout_s=timeout_s)
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise HostFailed(f"{' '.join(argv[:2])} failed in Dom0 ({done.returncode}): {said}")
+        lines = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
+        # of xl's many lines the first error is the cause, and the last says that cleaning up failed too
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise HostFailed(f"{' '.join(argv[:2])} failed in Dom0 ({done.returncode}): {reason}")
     return done.stdout
 
 
@@ -66,7 +68,7 @@ class TinyGuest:
 
     def published(self, key: str) -> str | None:
         """What the guest has published under this name (report, state, sweeps); None if nothing."""
-        done = self.dom0.run(["xenstore-read", self._path(key)])
+        done = self.dom0.run(["xenstore-read", "-R", self._path(key)])
         return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> str:
