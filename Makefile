@@ -4,7 +4,7 @@ VENV := .venv
 UV := $(VENV)/bin/uv
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked
 
-.PHONY: demo test test-fast test-lab lint bench packages lock clean help
+.PHONY: demo test test-fast test-lab soak lint bench packages lock clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -18,7 +18,10 @@ test-fast: $(VENV)/.dev packages ## the tests that take seconds
 	$(VENV)/bin/pytest -n auto -m "not lab"
 
 test-lab: $(VENV)/.dev packages ## the tests on the real Xen, in QEMU
-	$(VENV)/bin/pytest -m lab
+	$(VENV)/bin/pytest -m "lab and not soak"
+
+soak: $(VENV)/.dev packages ## the lab's longer tests
+	$(VENV)/bin/pytest -m "lab and soak"
 
 lint: $(VENV)/.dev ## style and types
 	$(VENV)/bin/ruff check .

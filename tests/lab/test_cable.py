@@ -20,7 +20,7 @@ import pytest
 from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 LEASE_S = 30
 """After this long without a word the agent in Dom0 takes its client for gone (`hosts/xen/agent.py`)."""

@@ -15,7 +15,7 @@ from domicile.lab.guests.control import TinyGuest, output, start_guest
 from domicile.lab.measure.vcpus import parse_vcpu_list
 from domicile.state.model import DomainType
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(name="lab", scope="module")

@@ -19,7 +19,7 @@ from domicile.hosts.xen.memory_map import parse_memory_map
 from domicile.hosts.xen.transport import SshTransport
 from domicile.state.model import DomainType, MemoryMapAge
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 SNAPSHOT_S = 1.0
 NAMES = ("host-pv", "host pvh's")

@@ -34,6 +34,9 @@ __all__ = [
 ON_PLANNED_NODES = 0.99
 MOVED_BETWEEN_PLANNED = 0.10
 
+BOOT_S = 300.0
+"""For this long after its start a guest may have fewer vCPUs online than it has: it brings them up as it boots."""
+
 
 class DeviationKind(StrEnum):
     """What differs."""
@@ -128,7 +131,8 @@ def _of_one(snapshot: Snapshot, intent: DomainIntent) -> Iterator[Deviation]:
     yield from _memory(intent, domain)
     yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus))
     online = sum(vcpu.online for vcpu in domain.vcpus)
-    if online != intent.wanted.vcpus:
+    booting = snapshot.taken_at - intent.changed_at < BOOT_S
+    if online > intent.wanted.vcpus or (online < intent.wanted.vcpus and not booting):
         yield Deviation(name, DeviationKind.VCPUS, f"{intent.wanted.vcpus} vCPUs", f"{online} vCPUs online")
     if domain.cpupool != intent.wanted.cpupool:
         seen = f"in cpupool {domain.cpupool}"
