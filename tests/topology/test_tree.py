@@ -158,7 +158,7 @@ def test_several_compressed_streams_one_after_the_other(tmp_path: Path) -> None:
         (tar_bytes(member("a", b"x" * 600))[:512], "cut short"),
         (tar_bytes(member("a", b"x" * 600))[:1000], "cut short"),
         (tar_bytes(member("a", b"x" * 600))[:1536], "cut short"),
-        (gzip.compress(tar_bytes(member("a", b"1")))[:60], "damaged or cut short"),
+        (gzip.compress(tar_bytes(member("a", b"1")), mtime=0)[:60], "damaged or cut short"),
         (bz2.compress(tar_bytes(member("a", b"1")))[:60], "damaged or cut short"),
         (lzma.compress(tar_bytes(member("a", b"1")))[:60], "damaged or cut short"),
         (tar_bytes(member("../up", b"1")), "leads out"),

@@ -33,14 +33,15 @@ __all__ = [
     "Ended",
     "Record",
     "check_name",
-    "end",
     "ended",
     "is_running",
     "keep_log",
+    "lab_folder",
     "lab_folders",
     "launch",
     "read_record",
     "state_folder",
+    "stop",
     "write_record",
 ]
 
@@ -82,6 +83,11 @@ def check_name(name: str) -> str:
             name, "no lab can be called that: up to 48 letters, digits, '.', '_' and '-', no '.' or '-' first"
         )
     return name
+
+
+def lab_folder(name: str) -> Path:
+    """The folder of the lab of that name, running or not; raises `BadInput` if none can be called that."""
+    return state_folder() / "labs" / check_name(name)
 
 
 def lab_folders() -> list[Path]:
@@ -157,22 +163,22 @@ def launch(folder: Path, argv: Sequence[str]) -> int:
     return writing
 
 
-def end(folder: Path) -> None:
-    """End a running lab, or clear away what is left of one. Raises `HostFailed` if its keeper does not go."""
-    if is_running(folder):
+def stop(folder: Path, pipe: int | None) -> None:
+    """End a lab and remove its folder, by its keeper's pipe where we have it. One that has ended already is no error.
+
+    Raises `HostFailed` if its keeper does not go.
+    """
+    if pipe is not None:
+        os.close(pipe)
+    elif is_running(folder):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is going already
             os.kill(int((folder / "keeper.pid").read_text()), signal.SIGTERM)
-        wait_until_ended(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_until_ended(folder: Path) -> None:
-    """Wait for the keeper of a lab that was told to end. Raises `HostFailed` if it does not."""
     deadline = time.monotonic() + END_TIMEOUT_S
     while is_running(folder):
         if time.monotonic() > deadline:
             raise HostFailed(f"the keeper of the lab in {folder} does not end; its process id is in keeper.pid there")
         time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_log(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A running lab, and how one is started.
+"""A running lab.
 
     with Lab.start(load_machine("4node")) as lab:
         print(lab.run(["xl", "info", "-n"]).stdout)
@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import time
@@ -22,38 +20,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from domicile.errors import BadInput, HostFailed
-from domicile.lab import console, folder, qmp, states
-from domicile.lab.cache import locked
-from domicile.lab.image import Image, ensure
+from domicile.lab import console, folder, qmp, starting
+from domicile.lab.image import ensure
 from domicile.lab.machine import Machine
 from domicile.lab.programs import RUNNING, require
 from domicile.lab.progress import Report, silent
-from domicile.lab.qemu import qemu_argv
+from domicile.lab.ssh import forget_connection, run_in_dom0, ssh_argv
+from domicile.lab.states import ensure_state
 
 __all__ = ["Lab"]
-
-BOOT_TIMEOUT_S = 600
-"""A boot takes under a minute alone on two cores; a busy computer or a plug-in takes a multiple."""
-LOAD_TIMEOUT_S = 180
-CONNECT_TIMEOUT_S = 90
-SSH_FAILED = 255
-FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s")
-
-
-class _RunState(msgspec.Struct):
-    """`query-status`'s answer."""
-
-    status: str
-
 
 _numbers = itertools.count(1)
 
 
 class Lab:
-    """A real Xen on an emulated NUMA machine, running in QEMU. `machine` says what it has, `name` how it is found."""
+    """A real Xen on an emulated NUMA machine, running in QEMU. Use it as a context manager, or `stop()` it."""
 
     def __init__(self, place: Path, record: folder.Record, pipe: int | None = None) -> None:
         self.folder = place
@@ -61,7 +43,7 @@ class Lab:
         self._pipe = pipe
         self._kept = False
 
-    # ------------------------------------------------------------------------------------------------ starting
+    # ------------------------------------------------------------------------------------- starting and finding
 
     @classmethod
     def start(
@@ -81,64 +63,32 @@ class Lab:
         `-plugin` (a path and its arguments). `fresh=False` takes the running lab of that name, if there is one.
         Raises `BadInput` for a name that is taken, `HostFailed` where it cannot be started.
         """
-        if not fresh and name is not None:
-            with contextlib.suppress(BadInput):
-                return cls.find(name)
+        if not fresh and name is not None and folder.is_running(folder.lab_folder(name)):
+            return cls.find(name)
         require(RUNNING)
+        starting.require_memory(machine)
         name = folder.check_name(name or f"lab-{os.getpid()}-{next(_numbers)}")
-        _require_not_running(name)
+        starting.require_not_running(name)
         image = ensure(report)
-        state = None if boot else states.ensure_state(image, machine, machine_name, report)
-        place = _new_folder(name)
+        state = None if boot else ensure_state(image, machine, machine_name, report)
+        place = starting.new_folder(name)
         record = folder.Record(name, machine_name, machine, image.key, time.time())
         report("starting Xen", 0.0)
-        return cls.launch(place, record, image, state=state, plugins=plugins, report=report)
+        return cls(place, *starting.launch(place, record, image, state=state, plugins=plugins, report=report))
 
     @classmethod
-    def launch(
-        cls,
-        place: Path,
-        record: folder.Record,
-        image: Image,
-        *,
-        state: states.SavedState | None,
-        plugins: Sequence[str] = (),
-        report: Report = silent,
-    ) -> Lab:
-        """Start QEMU in an empty folder and wait for Dom0. The folder is gone if that fails."""
-        lab = cls(place, record)
-        try:
-            _fill(place, image, state)
-            incoming = None if state is None else states.INCOMING
-            argv = qemu_argv(
-                record.machine,
-                qemu=require(RUNNING)["qemu-system-x86_64"],
-                name=record.name,
-                incoming=incoming,
-                plugins=[_absolute(plugin) for plugin in plugins],
-            )
-            folder.write_record(place, record)
-            lab._pipe = folder.launch(place, argv)
-            lab._wait_for_dom0(loading=state is not None, report=report)
-        except HostFailed as error:
-            log = folder.keep_log(place, record.name)
-            lab.stop()
-            raise HostFailed(f"{error}; what it said is in {log}") from error
-        except BaseException:
-            lab.stop()
-            raise
-        return lab
+    def find(cls, name: str, *, still_starting: bool = False) -> Lab:
+        """The running lab of that name. Raises `BadInput`, saying which there are, if there is none.
 
-    @classmethod
-    def find(cls, name: str) -> Lab:
-        """The running lab of that name. Raises `BadInput`, saying which there are, if there is none."""
-        place = folder.state_folder() / "labs" / folder.check_name(name)
+        One whose Dom0 is not up yet raises `HostFailed`, unless `still_starting` asks for that too.
+        """
+        place = folder.lab_folder(name)
         record = folder.read_record(place)
         if record is None or not folder.is_running(place):
             running = [lab.name for lab in cls.all_running()]
             have = f"running are {', '.join(running)}" if running else "none is running"
             raise BadInput(name, f"no lab of that name is running ({have}); `domicile lab up {name}` starts one")
-        if not record.ssh_port:
+        if not record.ssh_port and not still_starting:
             raise HostFailed(f"the lab {name} is still starting; wait for its `domicile lab up`")
         return cls(place, record)
 
@@ -148,25 +98,39 @@ class Lab:
         places = [place for place in folder.lab_folders() if folder.is_running(place)]
         return [cls(place, record) for place in places if (record := folder.read_record(place)) is not None]
 
+    @classmethod
+    def clear_ended(cls) -> list[str]:
+        """Clear away labs whose QEMU or keeper is gone; returns a line for each, with where its console log is kept."""
+        told = []
+        for place in folder.lab_folders():
+            record = folder.read_record(place)
+            if record is None or folder.is_running(place):
+                continue
+            why = starting.ended_why(place) or "its keeper was killed"
+            log = folder.keep_log(place, record.name)
+            shutil.rmtree(place, ignore_errors=True)
+            told.append(f"lab {record.name} is gone ({why}) and cleared away; what it said is in {log}")
+        return told
+
     # -------------------------------------------------------------------------------------------------- ending
 
     def keep(self) -> None:
-        """Let it live on when its starter ends."""
+        """Let it live on when its starter ends. Raises `HostFailed` if it has ended already."""
         if self._pipe is not None:
-            os.write(self._pipe, folder.KEEP)
-            os.close(self._pipe)
-            self._pipe = None
+            pipe, self._pipe = self._pipe, None
+            try:
+                os.write(pipe, folder.KEEP)
+            except BrokenPipeError as error:
+                why = starting.ended_why(self.folder) or "its keeper was killed"
+                raise HostFailed(f"lab {self.name} has ended: {why}") from error
+            finally:
+                os.close(pipe)
         self._kept = True
 
     def stop(self) -> None:
         """End it and remove what it wrote. One that has ended already is no error."""
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
-            folder.wait_until_ended(self.folder)
-            shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            folder.end(self.folder)
+        pipe, self._pipe = self._pipe, None
+        folder.stop(self.folder, pipe)
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +160,7 @@ class Lab:
 
     @property
     def ssh_port(self) -> int:
-        """The port of Dom0's sshd on 127.0.0.1."""
+        """The port of Dom0's sshd on 127.0.0.1; 0 while it is starting."""
         return self._record.ssh_port
 
     def console_tail(self, lines: int = 20) -> list[str]:
@@ -210,25 +174,7 @@ class Lab:
 
         The lab's own key and host key are used, and no configuration of the user's.
         """
-        options = {
-            "BatchMode": "yes",
-            "CheckHostIP": "no",
-            "ConnectTimeout": str(CONNECT_TIMEOUT_S),
-            "GlobalKnownHostsFile": "/dev/null",
-            "HostKeyAlias": "lab",
-            "IdentitiesOnly": "yes",
-            "IdentityFile": _ssh_path(self.folder / "user_key"),
-            # the quickest where every instruction is emulated; both ends have all of them
-            "Ciphers": "chacha20-poly1305@openssh.com,aes128-ctr",
-            "KexAlgorithms": "curve25519-sha256",
-            "LogLevel": "ERROR",
-            "StrictHostKeyChecking": "yes",
-            "UserKnownHostsFile": _ssh_path(self.folder / "known_hosts"),
-        }
-        argv = ["ssh", "-F", "/dev/null", "-p", str(self.ssh_port)]
-        for option, value in options.items():
-            argv += ["-o", f"{option}={value}"]
-        return [*argv, "root@127.0.0.1"]
+        return ssh_argv(self.folder, self.ssh_port)
 
     def run(
         self,
@@ -240,24 +186,10 @@ class Lab:
         """Run a command in Dom0: a list is one program and its arguments, a string is a script for its shell.
 
         Returns its exit status and what it printed, whatever the status. Raises `HostFailed` if Dom0 cannot be reached
-        or the command takes longer than `timeout_s`.
+        (so it seems too when the command leaves with 255) or the command takes longer than `timeout_s`.
         """
-        script = command if isinstance(command, str) else shlex.join(command)
-        given = input.encode() if isinstance(input, str) else input
-        try:
-            done = subprocess.run(
-                [*self.ssh_argv(), script],
-                input=given if given is not None else b"",
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise HostFailed(f"lab {self.name}: {_short(script)} took more than {timeout_s:.0f} s in Dom0") from error
-        out, said = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        if done.returncode == SSH_FAILED:
-            raise HostFailed(f"lab {self.name}: Dom0 cannot be reached: {said.strip() or 'the connection broke'}")
-        return subprocess.CompletedProcess(script, done.returncode, out, said)
+        given = input.encode() if isinstance(input, str) else input or b""
+        return run_in_dom0(self.folder, self.ssh_port, command, given=given, timeout_s=timeout_s, name=self.name)
 
     # ---------------------------------------------------------------------------------------- making it difficult
 
@@ -266,25 +198,22 @@ class Lab:
         since = self._console_size()
         with contextlib.suppress(HostFailed):  # the connection may end before the command does
             self.run(["reboot"], timeout_s=60)
-        if wait:
-            self._wait_for_boot(since, silent)
+        self._after_restart(since, wait=wait)
 
     def reset(self, *, wait: bool = True) -> None:
         """The machine's reset button: everything stops in the middle and boots."""
         since = self._console_size()
         qmp.execute(self._monitor, "system_reset")
-        if wait:
-            self._wait_for_boot(since, silent)
+        self._after_restart(since, wait=wait)
 
     def cut_network(self) -> None:
         """Pull Dom0's network cable: connections hang, new ones get no answer."""
+        forget_connection(self.folder)
         qmp.execute(self._monitor, "set_link", {"name": "nic", "up": False})
 
     def restore_network(self) -> None:
         """Plug it in again."""
         qmp.execute(self._monitor, "set_link", {"name": "nic", "up": True})
-
-    # -------------------------------------------------------------------------------------------------- waiting
 
     @property
     def _monitor(self) -> Path:
@@ -293,131 +222,8 @@ class Lab:
     def _console_size(self) -> int:
         return (self.folder / "console.log").stat().st_size
 
-    def _wait_for_dom0(self, *, loading: bool, report: Report) -> None:
-        """Wait until QEMU runs, Dom0 is up and lets us in; note the port."""
-        self._wait_for_monitor()
-        if loading:
-            self._wait_for_state()
-        self._record = msgspec.structs.replace(self._record, ssh_port=self._find_port())
-        if not loading:
-            self._wait_for_boot(0, report)
-        self._greet_dom0()
-        folder.write_record(self.folder, self._record)
-
-    def _greet_dom0(self) -> None:
-        """Wait until sshd lets us in, and set the clock: a saved state's stands where it was saved."""
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while True:
-            try:
-                done = self.run(["date", "-u", "-s", f"@{time.time():.0f}"], timeout_s=CONNECT_TIMEOUT_S)
-            except HostFailed:
-                self._require_alive()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                break
-        if done.returncode:
-            raise HostFailed(f"lab {self.name}: Dom0's clock cannot be set: {done.stderr.strip()}")
-
-    def _wait_for_monitor(self) -> None:
-        deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while True:
-            self._require_alive()
-            try:
-                qmp.execute(self._monitor, "query-status")
-            except HostFailed:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
-
-    def _wait_for_state(self) -> None:
-        """QEMU is in `inmigrate` while it loads a state, and then paused, as it was when it was saved."""
-        deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while self._run_state() == "inmigrate":
-            self._require_alive()
-            if time.monotonic() > deadline:
-                raise HostFailed(f"lab {self.name}: the saved state was not loaded within {LOAD_TIMEOUT_S} s")
-            time.sleep(0.05)
-        qmp.execute(self._monitor, "cont")
-
-    def _run_state(self) -> str:
-        answer = qmp.execute(self._monitor, "query-status", timeout_s=LOAD_TIMEOUT_S)
-        return msgspec.json.decode(answer, type=_RunState).status
-
-    def _find_port(self) -> int:
-        found = FORWARD.search(qmp.monitor_command(self._monitor, "info usernet"))
-        if not found:
-            raise HostFailed(f"lab {self.name}: QEMU does not say which port leads to Dom0")
-        return int(found[1])
-
-    def _wait_for_boot(self, since: int, report: Report) -> None:
-        started = time.monotonic()
-        while True:
-            self._require_alive()
-            text = console.read_console(self.folder / "console.log", since)
-            if console.has_come_up(text):
-                return
-            lines = " | ".join(console.telling_lines(text)) or "nothing on the console"
-            if console.trouble(text):
-                raise HostFailed(f"lab {self.name} did not boot: {lines}")
-            taken = time.monotonic() - started
-            if taken > BOOT_TIMEOUT_S:
-                raise HostFailed(f"lab {self.name} did not boot within {BOOT_TIMEOUT_S} s; last it said: {lines}")
-            report("booting Xen and Dom0", min(taken / 60, 0.99))
-            time.sleep(0.1)
-
-    def _require_alive(self) -> None:
-        ended = folder.ended(self.folder)
-        if ended is not None:
-            said = ended.said.splitlines()[-1:] or console.telling_lines(
-                console.read_console(self.folder / "console.log")
-            )
-            raise HostFailed(f"lab {self.name}: QEMU ended with status {ended.status}: {' | '.join(said)}")
-
-
-def _ssh_path(path: Path) -> str:
-    """A path as an option's value: ssh splits at spaces and replaces what follows a %."""
-    return '"' + str(path).replace("%", "%%") + '"'
-
-
-def _short(script: str) -> str:
-    return repr(script if len(script) <= 60 else script[:57] + "...")
-
-
-def _absolute(plugin: str) -> str:
-    """A `-plugin` value with its file's path made absolute: QEMU runs in the lab's folder."""
-    path, comma, arguments = plugin.partition(",")
-    return str(Path(path).absolute()) + comma + arguments
-
-
-def _require_not_running(name: str) -> None:
-    place = folder.state_folder() / "labs" / name
-    if folder.is_running(place):
-        raise BadInput(name, f"a lab of that name is running; `domicile lab down {name}` ends it, or give another name")
-
-
-def _new_folder(name: str) -> Path:
-    """An empty folder for a new lab; what is left of an old one of that name is cleared away."""
-    place = folder.state_folder() / "labs" / name
-    with locked(folder.state_folder() / "lock"):
-        _require_not_running(name)
-        if place.exists():
-            shutil.rmtree(place)
-        place.mkdir(parents=True, mode=0o700)
-    return place
-
-
-def _fill(place: Path, image: Image, state: states.SavedState | None) -> None:
-    """What QEMU wants to find in the folder: links into image and state, an overlay for the disk, the keys."""
-    for file in ("xen", "vmlinux", "initrd.img"):
-        (place / file).symlink_to(image.folder / file)
-    (place / "image.qcow2").symlink_to(image.disk)
-    if state is not None:
-        state.link_into(place)
-    for secret in (image.user_key, image.known_hosts):
-        shutil.copyfile(secret, place / secret.name)
-        (place / secret.name).chmod(0o600)
-    states.make_overlay(place, "image.qcow2" if state is None else states.DISK)
+    def _after_restart(self, since: int, *, wait: bool) -> None:
+        forget_connection(self.folder)
+        if wait:
+            starting.wait_for_boot(self.folder, since, silent)
+            starting.wait_for_ssh(self.folder, self._record)

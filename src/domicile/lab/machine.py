@@ -43,6 +43,7 @@ __all__ = [
     "MachineDevice",
     "MachineNode",
     "XenSettings",
+    "available_memory_mib",
     "load_machine",
     "preset_names",
     "read_machine",

@@ -12,7 +12,7 @@ from domicile.errors import HostFailed
 
 __all__ = ["BUILDING", "RUNNING", "command_output", "find", "missing_packages", "require"]
 
-RUNNING = ("qemu-system-x86_64", "qemu-img", "ssh", "zstd")
+RUNNING = ("qemu-system-x86_64", "qemu-img", "ssh", "cp")
 """What every start needs."""
 
 BUILDING = ("mmdebstrap", "tar", "mke2fs", "ssh-keygen", "unshare", "gzip")
@@ -23,7 +23,7 @@ PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
-    "zstd": "zstd",
+    "cp": "coreutils",
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
     "tar": "tar",

@@ -8,15 +8,27 @@ relative to the lab's folder, which QEMU runs in, so that no name of the user's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 from domicile.lab.machine import DeviceKind, Machine
 
-__all__ = ["qemu_argv"]
+__all__ = ["Memory", "memory_file", "qemu_argv"]
 
-XEN_COMMAND_LINE = "console=com1 com1=115200 loglvl=all guest_loglvl=all conring_size=1M bootscrub=0 no-real-mode"
-"""`bootscrub=0`: scrubbing would touch (and so take on this computer) all of the machine's memory."""
-DOM0_COMMAND_LINE = "console=hvc0 init_on_free=1 panic=5 net.ifnames=0"
-"""`init_on_free`: what Dom0 has freed is zeros in a saved state."""
+XEN_COMMAND_LINE = (
+    "console=com1 com1=115200 loglvl=all guest_loglvl=all conring_size=1M bootscrub=0 no-real-mode spec-ctrl=no"
+)
+"""`bootscrub=0`: scrubbing would touch (and so take on this computer) all of the machine's memory. `spec-ctrl=no`: what
+protects from speculation costs at each entry into Xen, and an emulated CPU does not speculate."""
+DOM0_COMMAND_LINE = "console=hvc0 panic=5 net.ifnames=0 mitigations=off init_on_alloc=0 apparmor=0 audit=0"
+
+
+class Memory(Enum):
+    """What the machine's memory is made of (QEMU `docs/system/vm-templating.rst`)."""
+
+    ANONYMOUS = "its own"
+    TO_BE_SAVED = "files that it writes through to"
+    SAVED = "those files, with what it changes kept to itself"
+
 
 QEMU_KINDS = {
     DeviceKind.NETWORK: "virtio-net-pci",
@@ -33,18 +45,18 @@ def qemu_argv(
     *,
     qemu: str,
     name: str,
-    incoming: str | None = None,
+    memory: Memory = Memory.ANONYMOUS,
     plugins: Sequence[str] = (),
 ) -> list[str]:
     """QEMU's command line for a lab in the current folder.
 
     The folder has `xen`, `vmlinux`, `initrd.img` and `disk.qcow2`; `console.log` and `qmp.sock` are made there.
-    `incoming` is a migration URI to start from, `plugins` are values for `-plugin`.
+    With `Memory.SAVED` QEMU waits to be told where the devices' state is. `plugins` are values for `-plugin`.
     """
     argv = [qemu, "-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
     argv += ["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-m", f"{machine.memory_mib}M"]
     argv += ["-smp", _smp(machine)]
-    argv += _numa(machine)
+    argv += _numa(machine, memory)
     argv += ["-kernel", "xen", "-append", _xen_command_line(machine)]
     argv += ["-initrd", f"vmlinux {_module_text(_dom0_command_line(machine))},initrd.img"]
     argv += ["-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"]
@@ -57,8 +69,8 @@ def qemu_argv(
     argv += _devices(machine)
     for plugin in plugins:
         argv += ["-plugin", plugin]
-    if incoming is not None:
-        argv += ["-incoming", incoming]
+    if memory is Memory.SAVED:
+        argv += ["-incoming", "defer"]
     return argv
 
 
@@ -69,16 +81,28 @@ def _smp(machine: Machine) -> str:
     return f"cpus={machine.cpus},sockets={machine.cpus // cores},cores={cores},threads=1"
 
 
-def _numa(machine: Machine) -> list[str]:
+def _numa(machine: Machine, memory: Memory) -> list[str]:
     argv = []
     for index, node in enumerate(machine.nodes):
         cpus = machine.cpus_of(index)
-        argv += ["-object", f"memory-backend-ram,id=mem{index},size={node.memory_mib}M"]
+        argv += ["-object", _backend(index, memory) + f",id=mem{index},size={node.memory_mib}M"]
         argv += ["-numa", f"node,nodeid={index},cpus={cpus[0]}-{cpus[-1]},memdev=mem{index}"]
     for i, row in enumerate(machine.distances or ()):
         for j, distance in enumerate(row):
             argv += ["-numa", f"dist,src={i},dst={j},val={distance}"]
     return argv
+
+
+def _backend(node: int, memory: Memory) -> str:
+    if memory is Memory.ANONYMOUS:
+        return "memory-backend-ram"
+    share = "on" if memory is Memory.TO_BE_SAVED else "off"
+    return f"memory-backend-file,mem-path={memory_file(node)},share={share}"
+
+
+def memory_file(node: int) -> str:
+    """The file that a node's memory is saved in, in the lab's folder."""
+    return f"memory{node}"
 
 
 def _xen_command_line(machine: Machine) -> str:

@@ -1,73 +1,50 @@
-"""Saved states: Dom0 just booted, kept as QEMU's migration stream beside what it wrote to its disk.
-
-One for each machine and image. Any number of labs start from it side by side, each with an overlay of its own over the
-state's disk, which is itself an overlay over the image's: so a state's disk names its base `image.qcow2`, and every lab
-folder has a link of that name.
-"""
+"""The saved state of a machine: made once by booting it, for each machine and image, and kept in the cache."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from domicile.errors import HostFailed
-from domicile.lab import folder, qmp
+from domicile.lab import folder
 from domicile.lab.cache import cache_folder, ensure_folder, evict, require_space
 from domicile.lab.image import Image
 from domicile.lab.machine import Machine
 from domicile.lab.programs import command_output, require
 from domicile.lab.progress import Report
-from domicile.lab.qemu import qemu_argv
+from domicile.lab.qemu import Memory, memory_file, qemu_argv
+from domicile.lab.saved import SavedState, save_machine
+from domicile.lab.ssh import close_connection, run_in_dom0
+from domicile.lab.starting import launch
 
-if TYPE_CHECKING:
-    from domicile.lab.lab import Lab
+__all__ = ["ensure_state", "state_key"]
 
-__all__ = ["DISK", "INCOMING", "SavedState", "ensure_state", "make_overlay"]
+NEED_MIB = 1200
+"""Dom0's memory with what Xen uses, before holes are made in it."""
 
-DISK = "state.qcow2"
-MEMORY = "memory.zst"
-INCOMING = f"exec:zstd -dcq < {MEMORY}"
-NEED_MIB = 700
-SAVE_TIMEOUT_S = 300
-
-
-@dataclass(frozen=True, slots=True)
-class SavedState:
-    """A state in the cache."""
-
-    folder: Path
-
-    def link_into(self, place: Path) -> None:
-        """Make a lab's folder one that can start from this state."""
-        (place / DISK).symlink_to(self.folder / DISK)
-        (place / MEMORY).symlink_to(self.folder / MEMORY)
-
-
-class _Migration(msgspec.Struct):
-    """`query-migrate`'s answer."""
-
-    status: str = "none"
-    error: str | None = msgspec.field(name="error-desc", default=None)
-
-
-def make_overlay(place: Path, base: str) -> None:
-    """`disk.qcow2` in the folder, over a file of that folder."""
-    qemu_img = require(["qemu-img"])["qemu-img"]
-    argv = [qemu_img, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, "disk.qcow2"]
-    command_output(argv, what="making the lab's disk", cwd=place)
+SETTLE = """
+set -e
+sync
+echo 3 >/proc/sys/vm/drop_caches
+# what was used and is free again becomes zeros, and so a hole in the saved memory
+free=$(awk '/^MemFree:/ { print int($2 / 1024) }' /proc/meminfo)
+mount -t tmpfs -o size=100% zeros /mnt
+dd if=/dev/zero of=/mnt/zeros bs=1M count=$((free - 48)) status=none
+umount /mnt
+# what the first commands need is in memory then
+xl info -n >/dev/null
+xl list >/dev/null
+python3 -c 'import ctypes, json, subprocess'
+sync
+"""
 
 
 def state_key(image: Image, machine: Machine) -> str:
-    """A hash of all that a state fits to: the image, QEMU's version, and QEMU's arguments for the machine."""
+    """A hash of all that a state fits to: the image, how it is saved, QEMU's version and arguments for the machine."""
     version = command_output([require(["qemu-system-x86_64"])["qemu-system-x86_64"], "--version"], what="asking QEMU")
-    arguments = qemu_argv(machine, qemu="qemu", name="any", incoming=INCOMING)
-    return hashlib.sha256("\n".join([image.key, version, *arguments]).encode()).hexdigest()[:16]
+    arguments = qemu_argv(machine, qemu="qemu", name="any", memory=Memory.SAVED)
+    return hashlib.sha256("\n".join([image.key, SETTLE, version, *arguments]).encode()).hexdigest()[:16]
 
 
 def ensure_state(image: Image, machine: Machine, machine_name: str, report: Report) -> SavedState:
@@ -83,37 +60,28 @@ def ensure_state(image: Image, machine: Machine, machine_name: str, report: Repo
 
 
 def _make_state(partial: Path, key: str, image: Image, machine: Machine, machine_name: str, report: Report) -> None:
-    from domicile.lab.lab import Lab  # noqa: PLC0415 (a lab starts from a state, and a state is made in a lab)
-
     require_space(partial, NEED_MIB, what="saving the booted machine", instead="DOMICILE_LAB_CACHE")
     place = partial / "lab"
     place.mkdir(mode=0o700)
     record = folder.Record(f"saving-{key}", machine_name, machine, image.key, time.time())
-    with Lab.launch(place, record, image, state=None, report=report) as lab:
+    record, pipe = launch(place, record, image, memory=Memory.TO_BE_SAVED, report=report)
+    try:
         report("saving the booted machine", 0.99)
-        settle(lab)
-        monitor = place / "qmp.sock"
-        qmp.execute(monitor, "stop")
-        qmp.execute(monitor, "migrate", {"uri": f"exec:zstd -q -3 -T0 > ../{MEMORY}"})
-        _wait_for_migration(monitor)
-        shutil.copyfile(place / "disk.qcow2", partial / DISK)
-    shutil.rmtree(place, ignore_errors=True)
+        settled = run_in_dom0(place, record.ssh_port, SETTLE, given=b"", timeout_s=300, name=record.name)
+        if settled.returncode:
+            raise HostFailed(f"Dom0 cannot be made ready to be saved: {settled.stderr.strip()}")
+        close_connection(place)
+        time.sleep(2)  # sshd's child goes; one that is saved would wait for us in every lab
+        save_machine(place, len(machine.nodes), partial)
+    finally:
+        folder.stop(place, pipe)
+    for node in range(len(machine.nodes)):
+        _make_holes(partial / memory_file(node))
 
 
-def settle(lab: Lab) -> None:
-    """Make Dom0 small and still: caches dropped, everything on the disk."""
-    done = lab.run("sync; echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory; sync")
-    if done.returncode:
-        raise HostFailed(f"Dom0 does not settle to be saved: {done.stderr.strip()}")
-
-
-def _wait_for_migration(monitor: Path) -> None:
-    deadline = time.monotonic() + SAVE_TIMEOUT_S
-    while time.monotonic() < deadline:
-        now = msgspec.json.decode(qmp.execute(monitor, "query-migrate", timeout_s=60), type=_Migration)
-        if now.status == "completed":
-            return
-        if now.status in ("failed", "cancelled"):
-            raise HostFailed(f"the booted machine cannot be saved: {now.error or now.status}")
-        time.sleep(0.1)
-    raise HostFailed(f"the booted machine was not saved within {SAVE_TIMEOUT_S} s")
+def _make_holes(file: Path) -> None:
+    """Give back what a file takes on the disk for zeros. A copy is many times quicker than holes made in place."""
+    copy = file.with_suffix(".copy")
+    argv = [require(["cp"])["cp"], "--sparse=always", str(file), str(copy)]
+    command_output(argv, what="making holes in the saved memory")
+    copy.replace(file)

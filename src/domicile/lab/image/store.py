@@ -26,6 +26,21 @@ class Image:
         return self.folder / "disk.qcow2"
 
     @property
+    def xen(self) -> Path:
+        """Xen, unpacked."""
+        return self.folder / "xen"
+
+    @property
+    def kernel(self) -> Path:
+        """Dom0's kernel, unpacked."""
+        return self.folder / "vmlinux"
+
+    @property
+    def initramfs(self) -> Path:
+        """Dom0's initramfs."""
+        return self.folder / "initrd.img"
+
+    @property
     def user_key(self) -> Path:
         """The private key that Dom0 lets in."""
         return self.folder / "user_key"
