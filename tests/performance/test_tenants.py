@@ -120,6 +120,13 @@ def test_a_domain_half_built_is_counted_once_and_where_it_will_be() -> None:
     assert there.vcpu_share[0].tolist() == [0, 0, 1, 0]
 
 
+def test_a_domain_to_come_has_no_vcpus_on_a_node_without_cpus() -> None:
+    topology = Topology((Node(0, 1000), Node(1, 1000)), tuple(cpu for cpu in FOUR_NODES.cpus if cpu.node == 1))
+    for memory_mib, share in (({0: 500}, [0, 1]), ({0: 100, 1: 300}, [0, 1])):
+        snapshot = Snapshot(topology, (), 0.0, reservations=(Reservation("t", "new", memory_mib, 1, "pid 1", 0.0),))
+        assert residents(Machine.of(topology), snapshot).vcpu_share[0].tolist() == share
+
+
 def test_a_narrow_hard_affinity_confines() -> None:
     there = of(domain("pinned", hard=frozenset({0}), vcpus=4), domain("free", vcpus=4, soft=frozenset({0, 1})))
     assert there.confined[0] == pytest.approx(4.0 - 2.0)

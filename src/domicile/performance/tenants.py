@@ -108,7 +108,7 @@ def residents(
         reservation = promised.get(domain.name)
         if reservation and any(reservation.memory_mib.values()):
             # while it is built its affinity is not set yet; what was reserved says where it will be
-            vcpus[row] = memory[row] = _reserved_share(machine, reservation)
+            vcpus[row], memory[row] = _reserved_shares(machine, reservation)
             continue
         vcpus[row], narrow = _vcpu_share(domain, affinities, int(pool[row]))
         memory[row] = _memory_share(machine, domain, vcpus[row])
@@ -118,7 +118,7 @@ def residents(
             )
     for row, reservation in enumerate(coming, start=len(snapshot.domains)):
         demand[row] = load.get(reservation.domain, reservation.vcpus * assumptions.vcpu_demand)
-        vcpus[row] = memory[row] = _reserved_share(machine, reservation)
+        vcpus[row], memory[row] = _reserved_shares(machine, reservation)
 
     names = tuple(domain.name for domain in snapshot.domains) + tuple(reservation.domain for reservation in coming)
     return Tenants(names, demand, vcpus, memory, devices, pool, confined)
@@ -199,9 +199,12 @@ def _memory_share(machine: Machine, domain: Domain, vcpu_share: Floats) -> Float
     return np.asarray(weights / total if total else np.zeros(machine.nodes), dtype=np.float64)
 
 
-def _reserved_share(machine: Machine, reservation: Reservation) -> Floats:
-    share = np.zeros(machine.nodes)
+def _reserved_shares(machine: Machine, reservation: Reservation) -> tuple[Floats, Floats]:
+    """vCPU and memory shares of a domain to come: its vCPUs go where its memory is, if there are CPUs."""
+    memory = np.zeros(machine.nodes)
     for node, mib in reservation.memory_mib.items():
         if node in machine.topology.node_index:
-            share[machine.topology.node_index[node]] = mib
-    return share / share.sum() if share.any() else share
+            memory[machine.topology.node_index[node]] = mib
+    pcpus = machine.pcpus.sum(axis=0)
+    vcpus = np.where(pcpus > 0, memory, 0.0) if (memory * pcpus).any() else pcpus
+    return vcpus / max(float(vcpus.sum()), 1.0), memory / max(float(memory.sum()), 1.0)

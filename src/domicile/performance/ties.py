@@ -41,17 +41,17 @@ def group_pull(remote: Floats, peer_shares: Floats, weight: float, peers: int, a
     return np.asarray(assumptions.near_weight * weight * (peer_shares.sum(axis=0) @ remote) / peers, dtype=np.float64)
 
 
-def group_wish(
-    kind: GroupKind, own: Floats, peer_shares: Floats, weight: float, peers: int, assumptions: Assumptions
-) -> float:
-    """How far a wish is from being met, for one domain (`own`, N) against its placed peers (P x N), in slowdown.
+def group_wish(kind: GroupKind, own: Floats, peer_shares: Floats) -> Floats:
+    """How far a wish is from being met between a domain and each of its peers, from 0 to 1.
 
-    `together` wants each vCPU on a node where the peer is, `apart` on one where it is not; both sides are counted.
+    `own` is ... x N, `peer_shares` P x N, the result ... x P. Two domains are together as far as the one that is more
+    elsewhere is with the other, and apart as far as the one that is more with the other is not: spreading a domain over
+    more nodes brings it no nearer to either.
     """
-    if kind is GroupKind.NEAR or not len(peer_shares):
-        return 0.0
-    mine = (own * (peer_shares > 0)).sum(axis=1)
-    theirs = (peer_shares * (own > 0)).sum(axis=1)
-    shared = float((mine + theirs).sum())
-    missed = shared if kind is GroupKind.APART else 2.0 * len(peer_shares) - shared
-    return assumptions.wish_weight * weight * missed / peers
+    mine = np.einsum("...n,pn->...p", own, (peer_shares > 0).astype(np.float64))
+    theirs = np.einsum("...n,pn->...p", (own > 0).astype(np.float64), peer_shares)
+    if kind is GroupKind.APART:
+        return np.asarray(np.maximum(mine, theirs), dtype=np.float64)
+    if kind is GroupKind.TOGETHER:
+        return np.asarray(np.maximum(1.0 - np.minimum(mine, theirs), 0.0), dtype=np.float64)
+    return np.zeros_like(mine)

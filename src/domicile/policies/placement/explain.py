@@ -95,6 +95,10 @@ def _ids(rest: Layout, nodes: Sequence[int]) -> str:
     return f"node{'s' if len(nodes) > 1 else ''} {format_ids(ids[node] for node in nodes)}"
 
 
+def _figure(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
 def _latency(rest: Layout, seat: Seat, cost: float) -> Term:
     machine = rest.problem.machine
     memory = seat.memory_share
@@ -115,7 +119,7 @@ def _cpu(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
 
     def line(where: str, b: float, a: float, p: float, c: float) -> str:
         smt = f" ({c:.0f} cores)" if c < p else ""
-        return f"{where} {b:.1f} of {p:.0f} pCPUs{smt} busy, would be {a:.1f}"
+        return f"{where} {_figure(b)} of {p:.0f} pCPUs{smt} busy, would be {_figure(a)}"
 
     if len(nodes) <= SINGLY:
         parts = [
@@ -135,7 +139,7 @@ def _bandwidth(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
     )
     used, peak = float(traffic[nodes].sum()), float(machine.bandwidth_gbs.diagonal()[nodes].sum())
     measured = "" if machine.topology.bandwidth_gbs is not None else " assumed"
-    reason = f"memory bandwidth: {_ids(rest, nodes.tolist())} would give {used:.1f} of {peak:.0f} GB/s{measured}"
+    reason = f"memory bandwidth: {_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s{measured}"
     return Term("memory bandwidth", cost, reason)
 
 

@@ -164,7 +164,8 @@ class Layout:
                     # a pair of newcomers is met from both sides: half of it each time
                     part = 0.5 if peer in names else 1.0
                     shares = where[peer][None]
-                    wishes += part * group_wish(group.kind, where[name], shares, group.weight, peers, a)
+                    missed = float(group_wish(group.kind, where[name], shares).sum())
+                    wishes += part * 2.0 * a.wish_weight * group.weight * missed / peers
                     if group.kind is not group.kind.APART:
                         pull = group_pull(self.problem.remote, shares, group.weight, peers, a)
                         lost += 2.0 * part * float(pull @ where[name])

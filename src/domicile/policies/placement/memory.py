@@ -36,14 +36,14 @@ def spread_whole(need_mib: int, room_mib: Sequence[int]) -> list[int] | None:
     if sum(room_mib) < need_mib:
         return None
     taken = [0] * len(room_mib)
-    left = need_mib
-    while left:
-        open_nodes = [index for index, room in enumerate(room_mib) if taken[index] < room]
+    left, open_nodes = need_mib, list(range(len(room_mib)))
+    while open_nodes:
         each, extra = divmod(left, len(open_nodes))
-        for position, index in enumerate(open_nodes):
-            more = min(each + (position < extra), room_mib[index] - taken[index])
-            taken[index] += more
-            left -= more
+        full = [node for node in open_nodes if room_mib[node] <= each]
+        for position, node in enumerate(full or open_nodes):
+            taken[node] = room_mib[node] if full else each + (position < extra)
+            left -= taken[node]
+        open_nodes = [node for node in open_nodes if node not in full] if full else []
     return taken
 
 

@@ -1,8 +1,7 @@
-"""What a guest's groups ask of its place, summed up over the peers that are placed, so that candidates are cheap to
-weigh.
+"""What a guest's groups ask of its place, summed up over the peers that are placed, so that candidates are cheap.
 
-Every part is linear in the guest's vCPU shares, or a sum over the nodes of its set; see `performance.ties` for what
-they mean. Peers that are not placed yet do not count; the search looks at each guest again once all are.
+See `performance.ties` for what the parts mean. Peers that are not placed yet do not count; the search looks at each
+guest again once all are.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from domicile.performance.curves import Floats
 from domicile.performance.ties import group_pull, group_wish
 from domicile.state.request import Group, GroupKind
 
-__all__ = ["Membership", "Ties", "memberships", "ties_of"]
+__all__ = ["Membership", "Ties", "Wish", "memberships", "ties_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +29,22 @@ class Membership:
 
 
 @dataclass(frozen=True, eq=False)
+class Wish:
+    """A wish about peers that are placed: their vCPU shares (P x N), and what it counts for each of them if it is not
+    met at all, both sides together.
+    """
+
+    kind: GroupKind
+    peer_shares: Floats
+    each: float
+
+
+@dataclass(frozen=True, eq=False)
 class Ties:
-    """`pull` (N): what a whole guest on each node loses, and its peers lose as much again. `wish_share` (N) and
-    `wish_node` (N): what of the wishes not met goes with its vCPU share on a node, and with its being there at all;
-    `wish`: what does not depend on its place."""
+    """`pull` (N): what a whole guest on each node loses by distance to its peers, and they lose as much again."""
 
     pull: Floats
-    wish_share: Floats
-    wish_node: Floats
-    wish: float
+    wishes: tuple[Wish, ...]
 
     def own(self, nodes: npt.NDArray[np.intp], vcpus: Floats) -> Floats:
         """What the guest loses by distance to its peers, for K sets of k nodes."""
@@ -46,9 +52,18 @@ class Ties:
 
     def missed(self, nodes: npt.NDArray[np.intp], vcpus: Floats) -> Floats:
         """Wishes not met, for K sets of k nodes."""
-        there = self.wish_share[nodes] * vcpus + self.wish_node[nodes] * (vcpus > 0)
-        # rounding must not leave a wish that is met with a trace of a cost, or of a gain
-        return np.asarray(np.maximum(self.wish + there.sum(axis=1), 0.0), dtype=np.float64)
+        total = np.zeros(len(nodes))
+        if self.wishes:
+            everywhere = np.zeros((len(nodes), len(self.pull)))
+            np.put_along_axis(everywhere, nodes, vcpus, axis=1)
+            for wish in self.wishes:
+                total += wish.each * group_wish(wish.kind, everywhere, wish.peer_shares).sum(axis=1)
+        return total
+
+    def by_node(self) -> Floats:
+        """Wishes not met and losses of all, for a whole guest on each node (N)."""
+        alone = np.arange(len(self.pull))[:, None]
+        return 2.0 * self.pull + self.missed(alone, np.ones_like(alone, dtype=np.float64))
 
 
 def memberships(name: str, groups: Sequence[Group], known: frozenset[str]) -> tuple[Membership, ...]:
@@ -65,8 +80,8 @@ def ties_of(
     groups: Sequence[Membership], where: Mapping[str, Floats], remote: Floats, assumptions: Assumptions
 ) -> Ties:
     """Sum up a guest's groups. `where` gives the vCPU shares (N) of those that are placed."""
-    nodes = len(remote)
-    pull, share, node, constant = np.zeros(nodes), np.zeros(nodes), np.zeros(nodes), 0.0
+    pull = np.zeros(len(remote))
+    wishes = []
     for membership in groups:
         group, peers = membership.group, len(membership.peers)
         placed = [where[peer] for peer in membership.peers if peer in where]
@@ -75,11 +90,6 @@ def ties_of(
         shares = np.array(placed)
         if group.kind is not GroupKind.APART:
             pull += group_pull(remote, shares, group.weight, peers, assumptions)
-        if group.kind is GroupKind.NEAR:
-            continue
-        each = assumptions.wish_weight * group.weight / peers
-        sign = 1.0 if group.kind is GroupKind.APART else -1.0
-        share += sign * each * (shares > 0).sum(axis=0)
-        node += sign * each * shares.sum(axis=0)
-        constant += group_wish(group.kind, np.zeros(nodes), shares, group.weight, peers, assumptions)
-    return Ties(pull, share, node, constant)
+        if group.kind is not GroupKind.NEAR:
+            wishes.append(Wish(group.kind, shares, 2.0 * assumptions.wish_weight * group.weight / peers))
+    return Ties(pull, tuple(wishes))

@@ -130,5 +130,5 @@ def _node_costs(subject: Subject, field: Field, ties: Ties, room_mib: Floats, si
     others = size * weight * (after - sharing(before, cores, pcpus, fullness, a) + crowd * added)
     part = subject.need_mib / size
     shortage = np.clip(1.0 - room_mib[nodes] / max(part, 1.0), 0.0, 1.0)
-    tied = subject.newcomer.device_pull + 2.0 * ties.pull + ties.wish_share + ties.wish_node * size
+    tied = subject.newcomer.device_pull + ties.by_node()
     return np.asarray(load + others + shortage + tied[nodes], dtype=np.float64)
