@@ -6,11 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from hypothesis import settings
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from sim_world import World
