@@ -24,7 +24,7 @@ from domicile.state.request import GuestRequest
 from domicile.xlcfg.guest import libxl_need_kib, read_guest
 from domicile.xlcfg.syntax import parse
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 STATES = 22
 PRINTED = re.compile(
