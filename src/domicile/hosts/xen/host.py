@@ -25,7 +25,8 @@ from domicile.state.model import MemoryMapAge, Snapshot
 
 __all__ = ["XenHost", "open_xen"]
 
-CONNECT_S = 60.0
+CONNECT_S = 180.0
+"""For a Dom0 that is slow; one that is not there is told much sooner, by ssh."""
 CREATE_LIMIT_S = 600.0
 BEATS_PER_LEASE = 6
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
