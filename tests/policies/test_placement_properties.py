@@ -18,6 +18,7 @@ from domicile.performance.tenants import Tenants, device_shares, residents
 from domicile.policies.placement import place, problem_of
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES
 from domicile.policies.placement.exact import search_exactly
+from domicile.policies.placement.layout import Layout
 from domicile.policies.placement.search import NoRoom, as_it_falls, search
 from domicile.policies.plan import PlacementPlan
 from domicile.state.model import Cpupool, Domain, DomainType, Reservation, Snapshot, Vcpu
@@ -290,9 +291,9 @@ def total(plan: PlacementPlan) -> float:
 
 
 def drawn_case(seed: int) -> tuple[Snapshot, list[GuestRequest]]:
-    """A host of 2 to 6 nodes with some residents, and 2 to 4 guests with room for them."""
+    """A host of 2 to 4 nodes with some residents, and 2 to 4 guests that it mostly has room for."""
     random = np.random.default_rng(seed)
-    count, cores, smt = int(random.integers(2, 7)), int(random.choice([2, 4, 8])), int(random.choice([1, 2]))
+    count, cores, smt = int(random.integers(2, 5)), int(random.choice([2, 4, 8])), int(random.choice([1, 2]))
     cpus = tuple(Cpu(cpu, cpu % (cores * smt) // smt, None, cpu // (cores * smt)) for cpu in range(count * cores * smt))
     distances = [[10] * count for _ in range(count)]
     for a, b in combinations(range(count), 2):
@@ -322,23 +323,25 @@ def drawn_case(seed: int) -> tuple[Snapshot, list[GuestRequest]]:
 def test_the_search_comes_close_to_the_proven_best(capsys: pytest.CaptureFixture[str]) -> None:
     """Gap of the search, without the enumeration that `place` adds where there are few sets, to the proven optimum."""
     gaps = []
-    for seed in range(60):
+    for seed in range(30):
         host, requests = drawn_case(seed)
         problem = problem_of(host, requests, Intent())
         try:
-            best = search_exactly(problem, None)
+            found: Layout | None = search(problem)
+        except NoRoom:
+            found = None
+        try:
+            best = search_exactly(problem, found)
         except Refused:
             continue
-        try:
-            found = search(problem)
-        except NoRoom:
+        if found is None:
             assert best is None
             continue
         assert best is not None
         assert as_it_falls(found) is not None
         domains = best.load.domains
         gaps.append((found.objective - best.objective) / (domains + best.objective))
-    assert len(gaps) >= 30
+    assert len(gaps) >= 15
     with capsys.disabled():
         shares = ", ".join(
             f"{name} {np.percentile(gaps, q):.2%}" for name, q in (("median", 50), ("95 %", 95), ("worst", 100))

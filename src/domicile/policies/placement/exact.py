@@ -19,8 +19,8 @@ from domicile.policies.placement.subject import Indices, Subject
 
 __all__ = ["MOST_ASSIGNMENTS", "few_enough", "search_exactly"]
 
-MOST_ASSIGNMENTS = 50_000_000
-"""Assignments of node sets to guests that are enumerated at most (bounds cut nearly all of them)."""
+MOST_ASSIGNMENTS = 2_000_000
+"""Assignments of node sets to guests that are gone through at most: seconds, since bounds cut nearly all of them."""
 
 EXHAUSTIVE_SETS = 2**EXHAUSTIVE_NODES - 1
 
@@ -31,7 +31,7 @@ MOST_SETS = 65_535
 """Sets of one guest, all of 16 nodes."""
 
 
-FEW = 100
+FEW = 250
 """Sets of all guests but the last that are gone through without being asked: a few tens of milliseconds."""
 
 
