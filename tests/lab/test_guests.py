@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domicile.errors import BadInput
+from domicile.lab import Lab
 from domicile.lab.guests import IDLE, LEAST_MEMORY_MIB, Load, guest_config
 from domicile.lab.guests.config import ConfigValue
 from domicile.lab.guests.control import TinyGuest, output, start_guest
@@ -18,17 +19,14 @@ from domicile.state.model import DomainType
 pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
-@pytest.fixture(name="lab", scope="module")
-def started_lab() -> Iterator[Any]:
-    """A fresh Xen on four nodes of two CPUs."""
-    labs = pytest.importorskip("domicile.lab.lab", reason="this tree has no lab")
-    machines = pytest.importorskip("domicile.lab.machine")
-    with labs.Lab.start(machines.load_machine("4node")) as lab:
-        yield lab
+@pytest.fixture(name="lab")
+def shared_lab(xen: Lab) -> Lab:
+    """Four nodes of two CPUs; the guests are gone after each test."""
+    return xen
 
 
 @pytest.fixture(name="start")
-def guest_starter(lab: Any) -> Iterator[Any]:
+def guest_starter(lab: Lab) -> Iterator[Any]:
     """Starts a tiny guest and waits until it is ready; all are destroyed at the end of the test."""
     started: list[str] = []
 
@@ -44,7 +42,7 @@ def guest_starter(lab: Any) -> Iterator[Any]:
         lab.run(["xl", "destroy", name])
 
 
-def cpu_s(lab: Any, guest: TinyGuest) -> dict[int, float]:
+def cpu_s(lab: Lab, guest: TinyGuest) -> dict[int, float]:
     """CPU seconds used so far by each vCPU."""
     listed = parse_vcpu_list(output(lab, ["xl", "vcpu-list", guest.name]))
     return {sample.vcpu: sample.time_s for sample in listed}
@@ -75,7 +73,7 @@ def test_a_guest_with_virtual_nodes_says_so(start: Any) -> None:
     assert second.endswith("distances 20 10")
 
 
-def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Any, start: Any) -> None:
+def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Lab, start: Any) -> None:
     guest, _ = start("busy", DomainType.PVH, 2, 128, Load(1, 32, pattern=True))
     before = cpu_s(lab, guest)
     time.sleep(10)
@@ -98,7 +96,7 @@ def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Any, start: Any) -> No
         guest.carry(Load(1, 4096))
 
 
-def test_shutting_down_is_obeyed(lab: Any, start: Any) -> None:
+def test_shutting_down_is_obeyed(lab: Lab, start: Any) -> None:
     guest, _ = start("brief", DomainType.PV, 1, LEAST_MEMORY_MIB[DomainType.PV])
     output(lab, ["xl", "shutdown", "-w", guest.name], timeout_s=120)
     assert lab.run(["xl", "domid", guest.name]).returncode != 0

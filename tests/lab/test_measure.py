@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from domicile.lab import Lab, load_machine
 from domicile.lab.guests.compiler import compile_c
 from domicile.lab.guests.cpio import Directory, File, archive
 from domicile.lab.guests.image import COMPILE_OPTIONS
+from domicile.lab.image import ensure
 from domicile.lab.measure.counters import XEN_CODE, CounterFile
 from domicile.lab.measure.memory import MemoryLayout
 from domicile.lab.measure.plugin import build_plugin, plugin_option
@@ -33,13 +36,6 @@ def silent(doing: str, done: float) -> None:
     del doing, done
 
 
-@pytest.fixture(name="labs", scope="module")
-def lab_modules() -> tuple[Any, Any, Any, Any]:
-    """The lab's modules."""
-    names = ("lab", "machine", "cache", "image")
-    return tuple(pytest.importorskip(f"domicile.lab.{name}", reason="this tree has no lab") for name in names)
-
-
 # ---------------------------------------------------------------------------------------------------- plain Linux
 
 
@@ -54,9 +50,9 @@ def until(lines: IO[str], word: str) -> None:
 
 
 @pytest.fixture(name="linux")
-def linux_under_the_plugin(tmp_path: Path, labs: Any) -> Iterator[tuple[subprocess.Popen[str], CounterFile]]:
+def linux_under_the_plugin(tmp_path: Path, lab_possible: None) -> Iterator[tuple[subprocess.Popen[str], CounterFile]]:
     """A Linux of two nodes and four CPUs whose only process is probe.c, every access counted."""
-    kernel = labs[3].ensure().folder / "vmlinux"
+    kernel = ensure().folder / "vmlinux"
     compile_c(Path(__file__).with_name("probe.c"), tmp_path / "probe", COMPILE_OPTIONS)
     init = File("init", (tmp_path / "probe").read_bytes(), executable=True)
     (tmp_path / "initrd").write_bytes(archive([Directory("dev"), init]))
@@ -132,18 +128,17 @@ memory_mib = 128
 
 @pytest.fixture(name="pinned", scope="module")
 def pinned_guests(
-    labs: Any, tmp_path_factory: pytest.TempPathFactory
+    lab_possible: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Any, CounterFile, Measurement]]:
     """A guest pinned where its memory is and one where it is not, measured, in a lab that still runs."""
-    lab, machines, _, _ = labs
-    machine = machines.load_machine("4node")
+    machine = load_machine("4node")
     measured = MeasuredMachine(
         "4node", tuple(node.cpus for node in machine.nodes), tuple(node.memory_mib for node in machine.nodes)
     )
     scenario = read_scenario(PINNED.encode(), "pinned")
     with (
         counting(measured, 2 + len(scenario.guests), tmp_path_factory.mktemp("plugin")) as (counters, plugin),
-        lab.Lab.start(machine, plugins=[plugin]) as running,
+        Lab.start(machine, plugins=[plugin]) as running,
     ):
         yield running, counters, measure(running, measured, counters, scenario, silent)
 
@@ -197,7 +192,6 @@ def test_frames_agree_with_xen_s_own_dump(pinned: tuple[Any, CounterFile, Measur
 
 
 def test_a_result_is_json(pinned: tuple[Any, CounterFile, Measurement]) -> None:
-    msgspec = pytest.importorskip("msgspec")
     found = json.loads(msgspec.json.encode(pinned[2]))
     assert found["scheduler"] == "credit2"
     assert found["windows"][0]["guests"][1]["place"]["name"] == "wrong"

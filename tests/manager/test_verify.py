@@ -73,7 +73,7 @@ DEVIATIONS: list[tuple[DeviationKind, Callable[[World], None], str]] = [
     (
         DeviationKind.MEMORY,
         by_hand(lambda domain: replace(domain, pages_by_node={0: 65536}), "db1"),
-        "db1: memory elsewhere: node 0: 256 MiB; intended: node 0: 128 MiB, node 1: 128 MiB, as at its start",
+        "db1: memory elsewhere: node 0: 256 MiB; intended: node 0: 128 MiB, node 1: 128 MiB",
     ),
     (
         DeviationKind.SOFT_AFFINITY,
@@ -267,6 +267,28 @@ def test_memory_off_its_nodes_is_found_from_a_hundredth_on(memory: dict[int, int
     total = sum(memory.values())
     off = total - memory.get(node, 0)
     assert memory_problem({node: 256}, memory) == (off > total / 100)
+
+
+@pytest.mark.parametrize(
+    ("pages", "wrong"),
+    [
+        ({0: 65536, 1: 65536}, False),
+        ({0: 70000, 1: 61072}, False),
+        ({0: 90000, 1: 41072}, True),
+        ({0: 118000, 1: 13072}, True),
+        # 2 GiB: the first one in small pages, the second one in a single large one
+        ({0: 393216, 1: 131072}, False),
+        ({0: 471859, 1: 52429}, True),
+    ],
+)
+def test_shares_of_planned_nodes_are_those_of_the_plan(pages: dict[int, int], wrong: bool) -> None:
+    assert memory_problem({0: 256, 1: 256}, pages) == wrong
+
+
+def test_a_guest_that_fell_unevenly_from_the_first_on_is_found() -> None:
+    domain, intent = guest({0: 59000, 1: 6536}, (CPUS,), CPUS)
+    intent = replace(intent, wanted=replace(intent.wanted, memory_mib={0: 128, 1: 128}))
+    assert [each.kind for each in compare(intent, domain)] == [DeviationKind.MEMORY]
 
 
 def test_an_offline_cpu_makes_no_difference() -> None:

@@ -11,7 +11,6 @@ import os
 import sys
 import tarfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,8 +46,6 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "bzip2": bz2.compress,
     "xz": lzma.compress,
 }
-needs_sysfs = pytest.mark.skipif(find_spec("domicile.topology.sysfs") is None, reason="no reader for /sys yet")
-needs_hwloc = pytest.mark.skipif(find_spec("domicile.topology.hwloc_xml") is None, reason="no reader for hwloc yet")
 
 
 @pytest.mark.parametrize("packed", PACKED)
@@ -174,7 +171,6 @@ def tar_of(name: str) -> bytes:
     return packed.getvalue()
 
 
-@needs_sysfs
 def test_folder_and_tar_without_sysfs(tmp_path: Path) -> None:
     path = tmp_path / "other.tar.gz"
     path.write_bytes(tar_of("etc/motd"))
@@ -183,7 +179,6 @@ def test_folder_and_tar_without_sysfs(tmp_path: Path) -> None:
             read_topology(str(source))
 
 
-@needs_sysfs
 @pytest.mark.skipif(not Path("/sys/devices/system/node/online").exists(), reason="this machine shows no nodes")
 def test_this_machine() -> None:
     assert read_topology("/sys").cpus
@@ -208,7 +203,6 @@ def test_tar_goes_to_the_sysfs_reader(tmp_path: Path, monkeypatch: pytest.Monkey
     assert seen == [(False, str(path)), (True, str(tmp_path)), (False, "standard input")]
 
 
-@needs_hwloc
 def test_hwloc_by_its_root_element(tmp_path: Path) -> None:
     path = tmp_path / "machine"
     path.write_bytes(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
 import shlex
 import subprocess
@@ -28,7 +26,6 @@ __all__ = ["command"]
 DEFAULT_NAME = "default"
 SSH_FAILED = 255
 MEASURE = "measure"
-MEASURE_MODULE = "domicile.cli.lab_measure"
 MAX_SCRIPT_BYTES = 64 << 20
 
 
@@ -36,12 +33,13 @@ class _LabGroup(click.Group):
     """The lab's commands; `measure` is a module of its own and is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *([MEASURE] if importlib.util.find_spec(MEASURE_MODULE) else [])]
+        return [*super().list_commands(ctx), MEASURE]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == MEASURE and importlib.util.find_spec(MEASURE_MODULE):
-            found: click.Command = importlib.import_module(MEASURE_MODULE).command
-            return found
+        if cmd_name == MEASURE:
+            from domicile.cli.lab_measure import command as measure  # noqa: PLC0415
+
+            return measure
         return super().get_command(ctx, cmd_name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,9 @@ def command(
     import msgspec  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
+    from domicile.lab import Lab, load_machine  # noqa: PLC0415
+    from domicile.lab.cache import cache_folder  # noqa: PLC0415
+    from domicile.lab.machine import preset_names  # noqa: PLC0415
     from domicile.lab.measure.counters import EVERY  # noqa: PLC0415
     from domicile.lab.measure.run import MeasuredMachine, counting, measure, require_fitting  # noqa: PLC0415
     from domicile.lab.measure.scenario import load_scenario  # noqa: PLC0415
@@ -44,25 +46,20 @@ def command(
     replaced = {"machine": machine, "window_s": window_s, "warm_up_s": warm_up_s}
     asked = msgspec.structs.replace(asked, **{key: value for key, value in replaced.items() if value is not None})
 
-    # the lab itself is being built beside this: reached by name until both are in one tree
-    lab: Any = importlib.import_module("domicile.lab.lab")
-    machines: Any = importlib.import_module("domicile.lab.machine")
-    cache: Any = importlib.import_module("domicile.lab.cache")
-
-    emulated = machines.load_machine(asked.machine)
+    emulated = load_machine(asked.machine)
     measured = MeasuredMachine(
-        name=asked.machine if asked.machine in machines.preset_names() else Path(asked.machine).name,
+        name=asked.machine if asked.machine in preset_names() else Path(asked.machine).name,
         node_cpus=tuple(node.cpus for node in emulated.nodes),
         node_mib=tuple(node.memory_mib for node in emulated.nodes),
     )
     require_fitting(asked, measured)
     with (
         Progress() as progress,
-        counting(measured, 2 + len(asked.guests), cache.cache_folder() / "plugins", every=every or EVERY) as (
+        counting(measured, 2 + len(asked.guests), cache_folder() / "plugins", every=every or EVERY) as (
             counters,
             plugin,
         ),
-        lab.Lab.start(emulated, machine_name=asked.machine, plugins=[plugin], report=progress) as running,
+        Lab.start(emulated, machine_name=asked.machine, plugins=[plugin], report=progress) as running,
     ):
         found = measure(running, measured, counters, asked, progress)
     if as_json:

@@ -18,7 +18,6 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,8 +101,9 @@ def _read_path(path: Path, source: str) -> Topology:
 
 def _read_tree(path: Path, source: str) -> Topology:
     """A Linux /sys tree, as folder or tar."""
-    topology: Topology = import_module("domicile.topology.sysfs").read_sysfs(path, source)
-    return topology
+    from domicile.topology.sysfs import read_sysfs  # noqa: PLC0415
+
+    return read_sysfs(path, source)
 
 
 def _read_stream(stream: BinaryIO) -> Topology:
@@ -203,8 +203,9 @@ def _read_xml(data: bytes, source: str) -> Topology:
     """hwloc's XML or libvirt's, by the root element."""
     root = _root_element(data)
     if root == "topology":
-        topology: Topology = import_module("domicile.topology.hwloc_xml").read_hwloc_xml(data, source)
-        return topology
+        from domicile.topology.hwloc_xml import read_hwloc_xml  # noqa: PLC0415
+
+        return read_hwloc_xml(data, source)
     if root == "topologydiff":
         raise BadInput(source, "the difference of two hwloc topologies; give a whole one (`lstopo FILE.xml`)")
     from domicile.topology.libvirt_xml import read_libvirt_capabilities  # noqa: PLC0415

@@ -20,9 +20,11 @@ import msgspec
 
 from domicile.errors import HostFailed
 from domicile.lab.cache import require_space
+from domicile.lab.guests import GUESTS_FOLDER
+from domicile.lab.guests import build as build_guests
 from domicile.lab.image import recipe
 from domicile.lab.image.boot import initramfs, unpacked_kernel, unpacked_xen
-from domicile.lab.image.files import GUESTS_FOLDER, extra_files, guests_builder, place, shipped
+from domicile.lab.image.files import extra_files, place, shipped
 from domicile.lab.processes import dying_with_us
 from domicile.lab.programs import BUILDING, RUNNING, command_output, require
 from domicile.lab.progress import Report
@@ -65,11 +67,9 @@ def build_image(into: Path, report: Report) -> None:
     place(tree, extra_files(into))
     (tree / "usr/sbin/init").unlink(missing_ok=True)
     (tree / "usr/sbin/init").symlink_to("../bin/busybox")
-    build_guests = guests_builder()
-    if build_guests is not None:
-        guests = tree / GUESTS_FOLDER.lstrip("/")
-        guests.mkdir(parents=True, exist_ok=True)
-        build_guests(guests, kernel)
+    guests = tree / GUESTS_FOLDER.lstrip("/")
+    guests.mkdir(parents=True, exist_ok=True)
+    build_guests(guests, kernel)
     (into / "initrd.img").write_bytes(initramfs(tree, modules, shipped("initramfs-init")))
     (into / "vmlinux").write_bytes(unpacked_kernel(kernel.read_bytes()))
     (into / "xen").write_bytes(unpacked_xen(_only(tree / "boot", f"xen-{recipe.XEN_VERSION}-amd64.gz").read_bytes()))

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol, cast
 
-__all__ = ["GUESTS_FOLDER", "Dom0File", "extra_files", "guests_builder", "place", "recipe_digest"]
+__all__ = ["Dom0File", "extra_files", "place", "recipe_digest"]
 
-GUESTS_FOLDER = "/var/lib/domicile/guests"
-GUESTS_PACKAGE = "domicile.lab.guests"
 EXECUTABLE = 0o755
 READABLE = 0o644
 SECRET = 0o600
@@ -28,12 +23,6 @@ class Dom0File:
     def __init__(self, content: bytes | Path, mode: int = READABLE) -> None:
         self.content = content
         self.mode = mode
-
-
-class GuestsBuilder(Protocol):
-    """`domicile.lab.guests.build`."""
-
-    def __call__(self, into: Path, dom0_kernel: Path) -> None: ...
 
 
 def shipped(name: str) -> bytes:
@@ -71,13 +60,6 @@ def place(tree: Path, wanted: Mapping[str, Dom0File]) -> None:
         target.chmod(file.mode)
 
 
-def guests_builder() -> GuestsBuilder | None:
-    """What builds the tiny guests, None where this installation has none."""
-    if importlib.util.find_spec(GUESTS_PACKAGE) is None:
-        return None
-    return cast("GuestsBuilder | None", getattr(importlib.import_module(GUESTS_PACKAGE), "build", None))
-
-
 def recipe_digest() -> str:
     """The image's key: a hash of everything in this package (and in the guests') that decides what is built.
 
@@ -90,11 +72,8 @@ def recipe_digest() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    folders = [Path(__file__).parent]
-    guests = importlib.util.find_spec(GUESTS_PACKAGE)
-    if guests is not None and guests.origin is not None:
-        folders.append(Path(guests.origin).parent)
-    for folder in folders:
+    here = Path(__file__).parent
+    for folder in (here, here.parent / "guests"):
         for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
