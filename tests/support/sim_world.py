@@ -17,9 +17,8 @@ from domicile.manager.guests import ConfigText
 from domicile.manager.intents import IntentStatus
 from domicile.manager.journal import Journal
 from domicile.manager.promise import Patience, Policy
-from domicile.state.model import Domain
+from domicile.state.model import Domain, Snapshot
 from domicile.state.request import GuestRequest
-from domicile.topology.model import Topology
 
 __all__ = ["HASTY", "World", "connect", "create", "read", "texts", "write"]
 
@@ -27,8 +26,8 @@ HASTY = Patience(wait_s=0.3, pause_s=0.01, longest_pause_s=0.05)
 """Waits as long as a test may."""
 
 
-def read(text: ConfigText, topology: Topology) -> GuestRequest:
-    return read_guest(text.text, text.source, topology)
+def read(text: ConfigText, snapshot: Snapshot) -> GuestRequest:
+    return read_guest(text.text, text.source, snapshot.topology)
 
 
 def write(text: ConfigText, *more: Any) -> str:

@@ -19,9 +19,11 @@ from domicile.manager.promise import Policy
 from domicile.policies.plan import Placement
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
 from domicile.state.load import load_between
+from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.model import Topology
 from domicile.xlcfg.guest import place_into, read_guest
+from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
 __all__ = ["chosen_policy", "config_texts", "measured_load", "placing_options", "read_request", "write_placement"]
@@ -78,9 +80,10 @@ def _bytes(path: str) -> bytes:
         raise BadInput(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def read_request(config: ConfigText, topology: Topology) -> GuestRequest:
-    """What a configuration asks for."""
-    return read_guest(parse(config.text, config.source), topology)
+def read_request(config: ConfigText, snapshot: Snapshot) -> GuestRequest:
+    """What a configuration asks for on this host."""
+    hardware = Hardware.of(snapshot.virt_caps) if snapshot.virt_caps else None
+    return read_guest(parse(config.text, config.source), snapshot.topology, hardware)
 
 
 def write_placement(config: ConfigText, placement: Placement, request: GuestRequest, topology: Topology) -> str:

@@ -44,7 +44,7 @@ def command(
     with open_host(default_uri(connect)) as host:
         decide = chosen_policy(policy_name, exact=exact, load=measured_load(host, window_s))
         snapshot = host.snapshot()
-    guests = read_guests(texts, snapshot.topology, read_request)
+    guests = read_guests(texts, snapshot, read_request)
     require_possible(snapshot, guests)
     plan = decide(snapshot, [guest.request for guest in guests], intent)
     if as_json:

@@ -83,7 +83,7 @@ def create_domains(
         if journal is None:
             journal = stack.enter_context(Journal.for_host(first.host_id))
         settled = settle(host, journal)
-        guests = read_guests(configs, first.topology, read)
+        guests = read_guests(configs, first, read)
         if not guests:
             return []
 

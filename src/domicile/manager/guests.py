@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from domicile.errors import BadInput, Refused
 from domicile.policies.plan import Placement
-from domicile.state.model import Snapshot
+from domicile.state.model import DomainType, Snapshot
 from domicile.state.request import GuestRequest
 from domicile.topology.model import Topology
 
@@ -29,8 +29,8 @@ class ConfigText:
         return sha256(self.text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-ReadConfig = Callable[[ConfigText, Topology], GuestRequest]
-"""From a configuration to what it asks for. Raises `BadInput`."""
+ReadConfig = Callable[[ConfigText, Snapshot], GuestRequest]
+"""From a configuration to what it asks for on this host. Raises `BadInput`."""
 
 WriteConfig = Callable[[ConfigText, Placement, GuestRequest, Topology], str]
 """From a configuration and a placement to the text that puts the guest there."""
@@ -61,11 +61,11 @@ class Guest:
         return f'{text}{separator}uuid = "{self.request.uuid}"  # domicile: knows this domain by it\n'
 
 
-def read_guests(configs: Sequence[ConfigText], topology: Topology, read: ReadConfig) -> list[Guest]:
+def read_guests(configs: Sequence[ConfigText], snapshot: Snapshot, read: ReadConfig) -> list[Guest]:
     """All guests. Raises `BadInput` for a configuration that cannot be read, and for two of one name or UUID."""
     guests: list[Guest] = []
     for config in configs:
-        request = read(config, topology)
+        request = read(config, snapshot)
         known = replace(request, uuid=request.uuid.lower() or str(uuid.uuid4()))
         guests.append(Guest(config, known, uuid_is_ours=not request.uuid))
     for index, guest in enumerate(guests):
@@ -88,6 +88,7 @@ def require_possible(snapshot: Snapshot, guests: Iterable[Guest], ours: Iterable
         users |= dict.fromkeys(domain.devices, domain.name)
     for guest in guests:
         _require_identity(snapshot, guest, own)
+        _require_virtualisation(snapshot, guest)
         _require_pool(snapshot, guest)
         _require_devices(snapshot, guest, users)
         users |= dict.fromkeys(guest.request.devices, guest.name)
@@ -102,6 +103,15 @@ def _require_identity(snapshot: Snapshot, guest: Guest, ours: set[str]) -> None:
     for reservation in snapshot.reservations:
         if reservation.domain == guest.name and reservation.token not in ours:
             raise Refused(f"{guest.name}: is being started already, by {reservation.owner}")
+
+
+def _require_virtualisation(snapshot: Snapshot, guest: Guest) -> None:
+    kind = guest.request.type
+    if snapshot.virt_caps and kind is not DomainType.PV and "hvm" not in snapshot.virt_caps:
+        problem = (
+            f"this host's CPUs cannot run {kind} guests (virt_caps: {' '.join(snapshot.virt_caps)}); pv is possible"
+        )
+        raise BadInput(guest.config.source, problem, "type")
 
 
 def _require_pool(snapshot: Snapshot, guest: Guest) -> None:

@@ -141,7 +141,8 @@ class Snapshot:
 
     `topology.nodes[..].free_mib` is Xen's free memory per node, promised or not; what a newcomer can have is
     `available_mib`. `reservations_generation` changes with every reservation made. `pcpu_idle_ns` is the idle
-    time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is.
+    time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is. `virt_caps` are
+    the words of `xl info`'s line of that name (hvm, hap, iommu_hap_pt_share, …), none where they are not known.
     """
 
     topology: Topology
@@ -154,6 +155,7 @@ class Snapshot:
     memory_map_age_s: float | None = None
     scheduler: str = ""
     xen_version: str = ""
+    virt_caps: tuple[str, ...] = ()
     host_id: str = ""
     notes: tuple[str, ...] = ()
 

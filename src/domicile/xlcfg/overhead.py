@@ -9,7 +9,9 @@ libxl rounds what a domain needs up to 2 MiB and takes memory in MiB, so a numbe
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
 
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
@@ -43,6 +45,11 @@ class Hardware:
 
     hap: bool = True
     shared_iommu_tables: bool = False
+
+    @classmethod
+    def of(cls, virt_caps: Collection[str]) -> Self:
+        """From the words of `virt_caps`."""
+        return cls("hap" in virt_caps, "iommu_hap_pt_share" in virt_caps)
 
 
 def libxl_need_kib(request: GuestRequest) -> int:

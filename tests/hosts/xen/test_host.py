@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 
 from domicile.errors import BadInput, HostFailed, Refused, ReservationConflict
 from domicile.hosts.actions import CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
 from domicile.hosts.protocol import Host
+from domicile.hosts.xen.assemble import assemble
 from domicile.hosts.xen.channel import Runtime
 from domicile.hosts.xen.host import XenHost
 from domicile.state.model import DomainType, MemoryMapAge, Reservation, Snapshot
@@ -99,6 +101,17 @@ def test_from_nothing_to_a_running_domain(dom0: FakeDom0, runtime: Runtime) -> N
     assert [vcpu.hard_affinity for vcpu in running.vcpus] == [{0, 1, 2, 5}, frozenset(range(8))]
     assert dom0.names() == ["Domain-0", "web"]
     assert not dom0.left_behind()
+
+
+def test_only_the_domain_of_that_uuid_is_destroyed(dom0: FakeDom0, runtime: Runtime) -> None:
+    dom0.add(name="web")
+    with dom0.open(runtime) as host:
+        domain = host.snapshot().domain("web")
+        assert domain is not None
+        host.perform(Destroy("web", "00000000-0000-0000-0000-00000000abcd"))
+        assert dom0.names() == ["Domain-0", "web"]
+        host.perform(Destroy("web", domain.uuid))
+        assert dom0.names() == ["Domain-0"]
 
 
 def test_names_are_never_read_by_a_shell(dom0: FakeDom0, runtime: Runtime) -> None:
@@ -381,3 +394,15 @@ def test_of_racing_creations_of_one_name_one_is_refused(dom0: FakeDom0) -> None:
     assert len(problems) == 1
     assert dom0.names() == ["Domain-0", "web"]
     assert sum(call[0] == "create" for call in dom0.calls()) == 1
+
+
+def test_devices_without_a_known_node_are_there_too(dom0: FakeDom0) -> None:
+    with dom0.open() as host:
+        raw = host.raw_snapshot(MemoryMapAge.NONE)
+    seen = ("0000:00:1f.2", "0000:41:00.0", "10000:e1:00.0", "not an address")
+    devices = assemble(structs.replace(raw, pci_devices=seen), "here").topology.devices
+    assert [(device.address, device.node) for device in devices] == [
+        ("0000:00:1f.2", None),
+        ("0000:41:00.0", 1),
+        ("10000:e1:00.0", None),
+    ]

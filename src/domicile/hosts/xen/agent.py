@@ -263,6 +263,13 @@ def uptime() -> float:
     return float(read_text("/proc/uptime").split()[0])
 
 
+def pci_devices() -> List[str]:
+    """The addresses of the PCI devices that Dom0 sees: all that there are."""
+    with suppress(OSError):
+        return sorted(os.listdir("/sys/bus/pci/devices"))
+    return []
+
+
 def xen_version() -> str:
     """The running Xen's "4.17", "" where the kernel does not tell."""
     folder = "/sys/hypervisor/version/"
@@ -595,8 +602,7 @@ class Direct:
     def machine(self) -> str:
         """What `xl info -n` says that does not change while it stays the same."""
         numa = self.xc.numainfo()
-        devices = sorted(os.listdir("/sys/bus/pci/devices")) if os.path.isdir("/sys/bus/pci/devices") else []
-        return repr([self.xc.topologyinfo(), numa["node_memsize"], numa["node_to_node_dist"], devices])
+        return repr([self.xc.topologyinfo(), numa["node_memsize"], numa["node_to_node_dist"], pci_devices()])
 
     def refreshed(self, info: str, claimed_mib: int) -> str:
         """An `xl info -n` of the same machine with the memory that is free now."""
@@ -786,12 +792,12 @@ class Agent:
         self.shelf.remove(self.shelf.path("building", row.uuid))
         return {}
 
-    def destroy(self, name: str) -> Dict[str, Any]:
-        """Destroy a domain if it is there."""
-        found = self.named(name)
+    def destroy(self, name: str, uuid: str) -> Dict[str, Any]:
+        """Destroy a domain if it is there; with a UUID, only the one that has it."""
+        found = [row for row in self.named(name) if uuid in ("", row.uuid)]
         if not found:
             return {}
-        row = self.the(name)
+        row = only_one(found, name)
         self.destroy_row(row)
         self.mine.pop(row.uuid, None)
         self.shelf.remove(self.shelf.path("building", row.uuid))
@@ -875,6 +881,7 @@ class Agent:
                 or os.uname().nodename,
                 "generation": generation,
                 "reservations": reservations,
+                "pci_devices": pci_devices(),
                 "configs": self.configurations(ids, notes),
                 "memory_map": self.memory_map(memory_map, notes),
                 "notes": notes,

@@ -275,6 +275,7 @@ snapshot() {
     show info $_status info || return
     [ "$(wc -l <"$TMP/cpupools")" -le 2 ] || run schedulers cpupool-list || return
     value host_id "$(cat /etc/machine-id 2>/dev/null || cat /sys/class/dmi/id/product_uuid 2>/dev/null || uname -n)"
+    value pci_devices "$(ls /sys/bus/pci/devices 2>/dev/null)"
     [ "$1" = none ] || locked memory-map.lock map "$1"
     [ ! -r "$RUN/memory-map" ] || { value uptime "$(uptime_s)"; section memory_map "$RUN/memory-map"; }
 }

@@ -50,9 +50,9 @@ class AgentChannel:
         """See `Channel`."""
         self._call("unpause", {"name": name}, 2 * QUICK_S)
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, uuid: str) -> None:
         """See `Channel`."""
-        self._call("destroy", {"name": name}, 3 * QUICK_S)
+        self._call("destroy", {"name": name, "uuid": uuid}, 3 * QUICK_S)
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""

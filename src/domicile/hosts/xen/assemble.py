@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,12 +19,13 @@ from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool
 from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
 from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
-from domicile.topology.model import Topology
+from domicile.topology.model import Device, Topology
 from domicile.topology.xl_info import XlInfo, parse_xl_info
 
 __all__ = ["assemble", "disagreement"]
 
 DEFAULT_WEIGHT = 256
+PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 UNSET_KB = 1 << 52
 """libxl's "unset" for memory is 2^64 - 1 KiB; no domain has 4 EiB."""
 
@@ -58,7 +60,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         else:
             domains.append(_domain(row, tables, raw, memory_map))
     return Snapshot(
-        topology=replace(topology, source=where),
+        topology=replace(topology, source=where, devices=_devices(topology, raw.pci_devices)),
         domains=tuple(sorted(domains, key=lambda domain: domain.id)),
         taken_at=raw.taken_at,
         reservations=raw.reservations,
@@ -72,9 +74,17 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         memory_map_age_s=raw.memory_map.age_s if raw.memory_map and memory_map else None,
         scheduler=tables.info.scheduler,
         xen_version=tables.info.xen_version,
+        virt_caps=tables.info.virt_caps,
         host_id=raw.host_id,
         notes=tuple(notes),
     )
+
+
+def _devices(topology: Topology, addresses: Sequence[str]) -> tuple[Device, ...]:
+    """Xen's table, which has only devices whose node the platform tells, and the others that Dom0 sees."""
+    listed = {device.address: device for device in topology.devices}
+    found = {address: Device(address, None) for address in addresses if PCI_ADDRESS.fullmatch(address)}
+    return tuple(device for _, device in sorted((found | listed).items()))
 
 
 def disagreement(raw: RawSnapshot, where: str) -> bool:

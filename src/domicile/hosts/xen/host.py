@@ -123,7 +123,7 @@ class XenHost:
             case Unpause():
                 channel.unpause(action.domain)
             case Destroy():
-                channel.destroy(action.domain)
+                channel.destroy(action.domain, action.uuid)
             case SetAffinity():
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):

@@ -69,7 +69,10 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 
 
 class RawSnapshot(msgspec.Struct, frozen=True):
-    """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took."""
+    """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
+
+    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices.
+    """
 
     taken_at: float
     host_id: str
@@ -84,6 +87,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     claims: str = ""
     measured: Measured = Measured()
     memory_map: RawMemoryMap | None = None
+    pci_devices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     programs: int = 0
     seconds: float = 0.0

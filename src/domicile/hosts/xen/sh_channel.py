@@ -58,6 +58,7 @@ class ShChannel:
                 "host_id": found["host_id"].strip(),
                 "generation": found["generation"].strip(),
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
+                "pci_devices": found.get("pci_devices", "").split(),
                 "configs": {entry["domid"]: agent.essence(entry.get("config") or {}) for entry in listed},
                 "memory_map": _memory_map(found),
                 "notes": notes,
@@ -91,11 +92,12 @@ class ShChannel:
         row = self._the(name)
         self._call(QUICK_S, "act", row.uuid, "unpause", str(row.id))
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, uuid: str) -> None:
         """See `Channel`."""
-        if not self._named(name):
+        found = [row for row in self._named(name) if uuid in ("", row.uuid)]
+        if not found:
             return
-        row = self._the(name)
+        row = self._translated(lambda: agent.only_one(found, name))
         if row.id == 0:
             raise Refused(f"{self._where}: Dom0 is not destroyed")
         try:
