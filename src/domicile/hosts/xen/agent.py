@@ -149,6 +149,15 @@ class Done(NamedTuple):
     err: str
 
 
+def how_it_failed(done: Done) -> str:
+    """What an exit status says; a signal that nobody here sent is most often the kernel's, short of memory."""
+    if done.status == -signal.SIGKILL:
+        return "was killed; Dom0's kernel does so when Dom0 is out of memory (see dmesg)"
+    if done.status is not None and done.status < 0:
+        return "was ended by signal %d" % -done.status
+    return "failed" if (done.err or done.out).strip() else "failed with status %s and said nothing" % done.status
+
+
 class Child:
     """A program that runs: its own session, no input, its output collected."""
 
@@ -677,7 +686,7 @@ class Agent:
             if done.status is None:
                 raise Problem("failed", "xl %s did not end within %d s" % (arguments[0], QUICK_S), done.err)
             if done.status != 0 or (strict and "libxl: error:" in done.err):
-                raise Problem("failed", "xl %s failed" % arguments[0], done.err or done.out)
+                raise Problem("failed", "xl %s %s" % (arguments[0], how_it_failed(done)), done.err or done.out)
             outs.append(done.out)
         return outs
 
@@ -777,7 +786,7 @@ class Agent:
         if done.status is None:
             raise Problem("failed", "xl create did not end within %d s" % limit_s, output)
         if done.status != 0:
-            raise Problem("failed", "xl create failed", output)
+            raise Problem("failed", "xl create " + how_it_failed(done), output)
         for row in self.rows():
             if row.uuid == uuid:
                 return row.id
