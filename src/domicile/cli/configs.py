@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from domicile.cli.connect import connect_option, default_uri
 from domicile.errors import BadInput
 from domicile.hosts.protocol import Host
 from domicile.intent_file import load_intent
@@ -26,48 +28,75 @@ from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
-__all__ = ["chosen_policy", "config_texts", "measured_load", "placing_options", "read_request", "write_placement"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+__all__ = ["Asked", "placing_command", "read_request", "write_placement"]
 
 
-def placing_options(command: Command) -> Command:
-    """The options of every command that decides where guests go."""
-    options = [
-        click.argument("configs", nargs=-1, required=True, metavar="CONFIG..."),
-        click.option(
-            "--policy",
-            "policy_name",
-            type=click.Choice(list(POLICIES)),
-            default=DEFAULT_POLICY,
-            show_default=True,
-            help="; ".join(f"{name}: {line}" for name, line in POLICIES.items()),
-        ),
-        click.option("--exact", is_flag=True, help="Prove that no assignment is better, by trying them all."),
-        click.option("--explain", is_flag=True, help="Show each term of the objective beside the next best choices."),
-        click.option("--json", "as_json", is_flag=True, help="For machines."),
-        click.option(
-            "--config",
-            "intent_path",
-            type=click.Path(path_type=Path),
-            help="Groups and device policy (TOML); else /etc/domicile/domicile.toml, where it is there.",
-        ),
-        click.option(
-            "--window",
-            "window_s",
-            type=click.FloatRange(min=0, max=3600),
-            default=0.0,
-            help="Measure the residents' load for this many seconds first; without, every online vCPU counts as busy.",
-        ),
-    ]
-    for option in reversed(options):
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command that decides where guests go is asked: its arguments and options."""
+
+    configs: tuple[str, ...]
+    policy_name: str
+    intent_path: Path | None
+    window_s: float
+    exact: bool
+    explain: bool
+    as_json: bool
+
+    def texts(self) -> list[ConfigText]:
+        """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
+        return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in self.configs]
+
+    def intent(self) -> Intent:
+        """The administrator's intent. Raises `BadInput`."""
+        return load_intent(self.intent_path)
+
+    def policy(self, host: Host) -> Policy:
+        """The policy, ready to be given a snapshot, requests and intent; it knows the load that was asked for."""
+        load = _measured_load(host, self.window_s) if self.window_s else None
+        return partial(policy(self.policy_name), exact=self.exact, load=load)
+
+
+def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
+    """A command of this function, with the options of all that decide where guests go. The URI comes second."""
+
+    @wraps(function)
+    def asked(connect: str | None, **options: Any) -> None:
+        function(Asked(**options), default_uri(connect))
+
+    command = connect_option(asked)
+    for option in reversed(_OPTIONS):
         command = option(command)
-    return command
+    return click.command()(command)
 
 
-def config_texts(paths: Sequence[str]) -> list[ConfigText]:
-    """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
-    return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in paths]
+_OPTIONS = (
+    click.argument("configs", nargs=-1, required=True, metavar="CONFIG..."),
+    click.option(
+        "--policy",
+        "policy_name",
+        type=click.Choice(list(POLICIES)),
+        default=DEFAULT_POLICY,
+        show_default=True,
+        help="; ".join(f"{name}: {line}" for name, line in POLICIES.items()),
+    ),
+    click.option("--exact", is_flag=True, help="Prove that no assignment is better, by trying them all."),
+    click.option("--explain", is_flag=True, help="Show each term of the objective beside the next best choices."),
+    click.option("--json", "as_json", is_flag=True, help="For machines."),
+    click.option(
+        "--config",
+        "intent_path",
+        type=click.Path(path_type=Path),
+        help="Groups and device policy (TOML); else /etc/domicile/domicile.toml, where it is there.",
+    ),
+    click.option(
+        "--window",
+        "window_s",
+        type=click.FloatRange(min=0, max=3600),
+        default=0.0,
+        help="Measure the residents' load for this many seconds first; without, every online vCPU counts as busy.",
+    ),
+)
 
 
 def _bytes(path: str) -> bytes:
@@ -91,20 +120,8 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
     return place_into(config.text, placement, request, topology)
 
 
-def chosen_policy(name: str, *, exact: bool, load: Mapping[str, float] | None) -> Policy:
-    """The policy of this name, ready to be given a snapshot, requests and intent."""
-    return partial(policy(name), exact=exact, load=load)
-
-
-def intent_of(path: Path | None) -> Intent:
-    """The administrator's intent."""
-    return load_intent(path)
-
-
-def measured_load(host: Host, window_s: float) -> Mapping[str, float] | None:
-    """The domains' load over this many seconds, in vCPUs busy at once; None for a window of 0."""
-    if not window_s:
-        return None
+def _measured_load(host: Host, window_s: float) -> Mapping[str, float]:
+    """The domains' load over this many seconds, in vCPUs busy at once."""
     earlier = host.snapshot()
     time.sleep(window_s)
     return load_between(earlier, host.snapshot()).domains

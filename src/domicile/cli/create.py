@@ -5,23 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.status import Status
 
-from domicile.cli.configs import (
-    chosen_policy,
-    config_texts,
-    intent_of,
-    measured_load,
-    placing_options,
-    read_request,
-    write_placement,
-)
-from domicile.cli.connect import connect_option, default_uri
+from domicile.cli.configs import Asked, placing_command, read_request, write_placement
 from domicile.cli.output import plain, print_json, show
 from domicile.cli.plan_json import placement_json
 from domicile.cli.plan_view import plan_view
@@ -32,37 +22,24 @@ from domicile.policies.plan import PlacementPlan
 __all__ = ["command"]
 
 
-@click.command()
-@placing_options
-@connect_option
-def command(
-    configs: tuple[str, ...],
-    connect: str | None,
-    policy_name: str,
-    intent_path: Path | None,
-    window_s: float,
-    *,
-    exact: bool,
-    explain: bool,
-    as_json: bool,
-) -> None:
+@placing_command
+def command(asked: Asked, uri: str) -> None:
     """Place the guests of these xl.cfg files and start them, safe against other creations under way."""
-    texts = config_texts(configs)
-    intent = intent_of(intent_path)
-    with open_host(default_uri(connect)) as host, _watched() as progress:
+    texts, intent = asked.texts(), asked.intent()
+    with open_host(uri) as host, _watched() as progress:
         outcomes = create_domains(
             host,
             texts,
-            policy=chosen_policy(policy_name, exact=exact, load=measured_load(host, window_s)),
+            policy=asked.policy(host),
             read=read_request,
             write=write_placement,
             intent=intent,
             progress=progress,
         )
-    if as_json:
-        print_json(_as_json(outcomes, policy_name, explain=explain))
+    if asked.as_json:
+        print_json(_as_json(outcomes, asked.policy_name, explain=asked.explain))
     else:
-        _as_text(outcomes, policy_name, explain=explain)
+        _as_text(outcomes, asked.policy_name, explain=asked.explain)
     for outcome in outcomes:
         if outcome.error:
             click.echo(f"domicile: {plain(str(outcome.error))}", err=True)

@@ -391,6 +391,7 @@ $2"
         _left=
         abandon "$1" || _left='; and it could not be cleared away'
         [ $_status -ne 137 ] || { problem failed "xl create did not end within $4 s$_left" "$TMP/create.err"; return; }
+        [ -s "$TMP/create.err" ] || _left=" with status $_status and said nothing$_left"
         problem failed "xl create failed$_left" "$TMP/create.err"
     fi
 }
