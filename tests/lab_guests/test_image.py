@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from kernels import bzimage
 
 from domicile.errors import BadInput, HostFailed
 from domicile.lab.guests.compiler import compile_c
@@ -36,10 +38,11 @@ def test_the_same_input_gives_the_same_bytes(program: Path) -> None:
 @needs_compiler
 def test_build_puts_kernel_and_initramfs_where_told(tmp_path: Path, program: Path) -> None:
     kernel = tmp_path / "vmlinuz-6.1"
-    kernel.write_bytes(b"\0" * 0x202 + b"HdrS" + b"kernel")
+    kernel.write_bytes(bzimage(lzma.compress(b"\x7fELF") + bytes(4)))
     into = tmp_path / "var/lib/domicile/guests"
-    build(into, kernel, None, busybox=program)
+    build(into, kernel, busybox=program)
     assert (into / "vmlinuz").read_bytes() == kernel.read_bytes()
+    assert (into / "vmlinux").read_bytes() == b"\x7fELF"
     assert (into / "initrd.cpio").read_bytes() == initramfs(program)
 
 
@@ -47,7 +50,7 @@ def test_build_puts_kernel_and_initramfs_where_told(tmp_path: Path, program: Pat
 def test_the_busybox_of_the_kernel_s_tree_is_taken(tmp_path: Path, program: Path) -> None:
     kernel = tmp_path / "tree/boot/vmlinuz-6.1"
     busybox = tmp_path / "tree/usr/bin/busybox"
-    for file, content in ((kernel, b"\0" * 0x202 + b"HdrS"), (busybox, program.read_bytes())):
+    for file, content in ((kernel, bzimage(lzma.compress(b"\x7fELF") + bytes(4))), (busybox, program.read_bytes())):
         file.parent.mkdir(parents=True)
         file.write_bytes(content)
     build(tmp_path / "guests", kernel)
@@ -57,7 +60,7 @@ def test_the_busybox_of_the_kernel_s_tree_is_taken(tmp_path: Path, program: Path
 def test_what_is_no_kernel_is_refused(tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
     kernel.write_bytes(b"MZ")
-    with pytest.raises(BadInput, match="no bootable Linux kernel"):
+    with pytest.raises(HostFailed, match="no bzImage"):
         build(tmp_path / "guests", kernel)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domicile.errors import BadInput
-from domicile.lab.guests.image import INITRD_NAME, KERNEL_NAME
+from domicile.lab.guests.image import INITRD_NAME, KERNEL_NAME, PACKED_KERNEL_NAME
 from domicile.state.model import DomainType
 
 __all__ = ["GUESTS_FOLDER", "IDLE", "LEAST_MEMORY_MIB", "ConfigValue", "Load", "guest_config"]
@@ -72,7 +72,8 @@ def guest_config(
         "type": kind.value,
         "vcpus": vcpus,
         "memory": memory_mib,
-        "kernel": f"{folder}/{KERNEL_NAME}",
+        # hvmloader starts only a packed one
+        "kernel": f"{folder}/{PACKED_KERNEL_NAME if kind is DomainType.HVM else KERNEL_NAME}",
         "ramdisk": f"{folder}/{INITRD_NAME}",
         "extra": arguments,
         "on_reboot": "destroy",

@@ -22,8 +22,9 @@ from domicile.errors import HostFailed
 from domicile.lab.cache import require_space
 from domicile.lab.guests import GUESTS_FOLDER
 from domicile.lab.guests import build as build_guests
+from domicile.lab.guests.kernel import unpacked_kernel
 from domicile.lab.image import recipe
-from domicile.lab.image.boot import initramfs, unpacked_kernel, unpacked_xen
+from domicile.lab.image.boot import initramfs, unpacked_xen
 from domicile.lab.image.files import extra_files, place, shipped
 from domicile.lab.processes import dying_with_us
 from domicile.lab.programs import BUILDING, RUNNING, command_output, require
@@ -68,7 +69,6 @@ def build_image(into: Path, report: Report) -> None:
     (tree / "usr/sbin/init").unlink(missing_ok=True)
     (tree / "usr/sbin/init").symlink_to("../bin/busybox")
     guests = tree / GUESTS_FOLDER.lstrip("/")
-    guests.mkdir(parents=True, exist_ok=True)
     build_guests(guests, kernel)
     (into / "initrd.img").write_bytes(initramfs(tree, modules, shipped("initramfs-init")))
     (into / "vmlinux").write_bytes(unpacked_kernel(kernel.read_bytes()))
