@@ -17,7 +17,7 @@ GUESTS_FOLDER = "/var/lib/domicile/guests"
 ConfigValue = str | int | Sequence["ConfigValue"]
 """What an `xl.cfg` key can be set to: a string, a number or a list of these."""
 
-LEAST_MEMORY_MIB: Mapping[DomainType, int] = {DomainType.PV: 64, DomainType.PVH: 96, DomainType.HVM: 96}
+LEAST_MEMORY_MIB: Mapping[DomainType, int] = dict.fromkeys(DomainType, 96)
 """The least memory with which each type was seen to boot; the rest is free for the load."""
 
 BASE_ARGUMENTS = "console=hvc0 quiet panic=-1"
