@@ -79,13 +79,13 @@ class TinyGuest:
         self._wait_for_state(timeout_s)
         return self.published("report") or ""
 
-    def carry(self, load: Load, timeout_s: float = 60) -> None:
+    def carry(self, load: Load, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Command a load, and wait until it has begun. Raises `BadInput` if the guest says that it cannot."""
         output(self.dom0, ["xenstore-rm", self._path("state")])
         output(self.dom0, ["xenstore-write", self._path("command"), load.text])
         self._wait_for_state(timeout_s)
 
-    def sweeps(self, timeout_s: float = 60) -> int:
+    def sweeps(self, timeout_s: float = READY_TIMEOUT_S) -> int:
         """How often its busy vCPUs have gone over their memory since the load began, all together."""
         self.dom0.run(["xenstore-rm", self._path("sweeps")])
         output(self.dom0, ["xenstore-write", self._path("command"), "sweeps"])
