@@ -76,12 +76,19 @@ def refused_clearly(process: subprocess.Popen[str], *, within_s: float = 240) ->
     return err
 
 
+def succeeds(process: subprocess.Popen[str]) -> str:
+    """It ended with status 0; what it printed."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
 def nothing_left(lab: Lab, *, within_s: float) -> None:
     """Only Dom0 runs, and nothing is reserved: at the latest when the lease has run out."""
     deadline = time.monotonic() + within_s
     while True:
         listed = lab.run(["xl", "list"]).stdout.splitlines()[1:]
-        shown = json.loads(command(lab, "show", "--json", "--window", "0").communicate(timeout=120)[0])
+        shown = json.loads(succeeds(command(lab, "show", "--json", "--window", "0")))
         if len(listed) == 1 and not shown["reservations"]:
             return
         assert time.monotonic() < deadline, f"{listed}, {shown['reservations']}"
@@ -90,8 +97,8 @@ def nothing_left(lab: Lab, *, within_s: float) -> None:
 
 def works_again(lab: Lab, tmp_path: Path) -> None:
     """The same guest can be created now, and verify is content."""
-    assert command(lab, "create", config(tmp_path, "again")).wait(timeout=300) == 0
-    assert command(lab, "verify").wait(timeout=120) == 0
+    succeeds(command(lab, "create", config(tmp_path, "again")))
+    succeeds(command(lab, "verify"))
     lab.run(["xl", "destroy", "again"])
 
 

@@ -33,6 +33,9 @@ def ssh_argv(folder: Path, port: int) -> list[str]:
         "Ciphers": "chacha20-poly1305@openssh.com,aes128-ctr",
         "KexAlgorithms": "curve25519-sha256",
         "LogLevel": "ERROR",
+        # a Dom0 that was reset, or whose cable was pulled, says nothing any more; a busy one only takes its time
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "5",
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": _quoted(folder / "known_hosts"),
     }
@@ -85,9 +88,6 @@ def _sharing(folder: Path) -> list[str]:
         "ControlMaster": "auto",
         "ControlPath": _quoted(socket),
         "ControlPersist": str(IDLE_S),
-        # a Dom0 that was reset says nothing any more
-        "ServerAliveInterval": "30",
-        "ServerAliveCountMax": "4",
     }
     return [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
 
