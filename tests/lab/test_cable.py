@@ -21,7 +21,7 @@ from domicile.lab import Lab
 from domicile.lab.guests.config import GUESTS_FOLDER, guest_config
 from domicile.lab.guests.image import PACKED_KERNEL_NAME
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak]
+pytestmark = pytest.mark.lab
 
 LEASE_S = 30
 """After this long without a word the agent in Dom0 takes its client for gone (`hosts/xen/agent.py`)."""

@@ -131,7 +131,6 @@ class TestVerify:
         assert found["kind"] == "domain gone"
         assert domicile.json("verify", "--forget", "web")["deviations"] == []
 
-    @pytest.mark.soak
     def test_memory_elsewhere(self, domicile: Commands) -> None:
         """Moved by a live local migration with another soft affinity, as an administrator could."""
         text = guest_config("web", "pvh", 1, 128)
@@ -149,7 +148,6 @@ class TestVerify:
         assert f"node {elsewhere}" in kinds["memory elsewhere"]["seen"]
 
 
-@pytest.mark.soak
 def test_ten_creations_at_once(domicile: Commands) -> None:
     """Ten processes, more memory than there is: each guest is where it was planned, or refused with the reason."""
     configs = [domicile.config(f"many{n}", guest_config(f"many{n}", "pvh", 1, 900)) for n in range(10)]

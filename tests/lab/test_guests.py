@@ -16,7 +16,7 @@ from domicile.lab.guests.control import TinyGuest, output, start_guest
 from domicile.lab.measure.vcpus import parse_vcpu_list
 from domicile.state.model import DomainType
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(name="lab")
@@ -48,7 +48,7 @@ def cpu_s(lab: Lab, guest: TinyGuest) -> dict[int, float]:
     return {sample.vcpu: sample.time_s for sample in listed}
 
 
-@pytest.mark.parametrize("kind", list(DomainType))
+@pytest.mark.parametrize("kind", [DomainType.PV, DomainType.PVH])
 def test_each_type_says_what_it_sees(start: Any, kind: DomainType) -> None:
     guest, report = start(f"tiny-{kind}", kind, 2, LEAST_MEMORY_MIB[kind])
     kernel, *nodes = report.splitlines()
@@ -60,13 +60,15 @@ def test_each_type_says_what_it_sees(start: Any, kind: DomainType) -> None:
     assert f"domicile-guest: {nodes[0]}" in console
 
 
-def test_a_guest_with_virtual_nodes_says_so(start: Any) -> None:
+def test_an_hvm_guest_with_virtual_nodes_says_so(start: Any) -> None:
+    """The one HVM guest that boots: it unpacks its kernel under emulation, which takes two minutes."""
     vnuma = [
         ["pnode=1", "size=128", "vcpus=0-1", "vdistances=10,20"],
         ["pnode=2", "size=128", "vcpus=2-3", "vdistances=20,10"],
     ]
     _, report = start("wide", DomainType.HVM, 4, 256, maxvcpus=4, maxmem=256, vnuma=vnuma)
-    first, second = report.splitlines()[1:]
+    kernel, first, second = report.splitlines()
+    assert ", 4 vCPUs, " in kernel
     assert first.startswith("node 0: cpus 0-1, ")
     assert first.endswith("distances 10 20")
     assert second.startswith("node 1: cpus 2-3, ")

@@ -19,7 +19,7 @@ from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
 from domicile.state.model import DomainType, MemoryMapAge
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak]
+pytestmark = pytest.mark.lab
 
 SNAPSHOT_S = 1.0
 NAMES = ("host-pv", "host pvh's")

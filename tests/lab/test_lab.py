@@ -18,7 +18,7 @@ from domicile.lab import Lab, load_machine
 from domicile.lab.folder import is_running, state_folder
 from domicile.lab.machine import Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak]
+pytestmark = pytest.mark.lab
 
 FreshXen = Callable[..., Lab]
 

@@ -24,7 +24,7 @@ from domicile.lab.measure.result import Measurement
 from domicile.lab.measure.run import MeasuredMachine, counting, measure, owned_frames
 from domicile.lab.measure.scenario import read_scenario
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 PROBE_MIB, PROBE_ROUNDS, LINE = 16, 8, 64
 PROBE_TEXT = range(0x401000, 0x402000)

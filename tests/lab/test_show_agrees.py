@@ -14,7 +14,7 @@ import pytest
 from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak]
+pytestmark = pytest.mark.lab
 
 GUESTS = {
     "one": guest_config("one", "pvh", 2, 128, keys={"cpus_soft": "2-3"}),
