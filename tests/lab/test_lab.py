@@ -33,7 +33,7 @@ def section(text: str, title: str) -> list[list[str]]:
     """The rows (split) of a table of `xl info -n`, without its heading: up to the next `key : value`."""
     rows = []
     for line in text.partition(f"{title}")[2].splitlines()[2:]:
-        if re.match(r"\S+\s+:", line) and not re.match(r"\s*\d", line):
+        if re.match(r"[a-z]", line):
             break
         rows.append(line.replace(":", " ").split())
     return rows

@@ -21,7 +21,7 @@ from domicile.lab.measure.counters import XEN_CODE, CounterFile
 from domicile.lab.measure.memory import MemoryLayout
 from domicile.lab.measure.plugin import build_plugin, plugin_option
 from domicile.lab.measure.result import Measurement
-from domicile.lab.measure.run import MeasuredMachine, counting, measure, owned_frames
+from domicile.lab.measure.run import MeasuredMachine, counting, frames_now, measure
 from domicile.lab.measure.scenario import read_scenario
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -126,21 +126,20 @@ memory_mib = 128
 """
 
 
+MACHINE = MeasuredMachine("4node", (2, 2, 2, 2), (2048, 2048, 2048, 2048))
+
+
 @pytest.fixture(name="pinned", scope="module")
 def pinned_guests(
     lab_possible: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Any, CounterFile, Measurement]]:
     """A guest pinned where its memory is and one where it is not, measured, in a lab that still runs."""
-    machine = load_machine("4node")
-    measured = MeasuredMachine(
-        "4node", tuple(node.cpus for node in machine.nodes), tuple(node.memory_mib for node in machine.nodes)
-    )
     scenario = read_scenario(PINNED.encode(), "pinned")
     with (
-        counting(measured, 2 + len(scenario.guests), tmp_path_factory.mktemp("plugin")) as (counters, plugin),
-        Lab.start(machine, plugins=[plugin]) as running,
+        counting(MACHINE, 2 + len(scenario.guests), tmp_path_factory.mktemp("plugin")) as (counters, plugin),
+        Lab.start(load_machine("4node"), plugins=[plugin]) as running,
     ):
-        yield running, counters, measure(running, measured, counters, scenario, silent)
+        yield running, counters, measure(running, MACHINE, counters, scenario, silent)
 
 
 def test_own_node_is_local_and_another_remote(pinned: tuple[Any, CounterFile, Measurement]) -> None:
@@ -182,7 +181,7 @@ def test_frames_agree_with_xen_s_own_dump(pinned: tuple[Any, CounterFile, Measur
     lab.run(["xl", "debug-keys", "u"])
     dump = lab.run(["xl", "dmesg"]).stdout
     for guest in found.windows[0].guests:
-        frames = owned_frames(lab, [guest.place.id])[guest.place.id]
+        frames = frames_now(lab, MACHINE, [guest.place.id])[guest.place.id]
         nodes = np.bincount(counters.layout.node_of_frame(frames), minlength=4)
         part = dump[dump.rindex(f"Domain {guest.place.id} (total: ") :]
         total = int(part.partition("total: ")[2].partition(")")[0])

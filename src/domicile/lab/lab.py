@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -190,6 +192,29 @@ class Lab:
         """
         given = input.encode() if isinstance(input, str) else input or b""
         return run_in_dom0(self.folder, self.ssh_port, command, given=given, timeout_s=timeout_s, name=self.name)
+
+    # ------------------------------------------------------------------------------------------- looking inside
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """All CPUs stop for as long as the block takes."""
+        qmp.execute(self._monitor, "stop")
+        try:
+            yield
+        finally:
+            qmp.execute(self._monitor, "cont")
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """So many bytes of the machine's memory from a physical address on. Raises `HostFailed`."""
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="memory-") as file:
+            qmp.execute(self._monitor, "pmemsave", {"val": address, "size": size, "filename": file.name})
+            return file.read()
+
+    def physical_address(self, cpu: int, virtual: int) -> int | None:
+        """Where a virtual address leads by the page tables that a CPU has now; None if nowhere."""
+        printed = qmp.monitor_command(self._monitor, f"gva2gpa {virtual:#x}", cpu=cpu)
+        found = re.search(r"gpa: (0x[0-9a-f]+)", printed)
+        return int(found[1], 16) if found else None
 
     # ---------------------------------------------------------------------------------------- making it difficult
 

@@ -74,7 +74,7 @@ def _ask(connection: socket.socket, lines: Iterable[bytes], command: str, argume
     raise HostFailed(f"QEMU went away at {command}")
 
 
-def monitor_command(path: Path, line: str) -> str:
-    """A command of the human monitor, for the little that QMP does not have; returns what it prints."""
-    answer = execute(path, "human-monitor-command", {"command-line": line})
+def monitor_command(path: Path, line: str, *, cpu: int = 0) -> str:
+    """A command of the human monitor, for the little that QMP does not have, as seen by a CPU; returns its output."""
+    answer = execute(path, "human-monitor-command", {"command-line": line, "cpu-index": cpu})
     return msgspec.json.decode(answer, type=str)

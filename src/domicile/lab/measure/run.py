@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domicile.errors import BadInput, DomicileError, HostFailed, Refused
 from domicile.lab.guests.control import Dom0, TinyGuest, output, start_guest
+from domicile.lab.layout import memory_ranges
 from domicile.lab.measure.counters import EVERY, CounterFile
+from domicile.lab.measure.frames import Frames, MachineMemory, owned_frames
 from domicile.lab.measure.memory import MemoryLayout
 from domicile.lab.measure.plugin import build_plugin, plugin_option, require_counting_qemu
 from domicile.lab.measure.result import DOM0_OWNER, FIRST_GUEST_OWNER, GuestPlace, Measurement, Window, window
 from domicile.lab.measure.scenario import Place, Scenario, ScenarioGuest
 from domicile.lab.measure.vcpus import VcpuSample, ran_on, sampling_command, split_samples
 
-__all__ = ["MeasuredMachine", "NamedDom0", "Progress", "counting", "create_with_domicile", "measure", "owned_frames"]
+__all__ = ["MeasuredLab", "MeasuredMachine", "Progress", "counting", "create_with_domicile", "frames_now", "measure"]
 
 SAMPLE_EVERY_S = 2
 WINDOW_SLACK_S = 120
@@ -35,15 +34,17 @@ WINDOW_SLACK_S = 120
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0.0 to 1.0."""
 
-Frames = NDArray[np.int64]
 
-
-class NamedDom0(Dom0, Protocol):
-    """A lab: its Dom0, and the name by which `lab:///NAME` finds it."""
+class MeasuredLab(Dom0, MachineMemory, Protocol):
+    """A lab: its Dom0, its memory from outside, and the name by which `lab:///NAME` finds it."""
 
     @property
     def name(self) -> str:
         """Its name."""
+        ...
+
+    def standing_still(self) -> AbstractContextManager[None]:
+        """All CPUs stop for as long as the block takes."""
         ...
 
 
@@ -80,7 +81,7 @@ def counting(
 
 
 def measure(
-    lab: NamedDom0, machine: MeasuredMachine, counters: CounterFile, scenario: Scenario, progress: Progress
+    lab: MeasuredLab, machine: MeasuredMachine, counters: CounterFile, scenario: Scenario, progress: Progress
 ) -> Measurement:
     """Start the scenario's guests in a fresh lab, let them warm up, and measure.
 
@@ -123,19 +124,14 @@ def require_fitting(scenario: Scenario, machine: MeasuredMachine) -> None:
                 raise BadInput(machine.name, f"no node {node} (0 to {nodes - 1}), and {guest.name} wants it")
 
 
-def owned_frames(dom0: Dom0, domains: Sequence[int]) -> dict[int, Frames]:
-    """Domain id to the machine frames that it owns now, as Xen tells them."""
-    script = (files("domicile.lab.measure") / "dom0_frames.py").read_text()
-    said = json.loads(output(dom0, ["python3", "-", *map(str, domains)], given=script))
-    return {
-        int(domain): np.concatenate(
-            [np.arange(first, first + count, dtype=np.int64) for first, count in [(0, 0), *runs]]
-        )
-        for domain, runs in said.items()
-    }
+def frames_now(lab: MeasuredLab, machine: MeasuredMachine, domains: Sequence[int]) -> dict[int, Frames]:
+    """Domain id to the machine frames that it owns at this moment. Raises `HostFailed`."""
+    end = memory_ranges(machine.node_mib)[-1]
+    with lab.standing_still():
+        return owned_frames(lab, domains, cpus=sum(machine.node_cpus), end=end.start + end.size)
 
 
-def create_with_domicile(lab: NamedDom0, name: str, config: str) -> TinyGuest:
+def create_with_domicile(lab: MeasuredLab, name: str, config: str) -> TinyGuest:
     """Let `domicile create` place and start a guest in the lab, as a person would. Raises what its exit status says."""
     with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".cfg") as file:
         file.write(config)
@@ -151,14 +147,14 @@ def create_with_domicile(lab: NamedDom0, name: str, config: str) -> TinyGuest:
     return TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
 
 
-def _start(lab: NamedDom0, asked: ScenarioGuest) -> TinyGuest:
+def _start(lab: MeasuredLab, asked: ScenarioGuest) -> TinyGuest:
     if asked.place is Place.DOMICILE:
         return create_with_domicile(lab, asked.name, asked.xl_config())
     return start_guest(lab, asked.name, asked.xl_config())
 
 
 def _measure_window(
-    lab: NamedDom0,
+    lab: MeasuredLab,
     machine: MeasuredMachine,
     counters: CounterFile,
     guests: Sequence[TinyGuest],
@@ -167,7 +163,7 @@ def _measure_window(
     progress: Progress,
 ) -> Window:
     ids = [guest.id for guest in guests]
-    frames = owned_frames(lab, [0, *ids])
+    frames = frames_now(lab, machine, [0, *ids])
     owned = {FIRST_GUEST_OWNER + index: frames[domain] for index, domain in enumerate(ids)}
     counters.set_owners({DOM0_OWNER: frames[0], **owned})
     samples = max(int(seconds) // SAMPLE_EVERY_S, 2)
