@@ -1,4 +1,4 @@
-"""Frames are found in a frame table laid out as Xen 4.17 does; tests/lab compares them with the real Xen's own count."""
+"""Frames are found in a table laid out as Xen 4.17 does; tests/lab compares them with the real Xen's own count."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def test_a_domain_that_is_not_there_is_told() -> None:
 
 
 def test_another_hypervisor_is_told() -> None:
-    with pytest.raises(HostFailed, match="not where Xen 4.17 has it"):
+    with pytest.raises(HostFailed, match=r"not where Xen 4\.17 has it"):
         owned_frames(Memory(), [0], cpus=1, end=END)
