@@ -40,10 +40,13 @@ def test_an_idle_guest_touches_nothing() -> None:
 
 def test_a_pinned_guest_has_its_memory_where_told() -> None:
     text = GUEST + 'place = "pinned"\nnode = 1\n'
-    assert 'cpus_soft = "nodes:1"' in read_scenario(text.encode(), "s").guests[0].xl_config()
-    config = read_scenario((text + "memory_node = 2\n").encode(), "s").guests[0].xl_config()
-    assert 'cpus = "nodes:1"' in config
-    assert 'cpus_soft = "nodes:2"' in config
+    guest = read_scenario(text.encode(), "s").guests[0]
+    assert 'cpus_soft = "nodes:1"' in guest.xl_config()
+    assert guest.moves_to is None
+    guest = read_scenario((text + "memory_node = 2\n").encode(), "s").guests[0]
+    assert 'cpus = "nodes:2"' in guest.xl_config()
+    assert 'cpus_soft = "nodes:2"' in guest.xl_config()
+    assert guest.moves_to == 1
 
 
 @pytest.mark.parametrize(

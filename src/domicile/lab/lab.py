@@ -222,7 +222,9 @@ class Lab:
         """Dom0 reboots, and Xen with it, as an administrator would do it. All guests are gone."""
         since = self._console_size()
         with contextlib.suppress(HostFailed):  # the connection may end before the command does
-            self.run(["reboot"], timeout_s=60)
+            done = self.run(["reboot"], timeout_s=60)
+            if done.returncode:
+                raise BadInput(self.name, f"Dom0 does not reboot: {done.stderr.strip()}")
         self._after_restart(since, wait=wait)
 
     def reset(self, *, wait: bool = True) -> None:

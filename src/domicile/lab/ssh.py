@@ -53,14 +53,15 @@ def run_in_dom0(
 
     The connection is kept open for the next one: to make it is most of what a command costs in an emulated Dom0.
     """
-    script = command if isinstance(command, str) else shlex.join(command)
+    # with the space in front, the far side's shell takes a program called `-n` for none of its own options
+    script = command if isinstance(command, str) else " " + shlex.join(command)
     argv = ssh_argv(folder, port)
     argv[1:1] = _sharing(folder)
     try:
         done = subprocess.run([*argv, script], input=given, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         short = script if len(script) <= 60 else script[:57] + "..."
-        raise HostFailed(f"lab {name}: {short!r} took more than {timeout_s:.0f} s in Dom0") from error
+        raise HostFailed(f"lab {name}: {short.strip()!r} took more than {timeout_s:.0f} s in Dom0") from error
     out, said = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if done.returncode == SSH_FAILED:
         forget_connection(folder)

@@ -66,8 +66,9 @@ def build_image(into: Path, report: Report) -> None:
     kernel = _only(tree / "boot", "vmlinuz-*")
     modules = _only(tree / "usr/lib/modules", "*")
     place(tree, extra_files(into))
-    (tree / "usr/sbin/init").unlink(missing_ok=True)
-    (tree / "usr/sbin/init").symlink_to("../bin/busybox")
+    for name in ("init", "reboot", "poweroff"):
+        (tree / "usr/sbin" / name).unlink(missing_ok=True)
+        (tree / "usr/sbin" / name).symlink_to("../bin/busybox")
     guests = tree / GUESTS_FOLDER.lstrip("/")
     build_guests(guests, kernel)
     (into / "initrd.img").write_bytes(initramfs(tree, modules, shipped("initramfs-init")))

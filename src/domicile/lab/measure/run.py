@@ -95,7 +95,7 @@ def measure(
     guests = []
     for index, asked in enumerate(scenario.guests):
         progress(f"starting {asked.name}", index / len(scenario.guests))
-        guest = _start(lab, asked)
+        guest = _start(lab, machine, asked)
         guest.wait_until_ready()
         guests.append(guest)
     _pass_time(scenario.warm_up_s, "warming up", progress)
@@ -147,10 +147,14 @@ def create_with_domicile(lab: MeasuredLab, name: str, config: str) -> TinyGuest:
     return TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
 
 
-def _start(lab: MeasuredLab, asked: ScenarioGuest) -> TinyGuest:
+def _start(lab: MeasuredLab, machine: MeasuredMachine, asked: ScenarioGuest) -> TinyGuest:
     if asked.place is Place.DOMICILE:
         return create_with_domicile(lab, asked.name, asked.xl_config())
-    return start_guest(lab, asked.name, asked.xl_config())
+    guest = start_guest(lab, asked.name, asked.xl_config())
+    if asked.moves_to is not None:
+        cpus = ",".join(str(cpu) for cpu, node in enumerate(machine.node_of_cpu) if node == asked.moves_to)
+        output(lab, ["xl", "vcpu-pin", asked.name, "all", cpus, cpus])
+    return guest
 
 
 def _measure_window(

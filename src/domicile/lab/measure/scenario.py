@@ -79,14 +79,20 @@ class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Load(busy, touch if busy else 0)
 
     def xl_config(self) -> str:
-        """Its `xl.cfg`."""
+        """Its `xl.cfg`. A pinned guest is started where its memory is to be; its vCPUs are moved by `moves_to`."""
         keys: dict[str, ConfigValue] = {}
         if self.place is Place.PINNED:
             memory_node = self.node if self.memory_node is None else self.memory_node
-            # libxl takes memory from where soft affinity is; hard affinity alone does not place it (since 4.12)
-            keys = {"cpus": f"nodes:{self.node}", "cpus_soft": f"nodes:{memory_node}"}
+            # libxl takes memory from where soft affinity is; hard affinity alone does not place it (since 4.12). And
+            # Xen takes it from where both are: one that has them on different nodes has its memory with the hard one
+            keys = {"cpus": f"nodes:{memory_node}", "cpus_soft": f"nodes:{memory_node}"}
         keys.update(self.config)
         return guest_config(self.name, self.type, self.vcpus, self.memory_mib, load=self.load, keys=keys)
+
+    @property
+    def moves_to(self) -> int | None:
+        """The node that its vCPUs are bound to once its memory is there; None if they stay."""
+        return None if self.memory_node in (None, self.node) else self.node
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"guests": "guest"}):
