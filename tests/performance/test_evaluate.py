@@ -65,7 +65,7 @@ def test_predict_is_its_first_order(seed: int, domains: int, nodes: int) -> None
     )
     first = predict(machine, tenants, assumptions)
     full = evaluate(machine, MachineLoad.of(vcpus * demand[:, None], memory, assumptions=assumptions), assumptions)
-    assert full.distance == pytest.approx(first.latency, rel=0.02, abs=1e-4)
+    assert full.distance == pytest.approx(first.latency, rel=0.05, abs=1e-4)
     assert full.slowdown == pytest.approx(first.slowdown, abs=0.003)
 
 
