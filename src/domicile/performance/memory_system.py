@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.curves import Floats
-from domicile.performance.loaded import CELLS, added_latency, controller_curves
+from domicile.performance.curves import Floats, pressure
+from domicile.performance.loaded import CELLS, controller_curves
 from domicile.performance.machine import Machine
 
 __all__ = ["MemorySystem", "memory_system"]
@@ -70,16 +70,19 @@ def _of_pairs(machine: Machine, assumptions: Assumptions) -> MemorySystem:
             if reader != memory:
                 step[reader, memory, 1:] = way[reader, memory], way[memory, reader]
                 read_use[reader, memory, 1] = write_use[reader, memory, 2] = 1.0
-    between = np.broadcast_to(added_latency(np.linspace(0.0, 1.0, CELLS + 1), assumptions), (len(pairs), CELLS + 1))
+    between = np.broadcast_to(pressure(np.linspace(0.0, 1.0, CELLS + 1), assumptions), (len(pairs), CELLS + 1))
     cores = machine.cores.sum(axis=0)
+    near = machine.latency_ns[cores > 0].min(axis=0) if cores.any() else machine.latency_ns.min(axis=0)
     return MemorySystem(
         latency_ns=np.ascontiguousarray(machine.latency_ns),
-        near_ns=machine.latency_ns[cores > 0].min(axis=0) if cores.any() else machine.latency_ns.min(axis=0),
+        near_ns=near,
         best_ns=machine.best_latency_ns,
         reference=_reference(machine, cores),
         cache_mib=cores * assumptions.cache_mib_per_core,
         peak_gbs=np.maximum(peak, 1e-3),
-        added=np.concatenate([controller_curves(machine, assumptions), between]),
+        added=np.concatenate(
+            [controller_curves(machine, machine.bandwidth_gbs.diagonal(), near, assumptions), between]
+        ),
         step=step,
         read_use=read_use,
         write_use=write_use,
