@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from domicile.performance.arrays import (
     CACHE,
     CPU,
@@ -17,47 +19,11 @@ from domicile.performance.arrays import (
     System,
     Work,
 )
-from domicile.performance.compiled import compiled, part
+from domicile.performance.compiled import entrance, part
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
 from domicile.performance.loops_memory import agree, alone, share_fairly
 
 __all__ = ["evaluate_all"]
-
-
-@compiled
-def evaluate_all(system: System, domains: Domains, places: Place, outs: Outcome, work: Work) -> None:
-    """Evaluate B candidates. The arrays of `places` have B or 1 in front, those of `outs` have B."""
-    alone(system, domains, work)
-    for b in range(len(outs.terms)):
-        place = Place(
-            places.want[min(b, len(places.want) - 1)],
-            places.memory[min(b, len(places.memory) - 1)],
-            places.buffers[min(b, len(places.buffers) - 1)],
-        )
-        out = Outcome(
-            outs.running[b],
-            outs.terms[b],
-            outs.latency_ns[b],
-            outs.bandwidth[b],
-            outs.rate[b],
-            outs.utilisation[b],
-        )
-        run(system, domains, place, out)
-        siblings(system, domains, out, work)
-        caches(system, domains, out, work)
-        devices(system, domains, place, out, work)
-        messages(system, domains, out, work)
-        flows = lists(place, out, work)
-        agree(system, domains, place, out, work, flows)
-        full = False
-        for r in range(len(system.peak)):
-            full = full or work.load[r] > system.peak[r] * 1.001
-        if full:
-            share_fairly(system, domains, place, out, work, flows)
-        for r in range(len(system.peak)):
-            out.utilisation[r] = work.load[r] / system.peak[r]
-        _by_flow(system, domains, place, out, work, flows)
-        _by_domain(domains, out, work)
 
 
 @part
@@ -110,3 +76,51 @@ def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
                 out.terms[term, d] *= waiting * paired / work.alone[d]
         out.terms[CPU, d] = waiting - 1.0
         out.terms[SMT, d] = waiting * (paired - 1.0)
+
+
+@part
+def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
+    """Evaluate one candidate."""
+    run(system, domains, place, out)
+    siblings(system, domains, out, work)
+    caches(system, domains, out, work)
+    devices(system, domains, place, out, work)
+    messages(system, domains, out, work)
+    flows = lists(place, out, work)
+    agree(system, domains, place, out, work, flows)
+    full = False
+    for r in range(len(system.peak)):
+        full = full or work.load[r] > system.peak[r] * 1.001
+    if full:
+        share_fairly(system, domains, place, out, work, flows)
+    for r in range(len(system.peak)):
+        out.utilisation[r] = work.load[r] / system.peak[r]
+    _by_flow(system, domains, place, out, work, flows)
+    _by_domain(domains, out, work)
+
+
+@entrance
+def evaluate_all(stamp: int) -> Callable[[System, Domains, Place, Outcome, Work], None]:
+    """Evaluate B candidates. The arrays of the place have B or 1 in front, those of the outcome have B."""
+
+    def loop(system: System, domains: Domains, places: Place, outs: Outcome, work: Work) -> None:
+        if stamp < 0:
+            return
+        alone(system, domains, work)
+        for b in range(len(outs.terms)):
+            place = Place(
+                places.want[min(b, len(places.want) - 1)],
+                places.memory[min(b, len(places.memory) - 1)],
+                places.buffers[min(b, len(places.buffers) - 1)],
+            )
+            out = Outcome(
+                outs.running[b],
+                outs.terms[b],
+                outs.latency_ns[b],
+                outs.bandwidth[b],
+                outs.rate[b],
+                outs.utilisation[b],
+            )
+            _one(system, domains, place, out, work)
+
+    return loop
