@@ -7,8 +7,7 @@ from domicile.performance.report import report
 
 
 def test_faggiolis_table_follows_from_its_first_rows() -> None:
-    """Gains to 8 points, throughputs to 25 %: `smt_yield` is the same for all loads, and sysbench's threads get more out
-    of a shared core than that, SPECjbb's less."""
+    """Gains to 8 points, throughputs to 25 %: the model has one `smt_yield` for all loads."""
     rows = faggioli()
     assert [row.vms for row in rows] == [2, 6, 10] * 2
     for row in rows:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from domicile.performance.arrays import (
     CACHE,
     CPU,
@@ -14,6 +16,7 @@ from domicile.performance.arrays import (
     SMT,
     TERMS,
     Domains,
+    Given,
     Outcome,
     Place,
     System,
@@ -99,15 +102,48 @@ def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Wor
     _by_domain(domains, out, work)
 
 
-@entrance
-def evaluate_all(stamp: int) -> Callable[[System, Domains, Place, Outcome, Work], None]:
-    """Evaluate B candidates. The arrays of the place have B or 1 in front, those of the outcome have B."""
+@part
+def _room(domains: int, nodes: int, resources: int) -> Work:
+    """Room for so many."""
+    return Work(
+        np.ones(domains),
+        np.ones((domains, nodes)),
+        np.ones((domains, nodes)),
+        np.zeros(domains),
+        np.zeros(domains),
+        np.zeros(resources),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes), dtype=np.int64),
+        np.zeros(nodes),
+        np.zeros((nodes, nodes)),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros((domains * nodes, 2), dtype=np.int64),
+        np.ones(domains * nodes),
+        np.zeros(domains + 1, dtype=np.int64),
+        np.zeros(domains * nodes, dtype=np.int64),
+    )
 
-    def loop(system: System, domains: Domains, places: Place, outs: Outcome, work: Work) -> None:
+
+@entrance
+def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], None]:
+    """Evaluate B candidates. The arrays of the place have B or 1 in front."""
+
+    def loop(system: System, given: Given, places: Place, outs: Outcome) -> None:
         if stamp < 0:
             return
+        g = given.figures
+        domains = Domains(
+            g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+        )
+        work = _room(len(given.pool), len(system.latency), len(system.peak))
         alone(system, domains, work)
-        for b in range(len(outs.terms)):
+        for b in range(len(outs.rate)):
             place = Place(
                 places.want[min(b, len(places.want) - 1)],
                 places.memory[min(b, len(places.memory) - 1)],
@@ -115,7 +151,7 @@ def evaluate_all(stamp: int) -> Callable[[System, Domains, Place, Outcome, Work]
             )
             out = Outcome(
                 outs.running[b],
-                outs.terms[b],
+                outs.terms[:, b],
                 outs.latency_ns[b],
                 outs.bandwidth[b],
                 outs.rate[b],

@@ -48,14 +48,7 @@ class MemorySystem:
 
 
 def memory_system(machine: Machine, assumptions: Assumptions) -> MemorySystem:
-    """The machine's memory system, worked out once for these assumptions."""
-    known = machine.memory_systems.get(assumptions)
-    if known is None:
-        known = machine.memory_systems[assumptions] = _of(machine, assumptions)
-    return known
-
-
-def _of(machine: Machine, assumptions: Assumptions) -> MemorySystem:
+    """The machine's memory system."""
     nodes = machine.nodes
     graph = known_links(machine.topology.name)
     found = ways(graph) if graph is not None and graph.nodes == nodes else _pairs(machine, assumptions)
