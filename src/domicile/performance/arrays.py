@@ -45,8 +45,8 @@ class Domains(NamedTuple):
     bound: Floats
     cache: Floats
     weight: Floats
-    cap: Floats
     device_bound: Floats
+    cap: Floats
     pool: Integers
     dma: Floats
     peers: Integers

@@ -83,12 +83,18 @@ class Evaluation:
 
 
 def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEFAULT) -> Evaluation:
-    """Evaluate one load, or as many as its leading dimensions say, in one call."""
+    """Evaluate one load, or as many as its leading dimensions say, in one call.
+
+    Raises `ValueError` for arrays that do not fit together or the machine, and for figures that are negative or not
+    finite (a cap may be infinite).
+    """
     from domicile.performance.kernel import evaluate_all  # noqa: PLC0415 (it takes seconds to load or to compile)
 
     system, names = _system(machine, assumptions)
     domains, nodes, resources = load.domains, load.nodes, len(system.peak)
     varying = (load.cpu_share, load.memory_share, load.dma_share)
+    given = _given(load)
+    _check(machine, load, given)
     lead: tuple[int, ...] = ()
     if any(array.ndim > 2 for array in varying):
         lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
@@ -102,7 +108,7 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
         utilisation=np.empty((count, resources)),
     )
     want, memory, buffers = (_flat(array, lead) for array in varying)
-    evaluate_all(system, _given(load), Place(want, memory, buffers), out)
+    evaluate_all(system, given, Place(want, memory, buffers), out)
     shape = (*lead, domains)
     cpu, smt, distance, cache, under_load, devices, peers = out.terms.reshape((TERMS, *shape))
     return Evaluation(
@@ -159,8 +165,8 @@ def _given(load: MachineLoad) -> Given:
                 load.memory_bound,
                 load.cache_mib,
                 load.weight,
-                load.cap,
                 load.device_bound,
+                load.cap,
             ],
             dtype=np.float64,
         ),
@@ -171,11 +177,35 @@ def _given(load: MachineLoad) -> Given:
     )
 
 
+def _check(machine: Machine, load: MachineLoad, given: Given) -> None:
+    """The loops look at no bounds: what does not fit must not get there."""
+    shape = (load.domains, machine.nodes)
+    for name in ("cpu_share", "memory_share", "dma_share", "dma_gbs"):
+        array = getattr(load, name)
+        if array.shape[-2:] != shape:
+            raise ValueError(f"{name} is {array.shape}, not ... x {shape[0]} domains x {shape[1]} nodes")
+        if array.size and not 0.0 <= array.min() <= array.max() < np.inf:
+            raise ValueError(f"{name} has figures that are negative or not finite")
+    if given.figures.shape != (8, load.domains) or given.pool.shape != (load.domains,):
+        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+    if given.figures.size and not (given.figures.min() >= 0.0 and given.figures[:-1].max() < np.inf):
+        raise ValueError("a domain has a figure that is negative or not finite")
+    if given.pool.size and not 0 <= given.pool.min() <= given.pool.max() < len(machine.pools):
+        raise ValueError(f"a domain is in none of the {len(machine.pools)} cpupools")
+    peers = given.peers
+    if peers.shape != (len(given.messages), 2):
+        raise ValueError(f"{peers.shape} peers for {len(given.messages)} message rates")
+    if peers.size and not 0 <= peers.min() <= peers.max() < load.domains:
+        raise ValueError("a peer is none of the domains")
+    if peers.size and not 0.0 <= given.messages.min() <= given.messages.max() < np.inf:
+        raise ValueError("a message rate is negative or not finite")
+
+
 def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
     """Leading dimensions as one; left at 1 where the array has none, which stands for all candidates."""
     if array.ndim > 2:
         array = np.broadcast_to(array, lead + array.shape[-2:])
-    return _floats(array.reshape((-1, *array.shape[-2:])))
+    return _floats(array.reshape((math.prod(array.shape[:-2]), *array.shape[-2:])))
 
 
 def _floats(array: Floats) -> Floats:

@@ -98,11 +98,14 @@ def fill(flows: Flows, capacity: Floats, rate: Floats) -> None:
             content = content or state.done[f]
         if not content:
             _held_back(flows, state, level)
+        before = left
         for f in range(count):
             if state.done[f]:
                 rate[f] = flows.demand[f] if content else level * flows.weight[f]
                 _settle(flows, state, f, rate[f])
                 left -= 1
+        if left == before:  # only where something is not a number: no reason to wait for ever
+            break
 
 
 @part

@@ -53,7 +53,7 @@ def alone(system: System, domains: Domains, work: Work) -> None:
         use = domains.read[d] * system.read_use[n, n, 0] + (1.0 - domains.read[d]) * system.write_use[n, n, 0]
         most = min(domains.demand[d], cores) * domains.traffic[d] * use / system.peak[n]
         low, high = 0.0, 1.0
-        while high - low > CLOSE_ENOUGH:
+        while high - low > 1e-5:
             u = 0.5 * (low + high)
             if most > u * _stretch(domains.bound[d], (1.0 + _added(table, u)) * local):
                 low = u

@@ -89,7 +89,8 @@ class MachineLoad:
             return np.broadcast_to(np.asarray(usual if value is None else value, dtype=np.float64), (domains,))
 
         if demand_vcpus is None:
-            demand_vcpus = cpu.sum(axis=-1).reshape(-1, domains).max(axis=0)
+            wanted = cpu.sum(axis=-1)
+            demand_vcpus = wanted.max(axis=tuple(range(wanted.ndim - 1)))
         return cls(
             cpu_share=cpu,
             memory_share=memory,
