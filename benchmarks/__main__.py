@@ -1,5 +1,7 @@
 """All benchmarks, one after the other."""
 
+from benchmarks.evaluate import main as evaluate
 from benchmarks.placement import main as placement
 
 placement()
+evaluate()

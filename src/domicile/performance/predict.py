@@ -4,9 +4,11 @@
 
 1.0 is a domain with a core to each vCPU, its memory on the machine's fastest node and the bandwidth of that node to
 itself. Terms add up: each is the loss that it alone causes, which is exact to first order and keeps them explainable.
-What is left out: caches (but for `company`), the domain's own access pattern, hops shared by several pairs of nodes,
-weights and caps. Shapes: D domains, N nodes; `vcpu_share` and `memory_share` may have leading dimensions, so that
-thousands of assignments are one call.
+This is the first order of `evaluate`, kept beside it because sums by node and by pair of nodes are what `Field` needs
+to try thousands of places for a newcomer without evaluating everybody anew; tests hold the two together. What it leaves
+out of the model: that traffic falls as latency rises, caches (but for `company`), links that several pairs of nodes
+share, weights and caps, messages. Shapes: D domains, N nodes; `vcpu_share` and `memory_share` may have leading
+dimensions, so that thousands of assignments are one call.
 """
 
 from __future__ import annotations

@@ -1,0 +1,216 @@
+"""The performance model: slowdown, latency and bandwidth of every domain for a load on a machine.
+
+    slowdown = time that the domain's work takes / time that it would take alone, with a core to each vCPU and its
+               memory on the machine's best node
+
+In the order in which it is worked out:
+
+1. **CPU time.** On each node the pCPUs of a cpupool are shared by the vCPUs that want to run there, in proportion to
+   their weight, none getting more than it wants, no domain more than its cap. What a scheduler measured fits as it is.
+2. **SMT.** Up to as many busy vCPUs as cores have a core each; a further one adds `smt_yield` of a core.
+3. **Caches.** The last-level cache of a node is shared by what its domains would keep there; a domain that keeps a
+   part of what it could keep alone has (whole / part) ** `cache_power` times its traffic and memory time.
+4. **Latency.** Work stretches by `memory_bound` times what memory latency has grown, over the machine's best latency:
+   idle latency by distance, plus what the memory controller's curve adds (as on its own node), plus what the busiest
+   link on the way adds. Utilisation depends on how fast the domains get on, which depends on latency: the point is
+   taken at which both agree.
+5. **Bandwidth.** Where even then more is wanted than a controller or link can carry, it is shared max-min fairly by
+   the running vCPUs (`fair`), and work stretches by what is missing.
+6. **Devices and messages.** Half of what a device's distance costs goes with the domain's vCPUs (interrupts), half
+   with its DMA buffers; its traffic loads controllers and links like everybody's, from the device's node. Domains that
+   talk wait for `message_lines` cache lines a round trip, as far away as the other's vCPUs run.
+
+`predict` is this model to first order (each effect alone, none feeding back): its terms are sums over nodes, which is
+what lets placement try thousands of newcomers in O(k x k) each (`Field`). A test holds the two together where effects
+are small. What is left out: bursts within the averages, clock frequency, prefetching, TLBs, coherence within a node.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from domicile.performance.arrays import TERMS, Given, Outcome, Place, System
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats
+from domicile.performance.machine import Machine
+from domicile.performance.machine_load import MachineLoad
+from domicile.performance.memory_system import memory_system
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a load comes to. D domains, N nodes, R resources; `...`: the load's leading dimensions.
+
+    `slowdown`, ... x D: the sum of 1 and the terms, each ... x D: `cpu` (waiting for a pCPU), `smt` (sharing a core),
+    `distance` (idle latency), `cache` (what others drive out), `load` (latency under load and missing bandwidth, less
+    what the domain alone would cause; negative where it is spread wide enough to have more bandwidth than a node),
+    `devices`, `peers`.
+
+    `latency_ns`, ... x D: mean latency of its accesses under load. `bandwidth_gbs`, ... x D: memory traffic it has.
+    `rate_vcpus`, ... x D: work done, in busy vCPUs that nothing slows. `running`, ... x D x N: busy vCPUs that got a
+    pCPU. `utilisation`, ... x R: of memory controllers (the first N) and links; `resources` names them.
+    """
+
+    slowdown: Floats
+    cpu: Floats
+    smt: Floats
+    distance: Floats
+    cache: Floats
+    load: Floats
+    devices: Floats
+    peers: Floats
+    latency_ns: Floats
+    bandwidth_gbs: Floats
+    rate_vcpus: Floats
+    running: Floats
+    utilisation: Floats
+    resources: tuple[str, ...]
+
+    @property
+    def node_utilisation(self) -> Floats:
+        """Utilisation of each node's memory controller, ... x N."""
+        return self.utilisation[..., : self.running.shape[-1]]
+
+    @property
+    def link_utilisation(self) -> Floats:
+        """Utilisation of each link, ... x (R - N)."""
+        return self.utilisation[..., self.running.shape[-1] :]
+
+
+def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEFAULT) -> Evaluation:
+    """Evaluate one load, or as many as its leading dimensions say, in one call.
+
+    Raises `ValueError` for arrays that do not fit together or the machine, and for figures that are negative or not
+    finite (a cap may be infinite).
+    """
+    from domicile.performance.kernel import evaluate_all  # noqa: PLC0415 (it takes seconds to load or to compile)
+
+    system, names = _system(machine, assumptions)
+    domains, nodes, resources = load.domains, load.nodes, len(system.peak)
+    varying = (load.cpu_share, load.memory_share, load.dma_share)
+    given = _given(load)
+    _check(machine, load, given)
+    lead: tuple[int, ...] = ()
+    if any(array.ndim > 2 for array in varying):
+        lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
+    count = math.prod(lead)
+    out = Outcome(
+        running=np.empty((count, domains, nodes)),
+        terms=np.empty((TERMS, count, domains)),
+        latency_ns=np.empty((count, domains)),
+        bandwidth=np.empty((count, domains)),
+        rate=np.empty((count, domains)),
+        utilisation=np.empty((count, resources)),
+    )
+    want, memory, buffers = (_flat(array, lead) for array in varying)
+    evaluate_all(system, given, Place(want, memory, buffers), out)
+    shape = (*lead, domains)
+    cpu, smt, distance, cache, under_load, devices, peers = out.terms.reshape((TERMS, *shape))
+    return Evaluation(
+        slowdown=(1.0 + out.terms.sum(axis=0)).reshape(shape),
+        cpu=cpu,
+        smt=smt,
+        distance=distance,
+        cache=cache,
+        load=under_load,
+        devices=devices,
+        peers=peers,
+        latency_ns=out.latency_ns.reshape(shape),
+        bandwidth_gbs=out.bandwidth.reshape(shape),
+        rate_vcpus=out.rate.reshape(shape),
+        running=out.running.reshape((*shape, nodes)),
+        utilisation=out.utilisation.reshape((*lead, resources)),
+        resources=names,
+    )
+
+
+def _system(machine: Machine, assumptions: Assumptions) -> tuple[System, tuple[str, ...]]:
+    """The machine for the loops, and its resources' names; the machine keeps them."""
+    kept = machine.memory_systems.get(assumptions)
+    if kept is None:
+        found = memory_system(machine, assumptions)
+        system = System(
+            pcpus=_floats(machine.pcpus),
+            cores=_floats(machine.cores),
+            llc=_floats(found.cache_mib),
+            latency=_floats(found.latency_ns),
+            near=_floats(found.near_ns),
+            best_ns=found.best_ns,
+            reference=found.reference,
+            peak=_floats(found.peak_gbs),
+            added=_floats(found.added),
+            step=found.step,
+            read_use=_floats(found.read_use),
+            write_use=_floats(found.write_use),
+            smt_yield=assumptions.smt_yield,
+            cache_power=assumptions.cache_power,
+            message_lines=assumptions.message_lines,
+        )
+        kept = machine.memory_systems[assumptions] = (system, found.names)
+    return kept
+
+
+def _given(load: MachineLoad) -> Given:
+    return Given(
+        figures=np.array(
+            [
+                load.demand_vcpus,
+                load.traffic_gbs,
+                load.read_fraction,
+                load.memory_bound,
+                load.cache_mib,
+                load.weight,
+                load.device_bound,
+                load.cap,
+            ],
+            dtype=np.float64,
+        ),
+        pool=load.pool.astype(np.int64),
+        dma=_floats(load.dma_gbs),
+        peers=load.peers.astype(np.int64),
+        messages=_floats(load.messages_per_s),
+    )
+
+
+def _check(machine: Machine, load: MachineLoad, given: Given) -> None:
+    """The loops look at no bounds: what does not fit must not get there."""
+    shape = (load.domains, machine.nodes)
+    for name in ("cpu_share", "memory_share", "dma_share", "dma_gbs"):
+        array = getattr(load, name)
+        if array.shape[-2:] != shape:
+            raise ValueError(f"{name} is {array.shape}, not ... x {shape[0]} domains x {shape[1]} nodes")
+        if array.size and not 0.0 <= array.min() <= array.max() < np.inf:
+            raise ValueError(f"{name} has figures that are negative or not finite")
+    if given.figures.shape != (8, load.domains) or given.pool.shape != (load.domains,):
+        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+    if given.figures.size and not (given.figures.min() >= 0.0 and given.figures[:-1].max() < np.inf):
+        raise ValueError("a domain has a figure that is negative or not finite")
+    if given.pool.size and not 0 <= given.pool.min() <= given.pool.max() < len(machine.pools):
+        raise ValueError(f"a domain is in none of the {len(machine.pools)} cpupools")
+    peers = given.peers
+    if peers.shape != (len(given.messages), 2):
+        raise ValueError(f"{peers.shape} peers for {len(given.messages)} message rates")
+    if peers.size and not 0 <= peers.min() <= peers.max() < load.domains:
+        raise ValueError("a peer is none of the domains")
+    if peers.size and not 0.0 <= given.messages.min() <= given.messages.max() < np.inf:
+        raise ValueError("a message rate is negative or not finite")
+
+
+def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
+    """Leading dimensions as one; left at 1 where the array has none, which stands for all candidates."""
+    if array.ndim > 2:
+        array = np.broadcast_to(array, lead + array.shape[-2:])
+    return _floats(array.reshape((math.prod(array.shape[:-2]), *array.shape[-2:])))
+
+
+def _floats(array: Floats) -> Floats:
+    """As the loops are compiled for: contiguous, of 64-bit floats, and writable (a type of its own to Numba)."""
+    flags = array.flags
+    if array.dtype == np.float64 and flags.c_contiguous and flags.writeable:
+        return array
+    return np.array(array, dtype=np.float64, order="C")
