@@ -28,7 +28,7 @@ are small. What is left out: bursts within the averages, clock frequency, prefet
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
     domains, nodes, resources = load.domains, load.nodes, len(system.peak)
     varying = (load.cpu_share, load.memory_share, load.dma_share)
     given = _given(load)
-    _check(machine, load, given)
+    _check_shapes(machine, load, given)
     lead: tuple[int, ...] = ()
     if any(array.ndim > 2 for array in varying):
         lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
@@ -108,7 +108,8 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
         utilisation=np.empty((count, resources)),
     )
     want, memory, buffers = (_flat(array, lead) for array in varying)
-    evaluate_all(system, given, Place(want, memory, buffers), out)
+    if not evaluate_all(system, given, Place(want, memory, buffers), out):
+        raise ValueError(_what_is_wrong(machine, load, given))
     shape = (*lead, domains)
     cpu, smt, distance, cache, under_load, devices, peers = out.terms.reshape((TERMS, *shape))
     return Evaluation(
@@ -177,28 +178,30 @@ def _given(load: MachineLoad) -> Given:
     )
 
 
-def _check(machine: Machine, load: MachineLoad, given: Given) -> None:
+def _check_shapes(machine: Machine, load: MachineLoad, given: Given) -> None:
     """The loops look at no bounds: what does not fit must not get there."""
     shape = (load.domains, machine.nodes)
     for name in ("cpu_share", "memory_share", "dma_share", "dma_gbs"):
         array = getattr(load, name)
         if array.shape[-2:] != shape:
             raise ValueError(f"{name} is {array.shape}, not ... x {shape[0]} domains x {shape[1]} nodes")
-        if array.size and not 0.0 <= array.min() <= array.max() < np.inf:
-            raise ValueError(f"{name} has figures that are negative or not finite")
     if given.figures.shape != (8, load.domains) or given.pool.shape != (load.domains,):
         raise ValueError(f"a figure for each of {load.domains} domains is wanted")
-    if given.figures.size and not (given.figures.min() >= 0.0 and given.figures[:-1].max() < np.inf):
-        raise ValueError("a domain has a figure that is negative or not finite")
-    if given.pool.size and not 0 <= given.pool.min() <= given.pool.max() < len(machine.pools):
-        raise ValueError(f"a domain is in none of the {len(machine.pools)} cpupools")
-    peers = given.peers
-    if peers.shape != (len(given.messages), 2):
-        raise ValueError(f"{peers.shape} peers for {len(given.messages)} message rates")
-    if peers.size and not 0 <= peers.min() <= peers.max() < load.domains:
-        raise ValueError("a peer is none of the domains")
-    if peers.size and not 0.0 <= given.messages.min() <= given.messages.max() < np.inf:
-        raise ValueError("a message rate is negative or not finite")
+    if given.peers.shape != (len(given.messages), 2):
+        raise ValueError(f"{given.peers.shape} peers for {len(given.messages)} message rates")
+
+
+def _what_is_wrong(machine: Machine, load: MachineLoad, given: Given) -> str:
+    """Which of the figures the loops refused."""
+    if ((given.pool < 0) | (given.pool >= len(machine.pools))).any():
+        return f"a domain is in none of the {len(machine.pools)} cpupools"
+    if ((given.peers < 0) | (given.peers >= load.domains)).any():
+        return "a peer is none of the domains"
+    for name in (field.name for field in fields(load)):
+        array = getattr(load, name)
+        if not ((array >= 0.0) & ((array < np.inf) | (name == "cap"))).all():
+            return f"{name} has figures that are negative or not finite"
+    return "a figure is negative or not finite"
 
 
 def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:

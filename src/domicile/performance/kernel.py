@@ -23,6 +23,7 @@ from domicile.performance.arrays import (
     Work,
 )
 from domicile.performance.compiled import entrance, part
+from domicile.performance.curves import Floats
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
 from domicile.performance.loops_memory import agree, alone, share_fairly
 
@@ -103,6 +104,37 @@ def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Wor
 
 
 @part
+def _fine(values: Floats) -> bool:
+    """Whether all are finite and not negative."""
+    for value in values.flat:  # noqa: SIM110 (Numba compiles no generators)
+        if not 0.0 <= value < np.inf:
+            return False
+    return True
+
+
+@part
+def _usable(system: System, given: Given, places: Place) -> bool:
+    """Whether the loops can do without looking at bounds; an infinite cap is one."""
+    for pool in given.pool:
+        if not 0 <= pool < len(system.pcpus):
+            return False
+    for peer in given.peers.flat:
+        if not 0 <= peer < len(given.pool):
+            return False
+    for cap in given.figures[7]:
+        if not cap >= 0.0:
+            return False
+    return (
+        _fine(given.figures[:7])
+        and _fine(given.dma)
+        and _fine(given.messages)
+        and _fine(places.want)
+        and _fine(places.memory)
+        and _fine(places.buffers)
+    )
+
+
+@part
 def _room(domains: int, nodes: int, resources: int) -> Work:
     """Room for so many."""
     return Work(
@@ -131,12 +163,13 @@ def _room(domains: int, nodes: int, resources: int) -> Work:
 
 
 @entrance
-def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], None]:
-    """Evaluate B candidates. The arrays of the place have B or 1 in front."""
+def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], bool]:
+    """Evaluate B candidates. The arrays of the place have B or 1 in front. False, and nothing done, if a figure is
+    negative or not finite, or an index out of range."""
 
-    def loop(system: System, given: Given, places: Place, outs: Outcome) -> None:
-        if stamp < 0:
-            return
+    def loop(system: System, given: Given, places: Place, outs: Outcome) -> bool:
+        if stamp < 0 or not _usable(system, given, places):
+            return False
         g = given.figures
         domains = Domains(
             g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
@@ -158,5 +191,6 @@ def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], None]:
                 outs.utilisation[b],
             )
             _one(system, domains, place, out, work)
+        return True
 
     return loop
