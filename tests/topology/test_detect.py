@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domicile.errors import BadInput
-from domicile.topology import detect
+from domicile.topology import detect, sysfs
 from domicile.topology.detect import is_uri, read_topology
 from domicile.topology.presets import load_preset
 
@@ -187,13 +187,11 @@ def test_this_machine() -> None:
 def test_tar_goes_to_the_sysfs_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, seen = load_preset("4node").topology, []
 
-    class Reader:
-        @staticmethod
-        def read_sysfs(path: Path, source: str) -> object:
-            seen.append((path.is_dir(), source))
-            return machine
+    def reader(path: Path, source: str) -> object:
+        seen.append((path.is_dir(), source))
+        return machine
 
-    monkeypatch.setattr(detect, "import_module", lambda name: Reader if name == "domicile.topology.sysfs" else None)
+    monkeypatch.setattr(sysfs, "read_sysfs", reader)
     path = tmp_path / "sys.tar.gz"
     path.write_bytes(tar_of("sys/devices/system/cpu/online"))
     assert read_topology(str(path)) is machine
