@@ -1,0 +1,295 @@
+"""Xen's credit2, in quanta.
+
+Source: xen/common/sched/credit2.c, Xen 4.17. What is kept, by its function there:
+- `burn_credits`, `reset_credit`: running costs credit, the less the more weight; when nobody who could run has credit
+  left, all of the run queue get `CSCHED2_CREDIT_INIT` more, no more than a bit above that. A quantum can cost a light
+  vCPU beside a heavy one more than Xen's slices of a millisecond would, so debt may grow to a quantum's cost (Xen cuts
+  it at -10 ms), and a reset gives as many times the amount as bring the first above 0.
+- `csched2_res_pick`: a new vCPU goes to the run queue with the least average load of those with soft affinity, else
+  of those with hard affinity.
+- `runq_tickle`, `runq_candidate`: who has the most credit runs first; on an idle pCPU within soft affinity, whole idle
+  cores first, its last pCPU first among them; then within hard affinity; then wherever a pCPU gets free, its own if
+  that is no more than `sched_credit2_migrate_resist` later. Who runs keeps its pCPU unless one with 0.5 ms more credit
+  wants to run, or a pCPU of its soft affinity is idle and its own is not in that.
+- `update_runq_load`, `balance_load`, `consider`, `migrate`: after a reset, the run queue compares its average load
+  (over about a second) with all others and, with the one that differs most, makes the one push, pull or swap that
+  brings them closest. **It looks at hard affinity only.** The test whether the difference is worth it takes the load
+  and size of the *last* run queue of the list, not of the one that differs most, as the code does.
+- caps: a budget for the domain every 10 ms.
+Left out: rate limiting, the cost of a context switch, try-locks that fail, core scheduling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from domicile.simulator.compiled import compiled, inlined
+from domicile.simulator.scheduler.common import account, entitled, run, sort_down
+from domicile.simulator.scheduler.state import ALLOWED, FORBIDDEN, PREFERRED, QUANTUM_NS, Floats, Masks, Table
+
+__all__ = ["CREDIT_INIT", "balance", "pick_queue", "put", "run_queue", "settle"]
+
+CREDIT_INIT = 10e6
+CARRYOVER_MAX = 0.5e6
+MIGRATE_RESIST = 0.5e6
+STAYS, STARTS, FOLLOWS = 0, 1, 2
+LOAD_WINDOW_NS = float(1 << 30)
+BALANCE_UNDER = 1.0
+"""Difference of load that is worth a move while there are more pCPUs than load (`credit2_balance_under` 0)."""
+BALANCE_OVER = 0.125
+"""The same where there are not (`credit2_balance_over` -3)."""
+
+
+@compiled
+def next_cpu(may: Masks, queues: Table, vcpu: int, queue: int, least: int) -> int:
+    """The next pCPU of the queue, in a circle, that the vCPU may run on (`least`: hard or soft affinity); else -1."""
+    after = queues[queue].bias
+    best, lowest = -1, -1
+    for cpu in range(queues[queue].first_cpu, queues[queue].end_cpu):
+        if may[vcpu, cpu] < least:
+            continue
+        if lowest < 0 or cpu < lowest:
+            lowest = cpu
+        if cpu > after and (best < 0 or cpu < best):
+            best = cpu
+    return best if best >= 0 else lowest
+
+
+@compiled
+def put(vcpus: Table, queues: Table, may: Masks, vcpu: int, queue: int, least: int) -> None:
+    """Assign a vCPU to a run queue, to the next pCPU there, its load with it (`_runq_assign`, `migrate`)."""
+    before = vcpus[vcpu].queue
+    if before >= 0:
+        queues[before].load = max(queues[before].load - vcpus[vcpu].load, 0.0)
+    cpu = next_cpu(may, queues, vcpu, queue, least)
+    queues[queue].bias = cpu
+    vcpus[vcpu].processor = cpu
+    vcpus[vcpu].running = False
+    vcpus[vcpu].queue = queue
+    queues[queue].load += vcpus[vcpu].load
+
+
+@compiled
+def pick_queue(vcpus: Table, queues: Table, may_queue: Masks, vcpu: int) -> tuple[int, int]:
+    """The run queue for a vCPU, and whether by soft affinity (`csched2_res_pick`)."""
+    best, best_soft = -1, -1
+    least, least_soft = np.inf, np.inf
+    for queue in range(len(queues)):
+        if may_queue[vcpu, queue] == FORBIDDEN:
+            continue
+        load = queues[queue].load
+        if queue == vcpus[vcpu].queue:
+            load = max(load - vcpus[vcpu].load, 0.0)
+        if vcpus[vcpu].has_soft and may_queue[vcpu, queue] == PREFERRED and load < least_soft:
+            best_soft, least_soft = queue, load
+        if load < least:
+            best, least = queue, load
+    if best_soft >= 0:
+        return best_soft, PREFERRED
+    return best, ALLOWED
+
+
+@compiled
+def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, may: Masks, ran_ns: Floats, queue: int) -> bool:
+    """One quantum of one run queue: who runs where, and what it costs; then `settle`. Whether credit was reset."""
+    first, last = queues[queue].first_cpu, queues[queue].end_cpu
+    runnable = _line_up(vcpus, doms, queues[queue].first, queues[queue].end)
+    with_credit = 0
+    for index in range(runnable):
+        with_credit += vcpus[vcpus[index].order].credit > 0.0
+    ahead = min(runnable, last - first)
+    was_reset = False
+    # who runs on, who gets an idle pCPU, who follows when another is done
+    for turn in range(3):
+        for index in range(runnable if turn == FOLLOWS else ahead):
+            vcpu = vcpus[index].order
+            if vcpus[vcpu].placed >= 0:
+                continue
+            cpu = _cpu_for(vcpus, cpus, may, vcpu, first, last, turn)
+            if cpu < 0:
+                continue
+            if vcpus[vcpu].credit > 0.0:
+                with_credit -= 1
+            elif with_credit == 0 and not was_reset:
+                _reset(vcpus, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
+                was_reset = True
+            run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+    _burn(vcpus, queues[queue].first, queues[queue].end)
+    return was_reset
+
+
+@compiled
+def _cpu_for(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int, turn: int) -> int:
+    """The pCPU for a vCPU in this turn, -1 if it is not its turn."""
+    if turn == STAYS:
+        return int(vcpus[vcpu].processor) if _stays(vcpus, cpus, may, vcpu, first, last) else -1
+    if turn == STARTS:
+        return _idle_cpu(vcpus, cpus, may, vcpu, first, last)
+    return _soonest_cpu(vcpus, cpus, may, vcpu, first, last)
+
+
+@compiled
+def _reset(vcpus: Table, first: int, end: int, top: float) -> None:
+    """Give everybody of a run queue what brings the first above 0 again, clipped (`reset_credit`)."""
+    more = CREDIT_INIT * (np.floor(-top / CREDIT_INIT) + 1.0)
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        vcpus[vcpu].credit = min(vcpus[vcpu].credit + more, CREDIT_INIT + CARRYOVER_MAX)
+
+
+@compiled
+def _line_up(vcpus: Table, doms: Table, first: int, end: int) -> int:
+    """List those who want to run, most credit first; how many they are."""
+    runnable = 0
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        vcpus[vcpu].slice_ns = 0.0
+        vcpus[vcpu].placed = -1
+        if entitled(vcpus, doms, vcpu) > 0.0:
+            vcpus[runnable].order = vcpu
+            vcpus[vcpu].key = vcpus[vcpu].credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)
+            runnable += 1
+    sort_down(vcpus, runnable)
+    return runnable
+
+
+@compiled
+def _burn(vcpus: Table, first: int, end: int) -> None:
+    """Take from everybody what running has cost: the heaviest of the run queue a credit for a nanosecond."""
+    heaviest = 1.0
+    for index in range(first, end):
+        heaviest = max(heaviest, vcpus[vcpus[index].member].weight)
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        if vcpus[vcpu].slice_ns > 0.0:
+            rate = heaviest / vcpus[vcpu].weight
+            vcpus[vcpu].credit = max(vcpus[vcpu].credit - vcpus[vcpu].slice_ns * rate, -CREDIT_INIT * rate)
+
+
+@compiled
+def _stays(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> bool:
+    """Whether a vCPU goes on where it is: it is running there, and need not go home (`soft_aff_preempt`)."""
+    cpu = vcpus[vcpu].processor
+    if not vcpus[vcpu].running or cpus[cpu].free_at > 0.0 or may[vcpu, cpu] == FORBIDDEN:
+        return False
+    if vcpus[vcpu].has_soft and may[vcpu, cpu] != PREFERRED:
+        for other in range(first, last):
+            if may[vcpu, other] == PREFERRED and cpus[other].free_at <= 0.0:
+                return False
+    return True
+
+
+@compiled
+def _idle_cpu(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> int:
+    """An idle pCPU: of soft affinity, else of hard; a whole idle core's, else any; its own, else the next; else -1."""
+    for least in range(PREFERRED if vcpus[vcpu].has_soft else ALLOWED, FORBIDDEN, -1):
+        cpu = _next_idle(vcpus, cpus, may, vcpu, first, last, least, True)
+        if cpu < 0:
+            cpu = _next_idle(vcpus, cpus, may, vcpu, first, last, least, False)
+        if cpu >= 0:
+            return cpu
+    return -1
+
+
+@inlined
+def _next_idle(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int, least: int, whole: bool) -> int:
+    """The vCPU's own pCPU if it is idle (its whole core, if asked), else the next that is, in a circle; else -1."""
+    own = vcpus[vcpu].processor
+    if own < first or own >= last:
+        own = first
+    cpu = own
+    for _ in range(first, last):
+        idle = cpus[cpu].free_at <= 0.0 and may[vcpu, cpu] >= least
+        if idle and (not whole or cpus[cpus[cpu].core].core_busy <= 0.0):
+            return int(cpu)
+        cpu = first if cpu + 1 == last else cpu + 1
+    return -1
+
+
+@compiled
+def _soonest_cpu(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> int:
+    """The pCPU of hard affinity that is free first, the own one if that is hardly later; -1 if none is free in time."""
+    best, soonest = -1, float(QUANTUM_NS)
+    for cpu in range(first, last):
+        if may[vcpu, cpu] == FORBIDDEN or cpus[cpu].free_at >= QUANTUM_NS:
+            continue
+        at = cpus[cpu].free_at - (MIGRATE_RESIST if cpu == vcpus[vcpu].processor else 0.0)
+        if best < 0 or at < soonest:
+            best, soonest = cpu, at
+    return best
+
+
+@compiled
+def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, smt_loss: float) -> None:
+    """After a quantum: work done, who waits, who is still running, and the average loads (`update_load`)."""
+    share = QUANTUM_NS / LOAD_WINDOW_NS
+    load = 0.0
+    for index in range(queues[queue].first, queues[queue].end):
+        vcpu = vcpus[index].member
+        ns = vcpus[vcpu].slice_ns
+        runnable = ns / QUANTUM_NS
+        if vcpus[vcpu].pending_ns > 0.0:
+            vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
+            if entitled(vcpus, doms, vcpu) > 0.0:
+                runnable = 1.0
+        if ns > 0.0:
+            account(vcpus, cpus, vcpu, smt_loss)
+        else:
+            vcpus[vcpu].running = False
+        vcpus[vcpu].load += share * (runnable - vcpus[vcpu].load)
+        load += runnable
+    queues[queue].load += share * (load - queues[queue].load)
+
+
+@compiled
+def _best_exchange(
+    vcpus: Table, queues: Table, may_queue: Masks, local: int, other: int, delta: float
+) -> tuple[int, int]:
+    """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less."""
+    best_push, best_pull, least = -1, -1, delta
+    difference = queues[local].load - queues[other].load
+    total = len(vcpus)
+    pulls = 0
+    for pull in range(total):
+        if vcpus[pull].queue == other and vcpus[pull].active and may_queue[pull, local] != FORBIDDEN:
+            vcpus[pulls].member = pull
+            pulls += 1
+    for push in range(total):
+        if vcpus[push].queue != local or not vcpus[push].active or may_queue[push, other] == FORBIDDEN:
+            continue
+        pushed = difference - 2.0 * vcpus[push].load
+        for index in range(pulls):
+            left = abs(pushed + 2.0 * vcpus[vcpus[index].member].load)
+            if left < least:
+                best_push, best_pull, least = push, vcpus[index].member, left
+        if abs(pushed) < least:
+            best_push, best_pull, least = push, -1, abs(pushed)
+    for index in range(pulls):
+        left = abs(difference + 2.0 * vcpus[vcpus[index].member].load)
+        if left < least:
+            best_push, best_pull, least = -1, vcpus[index].member, left
+    return best_push, best_pull
+
+
+@compiled
+def balance(vcpus: Table, queues: Table, may: Masks, may_queue: Masks, local: int) -> bool:
+    """Bring a run queue and the one whose load differs most from its own closer together (`balance_load`)."""
+    count = len(queues)
+    most, other, last = 0.0, -1, -1
+    for queue in range(count):
+        last = queue
+        if queue != local and abs(queues[local].load - queues[queue].load) > most:
+            most, other = abs(queues[local].load - queues[queue].load), queue
+    if other < 0:
+        return False
+    # Xen's loop leaves `orqd` at the list's last queue, and measures by that (4.17 to date)
+    load = max(queues[local].load, queues[last].load)
+    size = max(queues[local].end_cpu - queues[local].first_cpu, queues[last].end_cpu - queues[last].first_cpu)
+    if most < (BALANCE_UNDER if load < size else BALANCE_OVER):
+        return False
+    push, pull = _best_exchange(vcpus, queues, may_queue, local, other, most)
+    if push >= 0:
+        put(vcpus, queues, may, push, other, ALLOWED)
+    if pull >= 0:
+        put(vcpus, queues, may, pull, local, ALLOWED)
+    return push >= 0 or pull >= 0
