@@ -183,6 +183,8 @@ class Simulation:
         self._seats[number] = placed
         self._accesses[number] = self.memory.accesses(guest.name)
         self._home[number] = self._home_of(placed)
+        if self.scheduler.kind is SchedulerKind.NUMA:
+            self.scheduler.lost[:] = self._lost()[self._domain_of]
         for vcpu in range(guest.vcpus):
             index = int(self._first_vcpu[number]) + vcpu
             self._set_demand(index, guest.workload.demand)
@@ -197,6 +199,14 @@ class Simulation:
             self.scheduler.stop(index)
         self.memory.destroy(self.guests[number].name)
         self._accesses[number] = 0.0
+
+    def _lost(self) -> Floats:
+        """What each domain would lose on each run queue by the way to its memory, as a share of its work (D x Q)."""
+        by_node = self._progress.lost(self._accesses)
+        cpus, count = self.scheduler.cpus, self.scheduler.arrangement.count
+        nodes = np.zeros((len(self._node_ids), count))
+        np.add.at(nodes, (cpus["node"], cpus["queue"]), 1.0)
+        return np.asarray(by_node @ (nodes / nodes.sum(axis=0)), dtype=np.float64)
 
     def _mask(self, cpus: frozenset[int]) -> npt.NDArray[np.bool_]:
         return np.array([cpu.id in cpus for cpu in self.topology.cpus], dtype=np.bool_)
@@ -249,5 +259,7 @@ class Simulation:
             free_mib=self.memory.free_mib,
         )
         vcpus["stretch"] = pace.stretch[self._domain_of]
+        if scheduler.kind is SchedulerKind.NUMA:
+            scheduler.lost[:] = self._lost()[self._domain_of]
         scheduler.clear_counts()
         return epoch

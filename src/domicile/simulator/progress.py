@@ -51,6 +51,12 @@ class ProgressModel:
         self._traffic = np.array([workload.traffic_gbs for workload in workloads])
         self._devices = devices
 
+    def lost(self, accesses: Floats) -> Floats:
+        """The share of its work that each domain loses by idle latency where it runs wholly on one node (D x N)."""
+        relative = self._machine.latency_ns / self._machine.best_latency_ns - 1.0
+        longer = self._bound[:, None] * self._assumptions.memory_bound * np.maximum(accesses @ relative.T, 0.0)
+        return np.asarray(longer / (1.0 + longer), dtype=np.float64)
+
     def pace(self, busy: Floats, accesses: Floats) -> Pace:
         """`busy`: vCPUs' worth of time that each domain ran on each node; `accesses`: where its memory accesses go (D x
         N each, rows of the latter add up to 1, or are 0)."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from domicile.simulator.compiled import compiled, inlined
 from domicile.simulator.scheduler.common import account, entitled, run, sort_down
-from domicile.simulator.scheduler.state import ALLOWED, FORBIDDEN, PREFERRED, QUANTUM_NS, Floats, Masks, Table
+from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["CREDIT_INIT", "balance", "pick_queue", "put", "run_queue", "settle"]
 
@@ -40,92 +40,127 @@ BALANCE_OVER = 0.125
 """The same where there are not (`credit2_balance_over` -3)."""
 
 
-@compiled
-def next_cpu(may: Masks, queues: Table, vcpu: int, queue: int, least: int) -> int:
-    """The next pCPU of the queue, in a circle, that the vCPU may run on (`least`: hard or soft affinity); else -1."""
-    after = queues[queue].bias
-    best, lowest = -1, -1
-    for cpu in range(queues[queue].first_cpu, queues[queue].end_cpu):
-        if may[vcpu, cpu] < least:
-            continue
-        if lowest < 0 or cpu < lowest:
-            lowest = cpu
-        if cpu > after and (best < 0 or cpu < best):
-            best = cpu
-    return best if best >= 0 else lowest
+@inlined
+def in_circle(mask: int, start: int) -> int:
+    """The first bit of a mask from this one on, in a circle over all; -1 for an empty mask."""
+    if mask == 0:
+        return -1
+    bit = start
+    while not (mask >> bit) & 1:
+        bit = bit + 1 if bit < MASK_BITS - 1 and mask >> (bit + 1) else 0
+    return bit
 
 
 @compiled
-def put(vcpus: Table, queues: Table, may: Masks, vcpu: int, queue: int, least: int) -> None:
-    """Assign a vCPU to a run queue, to the next pCPU there, its load with it (`_runq_assign`, `migrate`)."""
+def put(vcpus: Table, queues: Table, vcpu: int, queue: int, allowed: int) -> None:
+    """Assign a vCPU to a run queue, to the next of these pCPUs there, its load with it (`_runq_assign`, `migrate`)."""
     before = vcpus[vcpu].queue
     if before >= 0:
         queues[before].load = max(queues[before].load - vcpus[vcpu].load, 0.0)
-    cpu = next_cpu(may, queues, vcpu, queue, least)
-    queues[queue].bias = cpu
-    vcpus[vcpu].processor = cpu
+    bit = in_circle(allowed, queues[queue].bias + 1)
+    queues[queue].bias = bit
+    vcpus[vcpu].processor = queues[queue].first_cpu + bit
     vcpus[vcpu].running = False
     vcpus[vcpu].queue = queue
     queues[queue].load += vcpus[vcpu].load
 
 
 @compiled
-def pick_queue(vcpus: Table, queues: Table, may_queue: Masks, vcpu: int) -> tuple[int, int]:
-    """The run queue for a vCPU, and whether by soft affinity (`csched2_res_pick`)."""
+def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -> tuple[int, int]:
+    """The run queue for a vCPU, and the pCPUs there that it goes to (`csched2_res_pick`)."""
     best, best_soft = -1, -1
     least, least_soft = np.inf, np.inf
     for queue in range(len(queues)):
-        if may_queue[vcpu, queue] == FORBIDDEN:
+        if hard[vcpu, queue] == 0:
             continue
         load = queues[queue].load
         if queue == vcpus[vcpu].queue:
             load = max(load - vcpus[vcpu].load, 0.0)
-        if vcpus[vcpu].has_soft and may_queue[vcpu, queue] == PREFERRED and load < least_soft:
+        if vcpus[vcpu].has_soft and soft[vcpu, queue] != 0 and load < least_soft:
             best_soft, least_soft = queue, load
         if load < least:
             best, least = queue, load
     if best_soft >= 0:
-        return best_soft, PREFERRED
-    return best, ALLOWED
+        return best_soft, soft[vcpu, best_soft]
+    return best, hard[vcpu, best]
 
 
 @compiled
-def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, may: Masks, ran_ns: Floats, queue: int) -> bool:
+def run_queue(
+    vcpus: Table, doms: Table, queues: Table, cpus: Table, hard: Ints, soft: Ints, ran_ns: Floats, queue: int
+) -> bool:
     """One quantum of one run queue: who runs where, and what it costs; then `settle`. Whether credit was reset."""
-    first, last = queues[queue].first_cpu, queues[queue].end_cpu
+    first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
     runnable = _line_up(vcpus, doms, queues[queue].first, queues[queue].end)
     with_credit = 0
     for index in range(runnable):
         with_credit += vcpus[vcpus[index].order].credit > 0.0
-    ahead = min(runnable, last - first)
+    ahead = min(runnable, count)
     was_reset = False
+    idle = (1 << count) - 1
+    whole, free = idle, idle
     # who runs on, who gets an idle pCPU, who follows when another is done
     for turn in range(3):
         for index in range(runnable if turn == FOLLOWS else ahead):
             vcpu = vcpus[index].order
             if vcpus[vcpu].placed >= 0:
                 continue
-            cpu = _cpu_for(vcpus, cpus, may, vcpu, first, last, turn)
-            if cpu < 0:
+            may = hard[vcpu, queue]
+            likes = soft[vcpu, queue] if vcpus[vcpu].has_soft else may
+            own = vcpus[vcpu].processor - first
+            if turn == FOLLOWS:
+                bit = _soonest(cpus, first, count, own, may & free)
+            else:
+                bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, may, likes, idle, whole)
+            if bit < 0:
                 continue
             if vcpus[vcpu].credit > 0.0:
                 with_credit -= 1
             elif with_credit == 0 and not was_reset:
                 _reset(vcpus, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
                 was_reset = True
+            cpu = first + bit
             run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+            idle &= ~(1 << bit)
+            whole &= ~cpus[cpu].siblings
+            if cpus[cpu].free_at >= QUANTUM_NS:
+                free &= ~(1 << bit)
     _burn(vcpus, queues[queue].first, queues[queue].end)
     return was_reset
 
 
-@compiled
-def _cpu_for(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int, turn: int) -> int:
-    """The pCPU for a vCPU in this turn, -1 if it is not its turn."""
-    if turn == STAYS:
-        return int(vcpus[vcpu].processor) if _stays(vcpus, cpus, may, vcpu, first, last) else -1
-    if turn == STARTS:
-        return _idle_cpu(vcpus, cpus, may, vcpu, first, last)
-    return _soonest_cpu(vcpus, cpus, may, vcpu, first, last)
+@inlined
+def _ahead(staying: bool, running: bool, own: int, may: int, likes: int, idle: int, whole: int) -> int:
+    """The pCPU that is idle for one of those with the most credit; -1 for none, or if it is not its turn."""
+    if staying:
+        return own if running and _stays(own, may, likes, idle) else -1
+    return _idle(own, may, likes, idle, whole)
+
+
+@inlined
+def _stays(own: int, may: int, likes: int, idle: int) -> bool:
+    """Whether a running vCPU goes on where it is: nobody took it, and it need not go home (`soft_aff_preempt`)."""
+    here = 1 << own
+    return (idle & may & here) != 0 and ((likes & here) != 0 or (likes & idle) == 0)
+
+
+@inlined
+def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
+    """An idle pCPU: of soft affinity, else of hard; a whole idle core's, else any; its own, else the next; else -1."""
+    some = whole & likes or idle & likes or whole & may or idle & may
+    return in_circle(some, own)
+
+
+@inlined
+def _soonest(cpus: Table, first: int, count: int, own: int, free: int) -> int:
+    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none."""
+    best, soonest = -1, 0.0
+    for bit in range(count):
+        if (free >> bit) & 1:
+            at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
+            if best < 0 or at < soonest:
+                best, soonest = bit, at
+    return best
 
 
 @compiled
@@ -167,59 +202,6 @@ def _burn(vcpus: Table, first: int, end: int) -> None:
 
 
 @compiled
-def _stays(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> bool:
-    """Whether a vCPU goes on where it is: it is running there, and need not go home (`soft_aff_preempt`)."""
-    cpu = vcpus[vcpu].processor
-    if not vcpus[vcpu].running or cpus[cpu].free_at > 0.0 or may[vcpu, cpu] == FORBIDDEN:
-        return False
-    if vcpus[vcpu].has_soft and may[vcpu, cpu] != PREFERRED:
-        for other in range(first, last):
-            if may[vcpu, other] == PREFERRED and cpus[other].free_at <= 0.0:
-                return False
-    return True
-
-
-@compiled
-def _idle_cpu(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> int:
-    """An idle pCPU: of soft affinity, else of hard; a whole idle core's, else any; its own, else the next; else -1."""
-    for least in range(PREFERRED if vcpus[vcpu].has_soft else ALLOWED, FORBIDDEN, -1):
-        cpu = _next_idle(vcpus, cpus, may, vcpu, first, last, least, True)
-        if cpu < 0:
-            cpu = _next_idle(vcpus, cpus, may, vcpu, first, last, least, False)
-        if cpu >= 0:
-            return cpu
-    return -1
-
-
-@inlined
-def _next_idle(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int, least: int, whole: bool) -> int:
-    """The vCPU's own pCPU if it is idle (its whole core, if asked), else the next that is, in a circle; else -1."""
-    own = vcpus[vcpu].processor
-    if own < first or own >= last:
-        own = first
-    cpu = own
-    for _ in range(first, last):
-        idle = cpus[cpu].free_at <= 0.0 and may[vcpu, cpu] >= least
-        if idle and (not whole or cpus[cpus[cpu].core].core_busy <= 0.0):
-            return int(cpu)
-        cpu = first if cpu + 1 == last else cpu + 1
-    return -1
-
-
-@compiled
-def _soonest_cpu(vcpus: Table, cpus: Table, may: Masks, vcpu: int, first: int, last: int) -> int:
-    """The pCPU of hard affinity that is free first, the own one if that is hardly later; -1 if none is free in time."""
-    best, soonest = -1, float(QUANTUM_NS)
-    for cpu in range(first, last):
-        if may[vcpu, cpu] == FORBIDDEN or cpus[cpu].free_at >= QUANTUM_NS:
-            continue
-        at = cpus[cpu].free_at - (MIGRATE_RESIST if cpu == vcpus[vcpu].processor else 0.0)
-        if best < 0 or at < soonest:
-            best, soonest = cpu, at
-    return best
-
-
-@compiled
 def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, smt_loss: float) -> None:
     """After a quantum: work done, who waits, who is still running, and the average loads (`update_load`)."""
     share = QUANTUM_NS / LOAD_WINDOW_NS
@@ -242,20 +224,18 @@ def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, sm
 
 
 @compiled
-def _best_exchange(
-    vcpus: Table, queues: Table, may_queue: Masks, local: int, other: int, delta: float
-) -> tuple[int, int]:
+def _best_exchange(vcpus: Table, queues: Table, hard: Ints, local: int, other: int, delta: float) -> tuple[int, int]:
     """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less."""
     best_push, best_pull, least = -1, -1, delta
     difference = queues[local].load - queues[other].load
     total = len(vcpus)
     pulls = 0
     for pull in range(total):
-        if vcpus[pull].queue == other and vcpus[pull].active and may_queue[pull, local] != FORBIDDEN:
+        if vcpus[pull].queue == other and vcpus[pull].active and hard[pull, local] != 0:
             vcpus[pulls].member = pull
             pulls += 1
     for push in range(total):
-        if vcpus[push].queue != local or not vcpus[push].active or may_queue[push, other] == FORBIDDEN:
+        if vcpus[push].queue != local or not vcpus[push].active or hard[push, other] == 0:
             continue
         pushed = difference - 2.0 * vcpus[push].load
         for index in range(pulls):
@@ -272,7 +252,7 @@ def _best_exchange(
 
 
 @compiled
-def balance(vcpus: Table, queues: Table, may: Masks, may_queue: Masks, local: int) -> bool:
+def balance(vcpus: Table, queues: Table, hard: Ints, local: int) -> bool:
     """Bring a run queue and the one whose load differs most from its own closer together (`balance_load`)."""
     count = len(queues)
     most, other, last = 0.0, -1, -1
@@ -287,9 +267,9 @@ def balance(vcpus: Table, queues: Table, may: Masks, may_queue: Masks, local: in
     size = max(queues[local].end_cpu - queues[local].first_cpu, queues[last].end_cpu - queues[last].first_cpu)
     if most < (BALANCE_UNDER if load < size else BALANCE_OVER):
         return False
-    push, pull = _best_exchange(vcpus, queues, may_queue, local, other, most)
+    push, pull = _best_exchange(vcpus, queues, hard, local, other, most)
     if push >= 0:
-        put(vcpus, queues, may, push, other, ALLOWED)
+        put(vcpus, queues, push, other, hard[push, other])
     if pull >= 0:
-        put(vcpus, queues, may, pull, local, ALLOWED)
+        put(vcpus, queues, pull, local, hard[pull, local])
     return push >= 0 or pull >= 0

@@ -129,5 +129,5 @@ def arrive(vcpus: Table, demands: Table, steps: Table, quantum: int) -> None:
             need = ns * vcpus[vcpu].stretch
             vcpus[vcpu].pending_ns = min(before + need, BACKLOG_NS)
             vcpus[vcpu].wanted_ns += need
-        if before <= 0.0 and vcpus[vcpu].pending_ns > 0.0:
+        if before <= 0.0 and vcpus[vcpu].pending_ns > 0.0 and not vcpus[vcpu].running:
             vcpus[vcpu].since = quantum

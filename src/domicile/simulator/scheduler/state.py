@@ -16,18 +16,15 @@ import numpy.typing as npt
 from domicile.simulator.scheduler.queues import Arrangement
 
 __all__ = [
-    "ALLOWED",
     "CPU",
     "DOMAIN",
-    "FORBIDDEN",
-    "PREFERRED",
+    "MASK_BITS",
     "QUANTUM_NS",
     "QUEUE",
     "VCPU",
     "Bools",
     "Floats",
     "Ints",
-    "Masks",
     "Table",
     "affinities",
     "new_vcpus",
@@ -36,14 +33,14 @@ __all__ = [
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
-Masks: TypeAlias = npt.NDArray[np.uint8]
 Table: TypeAlias = npt.NDArray[np.void]
 
 QUANTUM_NS = 10_000_000
 """Length of a scheduling quantum; see the package."""
 
-FORBIDDEN, ALLOWED, PREFERRED = 0, 1, 2
-"""A vCPU on a pCPU: outside hard affinity, within it, within soft affinity too (all of hard where there is no soft)."""
+MASK_BITS = 62
+"""Affinity within a run queue is a mask of bits in an int64, one for each of its pCPUs; Xen puts no more than 16 into
+one, but for siblings."""
 
 CPU = np.dtype(
     [
@@ -52,13 +49,16 @@ CPU = np.dtype(
         ("socket", np.int64),
         ("threads", np.int64),
         ("queue", np.int64),
+        ("siblings", np.int64),
         ("busy_ns", np.float64),
         # of this quantum: up to where the pCPU's time is taken; how long the core of this number is busy, all threads
         ("free_at", np.float64),
         ("core_busy", np.float64),
+        ("best", np.int64),
     ]
 )
-"""A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core."""
+"""A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
+`siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there."""
 
 VCPU = np.dtype(
     [
@@ -112,13 +112,25 @@ QUEUE = np.dtype(
         ("first", np.int64),
         ("end", np.int64),
         ("due", np.bool_),
+        ("cores", np.float64),
     ]
 )
-"""A run queue: `load` (average of runnable vCPUs), `bias` (the pCPU picked last), its pCPUs from `first_cpu` to before
-`end_cpu`, its vCPUs `vcpus[first:end]` by `member`; `due`: its credit was reset, so it balances."""
+"""A run queue: `load` (average of runnable vCPUs), `bias` (the place of the pCPU picked last), its pCPUs from
+`first_cpu` to before `end_cpu`, its vCPUs `vcpus[first:end]` by `member`; `due`: its credit was reset, so it
+balances; how many `cores` it has."""
 
-DOMAIN = np.dtype([("weight", np.float64), ("cap", np.float64), ("budget_ns", np.float64), ("active", np.int64)])
-"""A domain: `cap` in pCPUs' worth, 0 for none; `budget_ns` left; `active` vCPUs (credit's)."""
+DOMAIN = np.dtype(
+    [
+        ("weight", np.float64),
+        ("cap", np.float64),
+        ("budget_ns", np.float64),
+        ("active", np.int64),
+        ("share", np.float64),
+        ("balance", np.float64),
+    ]
+)
+"""A domain: `cap` in pCPUs' worth, 0 for none; `budget_ns` left; credit's `active` vCPUs the `share` that each of
+them gets, and the `balance` of their credit when it was given out last."""
 
 
 def new_vcpus(domain: Sequence[int], weight: Sequence[float], has_soft: Bools) -> Table:
@@ -132,9 +144,9 @@ def new_vcpus(domain: Sequence[int], weight: Sequence[float], has_soft: Bools) -
     return vcpus
 
 
-def affinities(hard: Bools, soft: Bools, arrangement: Arrangement) -> tuple[Masks, Masks, Bools]:
-    """From affinity over the topology's CPUs (V x P): what vCPUs may do on every pCPU (V x P) and, at best, in every
-    run queue (V x Q), and who has soft affinity (V).
+def affinities(hard: Bools, soft: Bools, arrangement: Arrangement) -> tuple[Ints, Ints, Bools]:
+    """From affinity over the topology's CPUs (V x P) to masks of the pCPUs of every run queue (V x Q): hard affinity,
+    soft within hard; and who has soft affinity at all (V).
 
     Soft affinity counts where it has pCPUs in common with hard affinity and does not hold all of it
     (`has_soft_affinity`, xen/common/sched/private.h, 4.17). Raises ValueError where a vCPU may run nowhere.
@@ -143,10 +155,13 @@ def affinities(hard: Bools, soft: Bools, arrangement: Arrangement) -> tuple[Mask
         raise ValueError("a vCPU has no pCPU that it may run on")
     both = hard & soft
     has_soft: Bools = np.logical_and(both.any(axis=1), (hard & ~soft).any(axis=1))
-    may = np.where(has_soft[:, None] & ~both, ALLOWED, PREFERRED) * hard
-    may = may[:, arrangement.listed]
-    queue_of = arrangement.queue[arrangement.listed]
-    may_queue: Masks = np.zeros((len(hard), arrangement.count), dtype=np.uint8)
-    for queue in range(arrangement.count):
-        may_queue[:, queue] = may[:, queue_of == queue].max(axis=1)
-    return np.ascontiguousarray(may.astype(np.uint8)), may_queue, has_soft
+    return _masks(hard, arrangement), _masks(both, arrangement), has_soft
+
+
+def _masks(allowed: Bools, arrangement: Arrangement) -> Ints:
+    masks: Ints = np.zeros((len(allowed), arrangement.count), dtype=np.int64)
+    place = np.zeros(arrangement.count, dtype=np.int64)
+    for cpu, queue in enumerate(arrangement.queue):
+        masks[:, queue] |= allowed[:, cpu].astype(np.int64) << place[queue]
+        place[queue] += 1
+    return masks
