@@ -1,9 +1,5 @@
 """The model's curves: pCPU sharing and memory pressure."""
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +7,6 @@ from hypothesis import strategies as st
 
 from domicile.performance.assumptions import DEFAULT
 from domicile.performance.curves import Floats, pressure, sharing
-
-LOADED = ["broadwell-2682v4-2n.json", "cascadelake-8269cy-2n.json"]
 
 
 def one(value: float) -> Floats:
@@ -69,17 +63,3 @@ def test_a_node_without_cpus_is_out_of_the_question() -> None:
 @given(low=st.floats(0, 3), more=st.floats(0, 3))
 def test_more_traffic_never_makes_memory_faster(low: float, more: float) -> None:
     assert 0 <= float(pressure(one(low), DEFAULT)[0]) <= float(pressure(one(low + more), DEFAULT)[0]) + 1e-12
-
-
-@pytest.mark.parametrize("name", LOADED)
-def test_pressure_follows_measured_loaded_latency(name: str) -> None:
-    shared = Path(os.environ.get("DOMICILE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = shared / "machines" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set DOMICILE_SHARED_DATA")
-    measured = np.array(json.loads(path.read_text())["loaded_latency"], dtype=np.float64)
-    utilisation = measured[:, 0] / measured[:, 0].max()
-    idle_ns = measured[:3, 1].min()
-    error = np.abs((1 + pressure(utilisation, DEFAULT)) * idle_ns / measured[:, 1] - 1)
-    assert error.mean() < 0.05
-    assert error.max() < 0.20

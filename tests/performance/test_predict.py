@@ -161,9 +161,9 @@ def test_a_field_says_what_the_prediction_says(seed: int, cores: list[int], smt:
     vcpus, memory = everybody.vcpu_share[-1], everybody.memory_share[-1]
     nodes = np.arange(machine.nodes)
     costs = field.try_sets(newcomer, nodes[None], vcpus[None], memory[None])
-    assert costs.own[0] == pytest.approx(after.slowdown[-1] - 1, abs=1e-9)
+    assert costs.own[0] == pytest.approx(after.slowdown[-1] - 1, rel=1e-12, abs=1e-9)
     assert costs.latency[0] == pytest.approx(after.latency[-1], abs=1e-9)
-    assert costs.cpu[0] == pytest.approx(after.cpu[-1], abs=1e-9)
+    assert costs.cpu[0] == pytest.approx(after.cpu[-1], rel=1e-12, abs=1e-9)
     assert costs.neighbours[0] == pytest.approx(float((after.slowdown[:-1] - without).sum()), abs=1e-8)
 
     joined = field.with_domain(newcomer, vcpus, memory)

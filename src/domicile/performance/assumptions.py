@@ -35,9 +35,25 @@ class Assumptions:
     Bridge, Haswell-EX, Broadwell and Cascade Lake. Between nodes it is taken to be inversely proportional to distance
     (measured: 0.45 to 0.53 of the local one on 2-node Xeons, whose SLIT says 20 or 21).
 
-    `pressure_linear`, `pressure_knee`, `pressure_power`: latency under load, as a share of idle latency, is `linear *
-    u + knee * u ** power` at utilisation u of the peak: fitted to the loaded-latency curves measured on Broadwell and
-    Cascade Lake, mean error 2.3 %, worst 14 %.
+    `pressure_linear`, `pressure_bend`: latency under load grows by `linear * u + bend * u ** 6` of idle latency, until
+    it ends at the peak (utilisation u = 1): fitted to Cascade Lake's measured curve, Broadwell's is then predicted to
+    5 % (`loaded`). `lines_per_core`: cache lines that a core which streams keeps on the way, which is what latency at
+    the peak comes from: 14 to 20 on 13 Xeons (15.6 on average of those not fitted, 18 on Cascade Lake). `saturated`:
+    latency at the peak over idle latency where the number of cores is not known: 1.5 to 4.5, this is the median.
+
+    `read_fraction`: share of reads in memory traffic where nobody tells. An assumption.
+
+    `write_cost`: how much more of a memory controller's peak a written byte takes than a read one, peaks being
+    measured with reads (Intel MLC's mixes of reads and writes: 0.25 on Cascade Lake, 0.4 on Haswell, 0.5 on Broadwell
+    and Ice Lake, 0.7 on Ivy Bridge and some Skylakes; on Genoa writes come on top instead).
+
+    `cache_mib_per_core`: last-level cache, where the topology does not tell: 1.4 to 2.75 MiB on the machines measured.
+    `cache_power`: misses grow with this power of the cache that is missing (Hartstein et al., "Cache miss behavior: is
+    it square root of 2?", Computing Frontiers 2006: 0.5, 0.3 to 0.7 by load).
+
+    `message_lines`: how often one round trip between domains waits for a cache line of the other's node. From
+    ipc-bench's pipes on a 48-core Opteron under Xen with vCPUs pinned: 4.0 us more across packages than within a die,
+    whose memory is 76 ns nearer.
 
     `dom0_vcpu_demand`: how busy a vCPU of Dom0 is where the host does not tell. `vcpu_demand`: the same for other
     domains.
@@ -54,9 +70,15 @@ class Assumptions:
     company: float = 0.1
     traffic_gbs: float = 1.0
     core_bandwidth_gbs: float = 4.0
-    pressure_linear: float = 0.5
-    pressure_knee: float = 1.93
-    pressure_power: int = 12
+    pressure_linear: float = 0.49
+    pressure_bend: float = 0.47
+    lines_per_core: float = 17.0
+    saturated: float = 2.9
+    read_fraction: float = 0.75
+    write_cost: float = 0.45
+    cache_mib_per_core: float = 2.0
+    cache_power: float = 0.5
+    message_lines: float = 53.0
     dom0_vcpu_demand: float = 0.1
     vcpu_demand: float = 1.0
     device_weight: float = 0.5

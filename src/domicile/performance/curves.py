@@ -10,10 +10,14 @@ import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
 
-__all__ = ["Floats", "pressure", "sharing"]
+__all__ = ["BEND_POWER", "QUEUE_POWER", "Floats", "pressure", "sharing"]
 
 Floats = npt.NDArray[np.float64]
 """An array of 64-bit floats."""
+
+BEND_POWER = 6
+QUEUE_POWER = 24
+"""Powers of utilisation with which latency bends, and with which it ends at the peak: see `loaded`."""
 
 NO_CPU = 1e-6
 """Cores of a node without any: a demand there gives a slowdown that nothing else reaches, and no demand gives 1."""
@@ -37,23 +41,19 @@ def sharing(demand: Floats, cores: Floats, pcpus: Floats, fullness: Floats | flo
     return np.asarray(fullness * paired * turns + (1.0 - fullness) * elsewhere, dtype=np.float64)
 
 
-def pressure(utilisation: Floats, assumptions: Assumptions) -> Floats:
+def pressure(utilisation: Floats, assumptions: Assumptions, saturated: float | None = None) -> Floats:
     """Growth of memory latency with the utilisation of a memory controller or link, as a share of idle latency.
 
     Above the peak requests queue for as long as the traffic is more than can be served: time grows in proportion.
+    `saturated` is latency at the peak over idle latency, if it is known (see `loaded`).
     """
-    linear, knee = assumptions.pressure_linear, assumptions.pressure_knee
+    linear, bend = assumptions.pressure_linear, assumptions.pressure_bend
+    end = assumptions.saturated if saturated is None else saturated
+    queue = max(end - 1.0 - linear - bend, 0.0)
     below = np.minimum(utilisation, 1.0)
-    loaded = linear * below + knee * _power(below, assumptions.pressure_power)
+    # powers by multiplying: NumPy's own takes the general way, ten times as long on small arrays
+    square = below * below
+    sixth = square * square * square
+    twelfth = sixth * sixth
+    loaded = linear * below + bend * sixth + queue * (twelfth * twelfth)
     return np.asarray((1.0 + loaded) * np.maximum(utilisation, 1.0) - 1.0, dtype=np.float64)
-
-
-def _power(base: Floats, exponent: int) -> Floats:
-    """An integer power by squaring: NumPy's own takes the general way, ten times as long on small arrays."""
-    result = np.ones_like(base)
-    while exponent:
-        if exponent & 1:
-            result = result * base
-        base = base * base
-        exponent >>= 1
-    return result

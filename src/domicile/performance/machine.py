@@ -7,7 +7,8 @@ by cpupool as well, since domains of different pools never compete for a pCPU ev
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,11 @@ import numpy.typing as npt
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
 from domicile.state.model import Cpupool
+from domicile.topology.machine_file import MachineFile
 from domicile.topology.model import MeasuredMatrix, Topology
+
+if TYPE_CHECKING:
+    from domicile.performance.memory_system import MemorySystem
 
 __all__ = ["Machine"]
 
@@ -26,7 +31,8 @@ class Machine:
 
     `latency_ns` and `bandwidth_gbs`: N x N, complete. `cores`, `pcpus`: Q x N. `memory_mib`: N. `node_of_cpu` and
     `pool_of_cpu`: by CPU id, -1 where there is none. `core_of_cpu`: by CPU id, a number of its own for every core.
-    `latency_measured`: whether the latencies are measured or worked out from distances.
+    `latency_measured`: whether the latencies are measured or worked out from distances. `measured`: what else was
+    measured on it. `memory_systems`: by assumptions, what `memory_system` worked out.
     """
 
     topology: Topology
@@ -40,10 +46,19 @@ class Machine:
     pool_of_cpu: npt.NDArray[np.intp]
     core_of_cpu: npt.NDArray[np.intp]
     latency_measured: bool
+    measured: MachineFile | None = None
+    memory_systems: dict[Assumptions, MemorySystem] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, topology: Topology, cpupools: Sequence[Cpupool] = (), assumptions: Assumptions = DEFAULT) -> Machine:
-        """The machine of a topology. Without cpupools all CPUs are in `Pool-0`."""
+    def of(
+        cls,
+        topology: Topology,
+        cpupools: Sequence[Cpupool] = (),
+        assumptions: Assumptions = DEFAULT,
+        measured: MachineFile | None = None,
+    ) -> Machine:
+        """The machine of a topology. Without cpupools all CPUs are in `Pool-0`; `measured` is the file that the
+        topology comes from, where it comes from one."""
         pools = cpupools or (Cpupool("Pool-0", frozenset(cpu.id for cpu in topology.cpus), ""),)
         node_of_cpu, core_of_cpu = _cpu_tables(topology)
         pool_of_cpu = np.full_like(node_of_cpu, -1)
@@ -65,6 +80,7 @@ class Machine:
             pool_of_cpu=pool_of_cpu,
             core_of_cpu=core_of_cpu,
             latency_measured=topology.latency_ns is not None,
+            measured=measured,
         )
 
     @property

@@ -1,0 +1,143 @@
+"""What the compiled loops of `evaluate` pass around: named tuples of arrays, which Numba can take apart.
+
+D domains, N nodes, Q cpupools, R resources (see `memory_system`), H steps of a way at most, F flows: a flow is a domain
+on a node on which it runs. Letters in the loops: d, n (node of the CPUs), m (node of the memory), q, r, h, f.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.performance.curves import Floats
+
+__all__ = [
+    "CACHE", "CPU", "DEVICES", "DISTANCE", "LOAD", "PEERS", "SMT", "TERMS",
+    "Domains", "Integers", "Outcome", "Place", "System", "Work",
+]  # fmt: skip
+
+Integers = npt.NDArray[np.int64]
+
+CPU, SMT, DISTANCE, CACHE, LOAD, DEVICES, PEERS = range(7)
+TERMS = 7
+"""Rows of `Outcome.terms`."""
+
+
+class Domains(NamedTuple):
+    """The fields of `MachineLoad` that are the same for all candidates."""
+
+    demand: Floats
+    traffic: Floats
+    read: Floats
+    bound: Floats
+    cache: Floats
+    weight: Floats
+    cap: Floats
+    pool: Integers
+    device_bound: Floats
+    dma: Floats
+    peers: Integers
+    messages: Floats
+
+
+class Place(NamedTuple):
+    """The fields of `MachineLoad` that differ between candidates: D x N each, with B in front of a batch."""
+
+    want: Floats
+    memory: Floats
+    buffers: Floats
+
+
+class System(NamedTuple):
+    """The machine: `pcpus`, `cores`: Q x N; the rest as in `MemorySystem`, and the assumptions of the loops."""
+
+    pcpus: Floats
+    cores: Floats
+    llc: Floats
+    latency: Floats
+    near: Floats
+    best_ns: float
+    reference: int
+    peak: Floats
+    added: Floats
+    step: Integers
+    read_use: Floats
+    write_use: Floats
+    smt_yield: float
+    cache_power: float
+    message_lines: float
+
+
+class Outcome(NamedTuple):
+    """`running`: D x N, `terms`: TERMS x D, `latency_ns`, `bandwidth`, `rate`: D, `utilisation`: R; with B in front
+    of a batch."""
+
+    running: Floats
+    terms: Floats
+    latency_ns: Floats
+    bandwidth: Floats
+    rate: Floats
+    utilisation: Floats
+
+
+class Work(NamedTuple):
+    """Room for one candidate's figures in between, used again for the next.
+
+    `alone`: D, what a domain's work stretches by alone. `speed`, `misses`: D x N, of a vCPU by SMT, of traffic by
+    caches. `devices`, `messages`: D, what work stretches by. `dma`: R, load by devices. `reads`, `writes`: N x N,
+    traffic. `way`: N x N, latency under load; `busiest`: N x N, link on it or -1; `steep`: N, growth of a controller's
+    latency with its utilisation. `gives`: N x N, and `give`: R, how much traffic gives way to more latency (to more
+    utilisation). `load`, `u`, `low`, `high`: R, traffic, utilisation, and what it is known to lie between. `flow`: F x
+    2, domain and node; `stretch`: F. `first`: D + 1, `at`: the nodes of d's memory are `at[first[d]:first[d + 1]]`.
+    """
+
+    alone: Floats
+    speed: Floats
+    misses: Floats
+    devices: Floats
+    messages: Floats
+    dma: Floats
+    reads: Floats
+    writes: Floats
+    way: Floats
+    busiest: Integers
+    steep: Floats
+    gives: Floats
+    give: Floats
+    load: Floats
+    u: Floats
+    low: Floats
+    high: Floats
+    flow: Integers
+    stretch: Floats
+    first: Integers
+    at: Integers
+
+    @classmethod
+    def room(cls, domains: int, nodes: int, resources: int) -> Work:
+        """Room for this many."""
+        return cls(
+            alone=np.ones(domains),
+            speed=np.ones((domains, nodes)),
+            misses=np.ones((domains, nodes)),
+            devices=np.zeros(domains),
+            messages=np.zeros(domains),
+            dma=np.zeros(resources),
+            reads=np.zeros((nodes, nodes)),
+            writes=np.zeros((nodes, nodes)),
+            way=np.zeros((nodes, nodes)),
+            busiest=np.zeros((nodes, nodes), dtype=np.int64),
+            steep=np.zeros(nodes),
+            gives=np.zeros((nodes, nodes)),
+            give=np.zeros(resources),
+            load=np.zeros(resources),
+            u=np.zeros(resources),
+            low=np.zeros(resources),
+            high=np.zeros(resources),
+            flow=np.zeros((domains * nodes, 2), dtype=np.int64),
+            stretch=np.ones(domains * nodes),
+            first=np.zeros(domains + 1, dtype=np.int64),
+            at=np.zeros(domains * nodes, dtype=np.int64),
+        )

@@ -1,0 +1,174 @@
+"""The performance model: slowdown, latency and bandwidth of every domain for a load on a machine.
+
+    slowdown = time that the domain's work takes / time that it would take alone, with a core to each vCPU and its
+               memory on the machine's best node
+
+In the order in which it is worked out:
+
+1. **CPU time.** On each node the pCPUs of a cpupool are shared by the vCPUs that want to run there, in proportion to
+   their weight, none getting more than it wants, no domain more than its cap. What a scheduler measured fits as it is.
+2. **SMT.** Up to as many busy vCPUs as cores have a core each; a further one adds `smt_yield` of a core.
+3. **Caches.** The last-level cache of a node is shared by what its domains would keep there; a domain that keeps a
+   part of what it could keep alone has (whole / part) ** `cache_power` times its traffic and memory time.
+4. **Latency.** Work stretches by `memory_bound` times what memory latency has grown, over the machine's best latency:
+   idle latency by distance, plus what the memory controller's curve adds (as on its own node), plus what the busiest
+   link on the way adds. Utilisation depends on how fast the domains get on, which depends on latency: the point is
+   taken at which both agree.
+5. **Bandwidth.** Where even then more is wanted than a controller or link can carry, it is shared max-min fairly by
+   the running vCPUs (`fair`), and work stretches by what is missing.
+6. **Devices and messages.** Half of what a device's distance costs goes with the domain's vCPUs (interrupts), half
+   with its DMA buffers; its traffic loads controllers and links like everybody's, from the device's node. Domains that
+   talk wait for `message_lines` cache lines a round trip, as far away as the other's vCPUs run.
+
+`predict` is this model to first order (each effect alone, none feeding back): its terms are sums over nodes, which is
+what lets placement try thousands of newcomers in O(k x k) each (`Field`). A test holds the two together where effects
+are small. What is left out: bursts within the averages, clock frequency, prefetching, TLBs, coherence within a node.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from domicile.performance.arrays import TERMS, Domains, Outcome, Place, System, Work
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats
+from domicile.performance.machine import Machine
+from domicile.performance.machine_load import MachineLoad
+from domicile.performance.memory_system import MemorySystem, memory_system
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a load comes to. D domains, N nodes, R resources; `...`: the load's leading dimensions.
+
+    `slowdown`, ... x D: the sum of 1 and the terms, each ... x D: `cpu` (waiting for a pCPU), `smt` (sharing a core),
+    `distance` (idle latency), `cache` (what others drive out), `load` (latency under load and missing bandwidth, less
+    what the domain alone would cause; negative where it is spread wide enough to have more bandwidth than a node),
+    `devices`, `peers`.
+
+    `latency_ns`, ... x D: mean latency of its accesses under load. `bandwidth_gbs`, ... x D: memory traffic it has.
+    `rate_vcpus`, ... x D: work done, in busy vCPUs that nothing slows. `running`, ... x D x N: busy vCPUs that got a
+    pCPU. `utilisation`, ... x R: of memory controllers (the first N) and links; `resources` names them.
+    """
+
+    slowdown: Floats
+    cpu: Floats
+    smt: Floats
+    distance: Floats
+    cache: Floats
+    load: Floats
+    devices: Floats
+    peers: Floats
+    latency_ns: Floats
+    bandwidth_gbs: Floats
+    rate_vcpus: Floats
+    running: Floats
+    utilisation: Floats
+    resources: tuple[str, ...]
+
+    @property
+    def node_utilisation(self) -> Floats:
+        """Utilisation of each node's memory controller, ... x N."""
+        return self.utilisation[..., : self.running.shape[-1]]
+
+    @property
+    def link_utilisation(self) -> Floats:
+        """Utilisation of each link, ... x (R - N)."""
+        return self.utilisation[..., self.running.shape[-1] :]
+
+
+def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEFAULT) -> Evaluation:
+    """Evaluate one load, or as many as its leading dimensions say, in one call."""
+    from domicile.performance.kernel import evaluate_all  # noqa: PLC0415 (it takes seconds to load or to compile)
+
+    system = memory_system(machine, assumptions)
+    domains, nodes, resources = load.domains, load.nodes, len(system.peak_gbs)
+    varying = (load.cpu_share, load.memory_share, load.dma_share)
+    lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
+    count = math.prod(lead)
+    out = Outcome(
+        running=np.empty((count, domains, nodes)),
+        terms=np.empty((count, TERMS, domains)),
+        latency_ns=np.empty((count, domains)),
+        bandwidth=np.empty((count, domains)),
+        rate=np.empty((count, domains)),
+        utilisation=np.empty((count, resources)),
+    )
+    places = Place(*(_flat(array, lead) for array in varying))
+    evaluate_all(
+        _system(machine, system, assumptions), _domains(load), places, out, Work.room(domains, nodes, resources)
+    )
+    shape = (*lead, domains)
+    cpu, smt, distance, cache, under_load, devices, peers = (
+        np.ascontiguousarray(out.terms[:, term]).reshape(shape) for term in range(TERMS)
+    )
+    return Evaluation(
+        slowdown=(1.0 + out.terms.sum(axis=1)).reshape(shape),
+        cpu=cpu,
+        smt=smt,
+        distance=distance,
+        cache=cache,
+        load=under_load,
+        devices=devices,
+        peers=peers,
+        latency_ns=out.latency_ns.reshape(shape),
+        bandwidth_gbs=out.bandwidth.reshape(shape),
+        rate_vcpus=out.rate.reshape(shape),
+        running=out.running.reshape((*shape, nodes)),
+        utilisation=out.utilisation.reshape((*lead, resources)),
+        resources=system.names,
+    )
+
+
+def _system(machine: Machine, system: MemorySystem, assumptions: Assumptions) -> System:
+    return System(
+        pcpus=machine.pcpus,
+        cores=machine.cores,
+        llc=system.cache_mib,
+        latency=system.latency_ns,
+        near=system.near_ns,
+        best_ns=system.best_ns,
+        reference=system.reference,
+        peak=system.peak_gbs,
+        added=system.added,
+        step=system.step,
+        read_use=system.read_use,
+        write_use=system.write_use,
+        smt_yield=assumptions.smt_yield,
+        cache_power=assumptions.cache_power,
+        message_lines=assumptions.message_lines,
+    )
+
+
+def _domains(load: MachineLoad) -> Domains:
+    return Domains(
+        demand=_floats(load.demand_vcpus),
+        traffic=_floats(load.traffic_gbs),
+        read=_floats(load.read_fraction),
+        bound=_floats(load.memory_bound),
+        cache=_floats(load.cache_mib),
+        weight=_floats(load.weight),
+        cap=_floats(load.cap),
+        pool=np.require(load.pool, np.int64, ("C", "W")),
+        device_bound=_floats(load.device_bound),
+        dma=_floats(load.dma_gbs),
+        peers=np.require(load.peers, np.int64, ("C", "W")),
+        messages=_floats(load.messages_per_s),
+    )
+
+
+def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
+    """Leading dimensions as one; left at 1 where the array has none, which stands for all candidates."""
+    if array.ndim > 2:
+        array = np.broadcast_to(array, lead + array.shape[-2:])
+    return _floats(array.reshape((-1, *array.shape[-2:])))
+
+
+def _floats(array: Floats) -> Floats:
+    """As the loops are compiled for: contiguous, of 64-bit floats, and writable (a type of its own to Numba)."""
+    return np.require(array, np.float64, ("C", "W"))

@@ -1,0 +1,112 @@
+"""The compiled loop of `evaluate` over its candidates."""
+
+from __future__ import annotations
+
+from domicile.performance.arrays import (
+    CACHE,
+    CPU,
+    DEVICES,
+    DISTANCE,
+    LOAD,
+    PEERS,
+    SMT,
+    TERMS,
+    Domains,
+    Outcome,
+    Place,
+    System,
+    Work,
+)
+from domicile.performance.compiled import compiled, part
+from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
+from domicile.performance.loops_memory import agree, alone, share_fairly
+
+__all__ = ["evaluate_all"]
+
+
+@compiled
+def evaluate_all(system: System, domains: Domains, places: Place, outs: Outcome, work: Work) -> None:
+    """Evaluate B candidates. The arrays of `places` have B or 1 in front, those of `outs` have B."""
+    alone(system, domains, work)
+    for b in range(len(outs.terms)):
+        place = Place(
+            places.want[min(b, len(places.want) - 1)],
+            places.memory[min(b, len(places.memory) - 1)],
+            places.buffers[min(b, len(places.buffers) - 1)],
+        )
+        out = Outcome(
+            outs.running[b],
+            outs.terms[b],
+            outs.latency_ns[b],
+            outs.bandwidth[b],
+            outs.rate[b],
+            outs.utilisation[b],
+        )
+        run(system, domains, place, out)
+        siblings(system, domains, out, work)
+        caches(system, domains, out, work)
+        devices(system, domains, place, out, work)
+        messages(system, domains, out, work)
+        flows = lists(place, out, work)
+        agree(system, domains, place, out, work, flows)
+        full = False
+        for r in range(len(system.peak)):
+            full = full or work.load[r] > system.peak[r] * 1.001
+        if full:
+            share_fairly(system, domains, place, out, work, flows)
+        for r in range(len(system.peak)):
+            out.utilisation[r] = work.load[r] / system.peak[r]
+        _by_flow(system, domains, place, out, work, flows)
+        _by_domain(domains, out, work)
+
+
+@part
+def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+    """What each domain's work stretches by, term by term, its nodes weighted by the work done there."""
+    out.latency_ns[:] = 0.0
+    out.bandwidth[:] = 0.0
+    out.rate[:] = 0.0
+    out.terms[:] = 0.0
+    for f in range(flows):
+        d, n = work.flow[f]
+        out.rate[d] += out.running[d, n] * work.speed[d, n] / work.stretch[f]
+    for f in range(flows):
+        d, n = work.flow[f]
+        done = out.running[d, n] * work.speed[d, n] / work.stretch[f]
+        part = done / max(out.rate[d], LEAST)
+        idle, loaded, distance, cached = 0.0, 0.0, 0.0, 0.0
+        for i in range(work.first[d], work.first[d + 1]):
+            idle += place.memory[d, work.at[i]] * system.latency[n, work.at[i]]
+            loaded += place.memory[d, work.at[i]] * work.way[n, work.at[i]]
+        if work.first[d + 1] > work.first[d]:
+            out.bandwidth[d] += done * domains.traffic[d] * work.misses[d, n]
+            distance = domains.bound[d] * (idle / system.best_ns - 1.0)
+            cached = domains.bound[d] * (work.misses[d, n] - 1.0) * idle / system.best_ns
+        out.latency_ns[d] += part * loaded
+        out.terms[DISTANCE, d] += part * distance
+        out.terms[CACHE, d] += part * cached
+        rest = work.stretch[f] - 1.0 - distance - cached - work.devices[d] - work.messages[d]
+        out.terms[LOAD, d] += part * rest
+
+
+@part
+def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
+    """Terms of the slowdown: 1 and all of them multiply out to waiting x sharing a core x stretch / stretch alone."""
+    for d in range(len(domains.demand)):
+        if domains.demand[d] <= 0.0:
+            out.terms[:, d] = 0.0
+            continue
+        time, worth = 0.0, 0.0
+        for n in range(out.running.shape[1]):
+            time += out.running[d, n]
+            worth += out.running[d, n] * work.speed[d, n]
+        waiting = domains.demand[d] / max(time, LEAST)
+        paired = time / worth if worth > 0.0 else 1.0
+        if time > 0.0:
+            out.terms[LOAD, d] -= work.alone[d] - 1.0
+            out.terms[DEVICES, d] = work.devices[d]
+            out.terms[PEERS, d] = work.messages[d]
+            for term in range(DISTANCE, TERMS):
+                out.terms[term, d] *= waiting * paired / work.alone[d]
+        out.terms[CPU, d] = waiting - 1.0
+        out.terms[SMT, d] = waiting * (paired - 1.0)

@@ -1,0 +1,213 @@
+"""Compiled loops of `evaluate`: latency under load and bandwidth, which depend on each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from domicile.performance.arrays import Domains, Outcome, Place, System, Work
+from domicile.performance.compiled import part
+from domicile.performance.curves import Floats
+from domicile.performance.fair import Flows, fill
+from domicile.performance.loops_before import LEAST, charge
+
+__all__ = ["agree", "alone", "share_fairly"]
+
+MOST_ROUNDS = 40
+CLOSE_ENOUGH = 1e-4
+"""Of utilisation."""
+LEAST_STRETCH = 0.05
+"""Work cannot get faster than to take this share of its time, whatever the parameters say."""
+
+
+@part
+def _added(table: Floats, u: float) -> float:
+    """A curve at a utilisation."""
+    cells = len(table) - 1
+    x = min(max(u, 0.0), 1.0) * cells
+    i = min(int(x), cells - 1)
+    return float(table[i] + (table[i + 1] - table[i]) * (x - i))
+
+
+@part
+def _slope(table: Floats, u: float) -> float:
+    """How fast a curve rises there; not at all at its end."""
+    cells = len(table) - 1
+    i = int(u * cells)
+    return 0.0 if i >= cells else float((table[i + 1] - table[i]) * cells)
+
+
+@part
+def _stretch(bound: float, latency_ratio: float) -> float:
+    """What work stretches by when memory latency is this many times the best."""
+    return max(1.0 + bound * (latency_ratio - 1.0), LEAST_STRETCH)
+
+
+@part
+def alone(system: System, domains: Domains, work: Work) -> None:
+    """What work stretches by that is alone on the reference node: its own traffic makes memory slower."""
+    n = system.reference
+    table, local = system.added[n], system.latency[n, n] / system.best_ns
+    cores = system.cores[:, n].sum()
+    for d in range(len(domains.demand)):
+        use = domains.read[d] * system.read_use[n, n, 0] + (1.0 - domains.read[d]) * system.write_use[n, n, 0]
+        most = min(domains.demand[d], cores) * domains.traffic[d] * use / system.peak[n]
+        low, high = 0.0, 1.0
+        while high - low > CLOSE_ENOUGH:
+            u = 0.5 * (low + high)
+            if most > u * _stretch(domains.bound[d], (1.0 + _added(table, u)) * local):
+                low = u
+            else:
+                high = u
+        work.alone[d] = max(_stretch(domains.bound[d], (1.0 + _added(table, low)) * local), most)
+
+
+@part
+def agree(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+    """Find the utilisations at which latency and traffic agree.
+
+    More utilisation is more latency is less traffic, so each lies between one that is too low and one that is too high;
+    Newton's step is taken where it stays between these, else their middle.
+    """
+    work.u[:] = 0.0
+    work.low[:] = 0.0
+    work.high[:] = 1.0
+    for _ in range(MOST_ROUNDS):
+        _latencies(system, work)
+        _traffic(system, domains, place, out, work, flows)
+        work.load[:] = work.dma
+        charge(system, work, work.load)
+        _giving_way(system, work)
+        if _step(system, work) < CLOSE_ENOUGH:
+            break
+
+
+@part
+def _latencies(system: System, work: Work) -> None:
+    """Latency from n to m under load: idle, plus the controller's, plus that of the busiest link on the way."""
+    nodes, _, hops = system.step.shape
+    for m in range(nodes):
+        controller = system.near[m] * _added(system.added[m], work.u[m])
+        work.steep[m] = system.near[m] * _slope(system.added[m], work.u[m])
+        for n in range(nodes):
+            most, busiest = 0.0, -1
+            for h in range(1, hops):
+                r = system.step[n, m, h]
+                if r < 0:
+                    break
+                grown = _added(system.added[r], work.u[r])
+                if grown > most:
+                    most, busiest = grown, r
+            work.busiest[n, m] = busiest
+            work.way[n, m] = system.latency[n, m] * (1.0 + most) + controller
+
+
+@part
+def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+    """Traffic between nodes at the latencies that there are now."""
+    work.reads[:] = 0.0
+    work.writes[:] = 0.0
+    work.gives[:] = 0.0
+    for f in range(flows):
+        d, n = work.flow[f]
+        first, last = work.first[d], work.first[d + 1]
+        mean = 0.0
+        for i in range(first, last):
+            mean += place.memory[d, work.at[i]] * work.way[n, work.at[i]]
+        misses = work.misses[d, n]
+        bound = domains.bound[d] if last > first else 0.0
+        work.stretch[f] = _stretch(bound, misses * mean / system.best_ns) + work.devices[d] + work.messages[d]
+        total = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * misses / work.stretch[f]
+        yields = bound * misses / (work.stretch[f] * system.best_ns)
+        for i in range(first, last):
+            m = work.at[i]
+            part = total * place.memory[d, m]
+            work.reads[n, m] += part * domains.read[d]
+            work.writes[n, m] += part * (1.0 - domains.read[d])
+            work.gives[n, m] += part * place.memory[d, m] * yields
+
+
+@part
+def _giving_way(system: System, work: Work) -> None:
+    """How much of each resource's traffic gives way when its own utilisation rises."""
+    nodes = len(work.steep)
+    work.give[:] = 0.0
+    for n in range(nodes):
+        for m in range(nodes):
+            if work.gives[n, m] > 0.0:
+                work.give[m] += work.gives[n, m] * work.steep[m]
+                r = work.busiest[n, m]
+                if r >= 0:
+                    work.give[r] += work.gives[n, m] * system.latency[n, m] * _slope(system.added[r], work.u[r])
+
+
+@part
+def _step(system: System, work: Work) -> float:
+    """Move every utilisation towards agreement; returns how far off the furthest was."""
+    furthest = 0.0
+    u, low, high = work.u, work.low, work.high
+    for r in range(len(u)):
+        wanted = work.load[r] / system.peak[r]
+        off = min(wanted, 1.0) - u[r]
+        furthest = max(furthest, abs(off))
+        if off == 0.0:
+            continue
+        if off > 0.0:
+            low[r] = u[r]
+        else:
+            high[r] = u[r]
+        if high[r] - low[r] < CLOSE_ENOUGH:  # or the wrong way round: the others have moved on, look again
+            low[r], high[r] = max(u[r] - 0.02, 0.0), min(u[r] + 0.02, 1.0)
+        step = u[r] + (wanted - u[r]) / (1.0 + work.give[r] / system.peak[r])
+        u[r] = step if low[r] <= step <= high[r] else 0.5 * (low[r] + high[r])
+    return furthest
+
+
+@part
+def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+    """Where more is wanted than can be carried, share it max-min fairly by running vCPUs."""
+    hops = system.step.shape[2]
+    size = 0
+    for f in range(flows):
+        d = work.flow[f, 0]
+        size += (work.first[d + 1] - work.first[d]) * hops
+    wish = Flows(
+        np.zeros(flows + 1, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size),
+        np.zeros(flows),
+        np.zeros(flows),
+    )
+    got = np.zeros(flows)
+    size = 0
+    for f in range(flows):
+        d, n = work.flow[f]
+        for i in range(work.first[d], work.first[d + 1]):
+            size = _entries(system, domains, place, work, wish, f, work.at[i], size)
+        wish.start[f + 1] = size
+        wish.weight[f] = out.running[d, n]
+        if work.first[d + 1] > work.first[d]:
+            wish.demand[f] = (
+                out.running[d, n] * work.speed[d, n] * domains.traffic[d] * work.misses[d, n] / work.stretch[f]
+            )
+    fill(wish, np.maximum(system.peak - work.dma, 0.05 * system.peak), got)
+    work.load[:] = work.dma
+    for f in range(flows):
+        if wish.demand[f] > 0.0:
+            work.stretch[f] *= wish.demand[f] / max(got[f], LEAST)
+            for i in range(wish.start[f], wish.start[f + 1]):
+                work.load[wish.resource[i]] += got[f] * wish.use[i]
+
+
+@part
+def _entries(system: System, domains: Domains, place: Place, work: Work, wish: Flows, f: int, m: int, size: int) -> int:
+    """What a flow takes of the resources on the way to one node's memory; returns where the next entry goes."""
+    d, n = work.flow[f]
+    for h in range(system.step.shape[2]):
+        r = system.step[n, m, h]
+        if r < 0:
+            break
+        use = domains.read[d] * system.read_use[n, m, h] + (1.0 - domains.read[d]) * system.write_use[n, m, h]
+        wish.resource[size] = r
+        wish.use[size] = place.memory[d, m] * use
+        size += 1
+    return size
