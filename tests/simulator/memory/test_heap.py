@@ -202,6 +202,40 @@ class HeapAgainstBrute(RuleBasedStateMachine):
         assert not (held & ~mine).any()
         self.brute.owner[mine & ~held] = NOBODY
 
+    @rule(owner=st.sampled_from((*DOMAINS, XEN)), data=st.data())
+    def take_at(self, owner: str, data: st.DataObject) -> None:
+        start = data.draw(st.integers(0, len(self.brute.node) - 1))
+        pages = data.draw(st.integers(1, 20))
+        here = slice(start, start + pages)
+        node = self.brute.node[start]
+        free = start + pages <= len(self.brute.node) and bool(
+            ((self.brute.owner[here] == NOBODY) & (self.brute.node[here] == node)).all()
+        )
+        # the heap hands out named pages at boot, before there are claims
+        if self.heap.claims.outstanding or node < 0:
+            return
+        try:
+            self.heap.take_at(owner, start, pages)
+        except ValueError:
+            assert not free
+            return
+        assert free
+        self.brute.owner[here] = NUMBER[owner]
+        self.brute.last[owner] = int(node)
+
+    @rule(
+        domain=st.sampled_from(DOMAINS), heir=st.sampled_from(DOMAINS), node=st.integers(0, 2), pages=st.integers(0, 9)
+    )
+    def transfer(self, domain: str, heir: str, node: int, pages: int) -> None:
+        if domain == heir:
+            return
+        expected = min(pages, int(self.heap.pages_of(domain)[node]))
+        assert self.heap.transfer(domain, heir, node, pages) == expected
+        for start, length in self.heap.runs_of(heir, node):
+            here = self.brute.owner[start : start + length]
+            assert set(here.tolist()) <= {NUMBER[domain], NUMBER[heir]}
+            here[:] = NUMBER[heir]
+
     @rule(domain=st.sampled_from(DOMAINS))
     def destroy(self, domain: str) -> None:
         self.heap.remove(domain)

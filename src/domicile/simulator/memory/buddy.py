@@ -127,6 +127,38 @@ class Buddy:
                         start += 1 << part
         return runs
 
+    def take_at(self, start: int, pages: int) -> None:
+        """Take these very pages. ValueError if they are not all free; nothing is taken then."""
+        holders = [
+            (block, order, self._holder(block, order)) for block, order in blocks_of(start, pages, self.max_order)
+        ]
+        for block, order, holder in holders:
+            if holder is None:
+                raise ValueError(f"pages {block} to {block + (1 << order) - 1} are not free")
+        for block, order, _ in holders:
+            held = self._holder(block, order)
+            if held is None:
+                raise RuntimeError("a free block has vanished")
+            first, size = held
+            lists = self._lists[zone_of(first)]
+            del lists[size][first]
+            while size > order:
+                size -= 1
+                half = first + (1 << size)
+                lists[size][first if block >= half else half] = None
+                first = half if block >= half else first
+            self._free[zone_of(block)] -= 1 << order
+            self.free_pages -= 1 << order
+
+    def _holder(self, start: int, order: int) -> tuple[int, int] | None:
+        """The free block that a block lies in."""
+        lists = self._lists.get(zone_of(start), [])
+        for size in range(order, len(lists)):
+            first = start >> size << size
+            if first in lists[size]:
+                return first, size
+        return None
+
     def supply(self, order: int, zone_lo: int = 1, zone_hi: int = ZONES - 1) -> int:
         """How many blocks of this order could be taken."""
         return sum(
@@ -135,7 +167,3 @@ class Buddy:
             if zone_lo <= zone <= zone_hi and self._free[zone] >= 1 << order
             for j, blocks in enumerate(lists[order:], order)
         )
-
-    def free_between(self, zone_lo: int, zone_hi: int = ZONES - 1) -> int:
-        """Free pages of these zones."""
-        return sum(pages for zone, pages in self._free.items() if zone_lo <= zone <= zone_hi)

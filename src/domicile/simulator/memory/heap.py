@@ -30,6 +30,7 @@ from domicile.errors import NotEnoughMemory, Refused
 from domicile.simulator.memory.buddy import MAX_ORDER, ZONES, Buddy, Run
 from domicile.simulator.memory.claims import ClaimRule, Claims
 from domicile.simulator.memory.layout import PAGE_SHIFT, Range, dma_bits
+from domicile.simulator.memory.turns import cycle, in_order, in_turn
 from domicile.state.model import PAGES_PER_MIB
 
 __all__ = ["XEN", "Heap", "Pages", "Request", "Taken"]
@@ -262,9 +263,9 @@ class Heap:
             near, far = self._search(owner, request)
             limits = {node: self._limit(owner, node, request, zones) for node in (*near, *far)}
             if request.node is not None or owner == XEN:
-                shares, last = _in_order((*near, *far), limits, left)
+                shares, last = in_order((*near, *far), limits, left)
             else:
-                shares, last = _in_turn(near, far, limits, left)
+                shares, last = in_turn(near, far, limits, left)
             for node, share in shares.items():
                 for start, pages in self._nodes[node].take_many(share, request.order, *zones):
                     got.append(Taken(node, start, pages))
@@ -272,6 +273,12 @@ class Heap:
             if last is not None:
                 self._owners[owner].last = last
         return got
+
+    def take_at(self, owner: str, start: int, pages: int) -> None:
+        """Take these very pages, as early boot does (and who restores a heap). ValueError if they are not free."""
+        node = self.node_of(start)
+        self._nodes[node].take_at(start, pages)
+        self._give(owner, Taken(node, start, pages), Request(refcounted=owner != XEN))
 
     # -- giving back
 
@@ -303,6 +310,27 @@ class Heap:
             given += part
         self._owners[owner].pages[node] -= given
         return given
+
+    def transfer(self, owner: str, heir: str, node: int, pages: int) -> int:
+        """Let up to so many pages of a node, those that came last first, be another's; how many it was."""
+        runs, theirs = self._owners[owner].runs[node], self._owners[heir].runs[node]
+        given = 0
+        while runs and given < pages:
+            start, held = runs.pop()
+            part = min(held, pages - given)
+            if part < held:
+                runs.append((start + part, held - part))
+            theirs.append((start, part))
+            given += part
+        self._owners[owner].pages[node] -= given
+        self._owners[heir].pages[node] += given
+        return given
+
+    def rename(self, domain: str, name: str) -> None:
+        """Give a domain another name. ValueError if it is taken, or claims are outstanding."""
+        if name in self._owners or self.claims.of(domain):
+            raise ValueError(f"{domain} cannot become {name}")
+        self._owners[name] = self._owners.pop(domain)
 
     def node_of(self, page: int) -> int:
         """The node that a page is of. ValueError if it is of none."""
@@ -339,11 +367,11 @@ class Heap:
         if named is not None and named not in preferred:
             near = (named, *preferred)
         elif named is not None:
-            near = _cycle(preferred, named)
+            near = cycle(preferred, named)
         elif owner == XEN:
-            near = _cycle(preferred, self.boot_node)
+            near = cycle(preferred, self.boot_node)
         else:
-            near = _cycle(preferred, self._owners[owner].last + 1)
+            near = cycle(preferred, self._owners[owner].last + 1)
         return near, () if request.exact else others
 
     def _limit(self, owner: str, node: int, request: Request, zones: tuple[int, int]) -> int:
@@ -365,58 +393,6 @@ class Heap:
                 self.claims.redeem(owner, taken.node, taken.pages)
         else:
             record.uncounted += taken.pages
-
-
-def _cycle(nodes: tuple[int, ...], start: int) -> tuple[int, ...]:
-    """The nodes from the first that is not below `start` on, round to it again (`cycle_node`, `next_node`)."""
-    at = next((index for index, node in enumerate(nodes) if node >= start), 0)
-    return nodes[at:] + nodes[:at]
-
-
-def _in_order(nodes: Sequence[int], limits: Mapping[int, int], count: int) -> tuple[dict[int, int], int | None]:
-    """Requests that all start at the first node: it gives all it can, then the next. Blocks by node; who is last."""
-    shares: dict[int, int] = {}
-    last = None
-    for node in nodes:
-        share = min(limits[node], count)
-        if share > 0:
-            shares[node] = share
-            count -= share
-            last = node
-    return shares, last
-
-
-def _in_turn(
-    near: Sequence[int], far: Sequence[int], limits: Mapping[int, int], count: int
-) -> tuple[dict[int, int], int | None]:
-    """Requests that go round the preferred nodes, and then to the first of the others that can. As `_in_order`."""
-    wanted = min(count, sum(limits[node] for node in near))
-    rounds = _full_rounds([limits[node] for node in near], wanted)
-    shares = {node: min(limits[node], rounds) for node in near}
-    last = next((node for node in reversed(near) if rounds and limits[node] >= rounds), None)
-    for node in near:
-        if sum(shares.values()) == wanted:
-            break
-        if limits[node] > rounds:
-            shares[node] += 1
-            last = node
-    beyond, last_beyond = _in_order(far, limits, count - wanted)
-    shares = {node: share for node, share in shares.items() if share}
-    return shares | beyond, last_beyond if last_beyond is not None else last
-
-
-def _full_rounds(limits: Sequence[int], count: int) -> int:
-    """The most rounds in which everybody who still can gives one, with no more than `count` given in all."""
-    rounds = 0
-    given = 0
-    for done, limit in enumerate(sorted(limits)):
-        givers = len(limits) - done
-        step = min(limit - rounds, (count - given) // givers)
-        rounds += step
-        given += step * givers
-        if rounds < limit:
-            break
-    return rounds
 
 
 def _mib(pages: int) -> int:
