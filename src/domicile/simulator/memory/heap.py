@@ -158,6 +158,10 @@ class Heap:
         """The owner's pages by node; a copy."""
         return self._owners[owner].pages.copy()
 
+    def size_of(self, domain: str) -> int:
+        """The pages that count as the domain's memory, without its shadow or HAP pool (`domain_tot_pages`)."""
+        return int(self._owners[domain].pages.sum()) - self._owners[domain].uncounted
+
     def runs_of(self, owner: str, node: int) -> tuple[Run, ...]:
         """The owner's pages on a node, as runs in the order they came."""
         return tuple(self._owners[owner].runs[node])
@@ -209,8 +213,7 @@ class Heap:
         if pages == 0 and not on_nodes:
             self.claims.cancel(domain)
             return
-        owner = self._owners[domain]
-        has = int(owner.pages.sum()) - owner.uncounted
+        has = self.size_of(domain)
         if self.claims.of(domain):
             raise Refused(f"{domain}: has a claim already; cancel it first")
         if not on_nodes and pages <= has:
