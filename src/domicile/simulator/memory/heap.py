@@ -75,12 +75,12 @@ class _Owner:
 
     affinity: tuple[int, ...]
     pages: Pages
-    runs: list[list[Run]]
+    runs: dict[int, list[Run]]
     last: int = 0
     uncounted: int = 0
 
     def copy(self) -> _Owner:
-        return replace(self, pages=self.pages.copy(), runs=[runs.copy() for runs in self.runs])
+        return replace(self, pages=self.pages.copy(), runs={n: runs.copy() for n, runs in self.runs.items()})
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class Heap:
 
     def runs_of(self, owner: str, node: int) -> tuple[Run, ...]:
         """The owner's pages on a node, as runs in the order they came."""
-        return tuple(self._owners[owner].runs[node])
+        return tuple(self._owners[owner].runs.get(node, ()))
 
     def free_blocks(self, node: int) -> tuple[tuple[int, int], ...]:
         """(first page, order) of a node's free blocks."""
@@ -199,7 +199,7 @@ class Heap:
         """Destroy a domain: its pages are free, its claims void."""
         owner = self._owners.pop(domain)
         self.claims.cancel(domain)
-        for node, runs in enumerate(owner.runs):
+        for node, runs in owner.runs.items():
             for start, pages in runs:
                 self._nodes[node].put(start, pages)
 
@@ -264,11 +264,16 @@ class Heap:
             if left <= 0:
                 continue
             near, far = self._search(owner, request)
-            limits = {node: self._limit(owner, node, request, zones) for node in (*near, *far)}
+            near_limits = {node: self._limit(owner, node, request, zones) for node in near}
             if request.node is not None or owner == XEN:
-                shares, last = in_order((*near, *far), limits, left)
+                shares, last = in_order(near, near_limits, left)
             else:
-                shares, last = in_turn(near, far, limits, left)
+                shares, last = in_turn(near, near_limits, left)
+            if (left := left - sum(shares.values())) and far:
+                far_limits = {node: self._limit(owner, node, request, zones) for node in far}
+                beyond, last_beyond = in_order(far, far_limits, left)
+                shares |= beyond
+                last = last_beyond if last_beyond is not None else last
             for node, share in shares.items():
                 for start, pages in self._nodes[node].take_many(share, request.order, *zones):
                     got.append(Taken(node, start, pages))
@@ -288,7 +293,7 @@ class Heap:
     def free(self, owner: str, start: int, pages: int, refcounted: bool = True) -> None:
         """Give back these very pages of one run. ValueError if the owner does not have them in one run."""
         node = self.node_of(start)
-        runs = self._owners[owner].runs[node]
+        runs = self._owners[owner].runs.setdefault(node, [])
         for index, (first, held) in enumerate(runs):
             if first <= start and start + pages <= first + held:
                 parts = [(first, start - first), (start + pages, first + held - start - pages)]
@@ -301,7 +306,7 @@ class Heap:
 
     def give_back(self, owner: str, node: int, pages: int) -> int:
         """Give back up to so many pages of a node, those that came last first; how many it was."""
-        runs = self._owners[owner].runs[node]
+        runs = self._owners[owner].runs.setdefault(node, [])
         given = 0
         while runs and given < pages:
             start, held = runs.pop()
@@ -316,7 +321,8 @@ class Heap:
 
     def transfer(self, owner: str, heir: str, node: int, pages: int) -> int:
         """Let up to so many pages of a node, those that came last first, be another's; how many it was."""
-        runs, theirs = self._owners[owner].runs[node], self._owners[heir].runs[node]
+        runs = self._owners[owner].runs.setdefault(node, [])
+        theirs = self._owners[heir].runs.setdefault(node, [])
         given = 0
         while runs and given < pages:
             start, held = runs.pop()
@@ -345,8 +351,7 @@ class Heap:
     # -- within
 
     def _new_owner(self, affinity: Sequence[int]) -> _Owner:
-        runs: list[list[Run]] = [[] for _ in range(self.nodes)]
-        return _Owner(tuple(affinity), np.zeros(self.nodes, dtype=np.int64), runs)
+        return _Owner(tuple(affinity), np.zeros(self.nodes, dtype=np.int64), {})
 
     def _claimant(self, owner: str, request: Request) -> str | None:
         return owner if request.refcounted and owner != XEN else None
@@ -386,7 +391,7 @@ class Heap:
         record = self._owners[owner]
         record.pages[taken.node] += taken.pages
         record.last = taken.node
-        runs = record.runs[taken.node]
+        runs = record.runs.setdefault(taken.node, [])
         if runs and taken.start + taken.pages == runs[-1][0]:
             runs[-1] = (taken.start, taken.pages + runs[-1][1])
         else:

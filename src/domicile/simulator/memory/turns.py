@@ -29,23 +29,19 @@ def in_order(nodes: Sequence[int], limits: Mapping[int, int], count: int) -> tup
     return shares, last
 
 
-def in_turn(
-    near: Sequence[int], far: Sequence[int], limits: Mapping[int, int], count: int
-) -> tuple[dict[int, int], int | None]:
-    """Requests that go round the preferred nodes, and then to the first of the others that can. As `in_order`."""
-    wanted = min(count, sum(limits[node] for node in near))
-    rounds = _full_rounds([limits[node] for node in near], wanted)
-    shares = {node: min(limits[node], rounds) for node in near}
-    last = next((node for node in reversed(near) if rounds and limits[node] >= rounds), None)
-    for node in near:
-        if sum(shares.values()) == wanted:
-            break
-        if limits[node] > rounds:
+def in_turn(nodes: Sequence[int], limits: Mapping[int, int], count: int) -> tuple[dict[int, int], int | None]:
+    """Requests that go round the nodes, past those that have nothing left. As `in_order`."""
+    wanted = min(count, sum(limits[node] for node in nodes))
+    rounds = _full_rounds([limits[node] for node in nodes], wanted)
+    shares = {node: min(limits[node], rounds) for node in nodes}
+    last = next((node for node in reversed(nodes) if rounds and limits[node] >= rounds), None)
+    left = wanted - sum(shares.values())
+    for node in nodes:
+        if left and limits[node] > rounds:
             shares[node] += 1
+            left -= 1
             last = node
-    beyond, last_beyond = in_order(far, limits, count - wanted)
-    shares = {node: share for node, share in shares.items() if share}
-    return shares | beyond, last_beyond if last_beyond is not None else last
+    return {node: share for node, share in shares.items() if share}, last
 
 
 def _full_rounds(limits: Sequence[int], count: int) -> int:
