@@ -107,21 +107,31 @@ class DomainPages:
         """
         return self._access(self._by_domain(self.hot), self._by_domain(self.cold), self.hot_access)
 
-    def traffic_share(self, vcpus: Shares) -> Shares:
-        """Share of every domain's accesses by the node of the CPU and of the memory: D x N x N.
+    def access_by_part(self) -> Shares:
+        """Where the accesses of each part's vCPUs go, by the node of the memory: P x N, rows add up to 1 or 0.
 
-        `vcpus` (P x N): where the vCPUs of each part were running, in any unit that is the same within a domain. A
-        domain's N x N adds up to 1, or to 0 where nothing ran or it has no pages.
+        It changes only when pages do: an engine keeps it from epoch to epoch until something has moved.
         """
-        total = self._by_domain(vcpus).sum(axis=1)
-        scale = np.divide(1.0, total, out=np.zeros(len(total)), where=total > 0)
-        everywhere = self.memory_share()
+        everywhere = self.memory_share()[self.domain]
+        keeps = np.where(self.sees_nodes, self.own_share, 0.0)[self.domain]
+        if not keeps.any():
+            return everywhere
         own = self._access(self.hot, self.cold, self.hot_access[self.domain])
         # a vnode without pages leaves its vCPUs nothing of their own
-        keeps = np.where(self.sees_nodes, self.own_share, 0.0)[self.domain] * (own.sum(axis=1) > 0)
-        from_part = keeps[:, None] * own + (1.0 - keeps)[:, None] * everywhere[self.domain]
-        traffic = self._by_domain(vcpus[:, :, None] * from_part[:, None, :])
-        return np.asarray(traffic * scale[:, None, None], dtype=np.float64)
+        keeps = keeps * (own.sum(axis=1) > 0)
+        return np.asarray(keeps[:, None] * own + (1.0 - keeps)[:, None] * everywhere, dtype=np.float64)
+
+    def traffic_share(self, vcpus: Shares, access: Shares | None = None) -> Shares:
+        """Share of every domain's accesses by the node of the CPU and of the memory: D x N x N.
+
+        `vcpus` (P x N): where the vCPUs of each part were running, in any unit that is the same within a domain;
+        `access`: what `access_by_part` gave. A domain's N x N adds up to 1, or to 0 without vCPUs running or pages.
+        """
+        access = self.access_by_part() if access is None else access
+        total = self._by_domain(vcpus).sum(axis=1)
+        scale = np.divide(1.0, total, out=np.zeros(len(total)), where=total > 0)
+        parts = (vcpus * scale[self.domain][:, None])[:, :, None] * access[:, None, :]
+        return self._by_domain(parts)
 
     def local_share(self, vcpus: Shares) -> Shares:
         """Share of every domain's accesses that stay on the node of the CPU, D."""
@@ -171,6 +181,8 @@ class DomainPages:
 
     def _by_domain(self, rows: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Sums of rows by part; the parts of a domain lie together, and every domain has one."""
+        if len(self.domain) == len(self.hot_access):
+            return rows
         starts = np.flatnonzero(np.diff(self.domain, prepend=-1))
         return np.add.reduceat(rows, starts, axis=0)
 
