@@ -21,7 +21,7 @@ def host(*gib: float, keep_for_dma: bool = True) -> Heap:
 
 
 def asked(kind: DomainType, *parts: int) -> list[tuple[int, int, int]]:
-    return list(blocks_of_guest(kind, parts))
+    return [(part, order, count) for part, order, count, _ in blocks_of_guest(kind, parts)]
 
 
 def as_libxc_goes(kind: DomainType, pages: int) -> dict[int, int]:
@@ -58,7 +58,7 @@ def as_libxc_goes(kind: DomainType, pages: int) -> dict[int, int]:
 def test_the_blocks_are_those_that_libxc_asks_for(kind: DomainType, mib: int, odd: int) -> None:
     pages = mib * PAGES_PER_MIB + odd
     found = {18: 0, 9: 0, 0: 0}
-    for _, order, count in blocks_of_guest(kind, [pages]):
+    for _, order, count, _ in blocks_of_guest(kind, [pages]):
         found[order] += count
     assert found == as_libxc_goes(kind, pages)
 
@@ -149,7 +149,8 @@ def test_pages_are_conserved_and_a_refusal_takes_nothing(
         missing = 32 if kind is DomainType.HVM else 0
         assert by_part.sum() == mib * PAGES_PER_MIB - missing
         assert (heap.pages_of(name) == by_part.sum(axis=0)).all()
-        assert pnode is None or by_part[0, pnode] == by_part.sum()
+        assert pnode is None or by_part[0, pnode] >= by_part.sum() - 160
+        assert pnode is None or kind is DomainType.HVM or by_part[0, pnode] == by_part.sum()
     owned = sum((heap.pages_of(owner) for owner in heap.owners), np.zeros(len(sizes), dtype=np.int64))
     assert (heap.free_pages + owned == total).all()
     for owner in heap.owners[1:]:
@@ -165,6 +166,18 @@ def test_a_refusal_keeps_the_claim() -> None:
     with pytest.raises(NotEnoughMemory, match="node 1"):
         populate(heap, "a", DomainType.PV, [Part(3 * GIB, 1)])
     assert heap.claims.of("a") == 3 * GIB
+
+
+def test_a_real_guest_with_two_vnodes() -> None:
+    """Xen 4.17.7, four nodes of 2 GiB, HVM, two vnodes of 256 MiB on nodes 1 and 2; debug key `u` printed these."""
+    seen = np.array([43, 65394, 65586, 44])
+    heap = host(2, 2, 2, 2)
+    heap.add("guest")
+    found = populate(heap, "guest", DomainType.HVM, [Part(65536, 1), Part(65536, 2)]).sum(axis=0)
+    assert found.tolist() == [40, 65384, 65576, 40]
+    # the rest are the 27 pages that are left out: special pages, 131,067 in all
+    assert (seen - found).min() >= 0
+    assert (seen - found).sum() == 27
 
 
 def test_claimed_memory_is_not_for_others() -> None:

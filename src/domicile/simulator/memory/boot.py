@@ -2,20 +2,23 @@
 
 Sources: Xen 4.5, 4.17 and 4.21.
 - Frame table: `init_frametable_chunk` (xen/arch/x86/mm.c) and `alloc_boot_pages`: from the top of the highest memory
-  down, in 2 MiB steps, so all of it is on the last node. 32 bytes for each page.
+  down, in 2 MiB steps, so all of it is on the last node. 32 bytes for each page that there is.
 - Machine-to-physical table: `paging_init` (xen/arch/x86/x86_64/mm.c): 2 MiB for each GiB, on that GiB's node.
 - Per-CPU stacks: order 3; until 4.5 from the boot CPU's node (`alloc_xenheap_pages(STACK_ORDER, 0)`), from 4.6 on each
   CPU's own. Per-CPU data: from the boot CPU's node until 4.20, local from 4.21 (`init_percpu_area`,
   xen/common/percpu.c). Descriptor tables: local since before 4.5.
-- Dom0: `alloc_chunk` (xen/arch/x86/pv/dom0_build.c): blocks as large as they come, only from `dom0_nodes` and not from
-  what is kept for DMA; when that is exhausted, 2 MiB blocks from anywhere.
+- Dom0: `dom0_construct_pv` and `alloc_chunk` (xen/arch/x86/pv/dom0_build.c): a block for its kernel, then blocks as
+  large as they come, only from `dom0_nodes` and not from what is kept for DMA; when that is exhausted, 2 MiB blocks
+  from anywhere. The initial RAM disk stays where the boot loader's modules are moved to: at the top of memory.
 - DMA buffers: Linux's swiotlb-xen exchanges 256 KiB pieces of Dom0's memory for contiguous ones below 4 GiB
   (`xen_swiotlb_fixup`, `XENMEM_exchange`); a driver with 64-bit DMA uses Dom0's pages wherever they are.
 
 Assumed, as no source tells: what parts of Xen's own accesses go to which of its memory. One measurement fixes the sum:
 on Xen 4.17 with four nodes and all CPUs alike, 19 to 21 % of Xen's data accesses were remote. Three quarters of what is
 on one node is remote there, so 27 % of the accesses go to memory of one node, and the rest to what was local: stacks.
-That 27 % is divided evenly between per-CPU data and everything else.
+That 27 % is divided evenly between per-CPU data and everything else. And inferred from where a real 4.17 put Dom0's
+kernel and its first block: that two pages are taken in Dom0's name before the kernel, and one for each further vCPU
+before the blocks, since every one moves the turn to the next node.
 
 In an engine: call these once, on a new heap, in the order frame table, own memory, Dom0, DMA buffers. Left out: Xen's
 image and its smaller structures, a PVH Dom0's pools, and that Dom0's builder swaps its last blocks for higher ones.
@@ -156,14 +159,28 @@ def default_dom0_pages(heap: Heap, nodes: Collection[int] | None = None) -> int:
     return available - min(available // 16, 128 * PAGES_PER_MIB)
 
 
-def boot_dom0(heap: Heap, name: str, pages: int, nodes: Collection[int] | None = None) -> Pages:
-    """Build Dom0 (PV) with `dom0_mem` and `dom0_nodes` (None: all). Returns pages by node (N).
+def boot_dom0(
+    heap: Heap,
+    name: str,
+    pages: int,
+    nodes: Collection[int] | None = None,
+    vcpus: int = 1,
+    initrd_pages: int = 0,
+    kernel_order: int = 15,
+) -> Pages:
+    """Build Dom0 (PV) with `dom0_mem` and `dom0_nodes` (None: all). Returns its memory by node (N).
 
-    As in Xen it gets no more than its nodes have free (`dom0_compute_nr_pages`). Raises `NotEnoughMemory` where
-    even that cannot be had.
+    As in Xen it gets no more than its nodes have free (`dom0_compute_nr_pages`). `kernel_order` is the block for its
+    kernel and first page tables: 128 MiB for Debian's 6.1. Raises `NotEnoughMemory` where even that cannot be had.
     """
     heap.add(name, None if nodes is None else sorted(nodes))
-    left = min(pages, int(sum(heap.free_pages[node] for node in heap.affinity_of(name))))
+    _turn(heap, name, 2)
+    left = min(pages, int(sum(heap.free_pages[node] for node in heap.affinity_of(name))) - vcpus + 1)
+    if left:
+        kernel = heap.alloc(name, Request(min(kernel_order, left.bit_length() - 1)))
+        left -= kernel.pages if kernel else 0
+    left -= _initrd(heap, name, min(initrd_pages, left))
+    _turn(heap, name, vcpus - 1)
     strict = True
     order = left.bit_length()
     while left:
@@ -179,6 +196,21 @@ def boot_dom0(heap: Heap, name: str, pages: int, nodes: Collection[int] | None =
             heap.remove(name)
             raise NotEnoughMemory(name, -(-pages // PAGES_PER_MIB), heap.total_free // PAGES_PER_MIB)
     return heap.pages_of(name)
+
+
+def _turn(heap: Heap, name: str, times: int) -> None:
+    """Pages that Xen takes in a domain's name and gives back or keeps for itself: they move its turn on."""
+    for _ in range(times):
+        taken = heap.alloc(name, Request(refcounted=False))
+        if taken is not None:
+            heap.transfer(name, XEN, taken.node, 1, refcounted=False)
+
+
+def _initrd(heap: Heap, name: str, pages: int) -> int:
+    """The RAM disk's pages, from the last node that has memory; how many they are. They do not move the turn."""
+    last = max((node for node in range(heap.nodes) if heap.free_pages[node]), default=0)
+    got = sum(taken.pages for taken in heap.alloc_many(XEN, pages, Request(node=last, exact=True)))
+    return heap.transfer(XEN, name, last, got)
 
 
 def place_dma_buffers(heap: Heap, dom0: str, pages: int, policy: DmaPolicy, device_node: int | None = None) -> Pages:
@@ -237,8 +269,7 @@ def _without(run: tuple[int, int], new: tuple[int, int]) -> list[tuple[int, int]
 
 
 def _frame_table(heap: Heap, ranges: Sequence[Range]) -> None:
-    highest = max(each.end for each in ranges)
-    left = -(-highest * FRAME_BYTES // (2 << 20)) * 512
+    left = -(-sum(each.pages for each in ranges) * FRAME_BYTES // (2 << 20)) * 512
     for each in sorted(ranges, key=lambda each: -each.end):
         part = min(left, each.pages - (each.start == 0))
         if part:

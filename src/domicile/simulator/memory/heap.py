@@ -319,8 +319,11 @@ class Heap:
         self._owners[owner].pages[node] -= given
         return given
 
-    def transfer(self, owner: str, heir: str, node: int, pages: int) -> int:
-        """Let up to so many pages of a node, those that came last first, be another's; how many it was."""
+    def transfer(self, owner: str, heir: str, node: int, pages: int, refcounted: bool = True) -> int:
+        """Let up to so many pages of a node, those that came last first, be another's; how many it was.
+
+        `refcounted` false: of those that do not count as the owner's memory.
+        """
         runs = self._owners[owner].runs.setdefault(node, [])
         theirs = self._owners[heir].runs.setdefault(node, [])
         given = 0
@@ -332,6 +335,7 @@ class Heap:
             theirs.append((start, part))
             given += part
         self._owners[owner].pages[node] -= given
+        self._owners[owner].uncounted -= 0 if refcounted else given
         self._owners[heir].pages[node] += given
         return given
 
