@@ -88,11 +88,14 @@ class SharingMachine(RuleBasedStateMachine):
     @rule(dt=st.sampled_from([0.3, 1.0, 2.0]))
     def step(self, dt: float) -> None:
         before = {name: self.heap.pages_of(name) for name in self.sharing.groups[0].members}
+        read = {name: pages + self.sharing.shared_pages(name, 3) for name, pages in before.items()}
         free = self.heap.total_free
         done = self.sharing.step(0.0, dt, self.heap)
         assert self.heap.total_free == free + done.freed_pages - done.taken_pages
         for name, pages in before.items():
             assert (self.heap.pages_of(name) == pages + done.own.get(name, 0)).all()
+            now_read = self.heap.pages_of(name) + self.sharing.shared_pages(name, 3)
+            assert (now_read == read[name] + done.reads.get(name, 0)).all()
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:

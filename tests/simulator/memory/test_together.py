@@ -35,9 +35,10 @@ class Host:
         boot_dom0(self.heap, "Domain-0", 512 * MIB, vcpus=4)
         place_dma_buffers(self.heap, "Domain-0", 64 * MIB, DmaPolicy.LOW)
         self.table = DomainPages.empty(4)
+        self.overhead = {}
         for index, name in enumerate(GUESTS):
             self.heap.add(name, [index])
-            take_overhead(self.heap, name, 2 * MIB)
+            self.overhead[name] = take_overhead(self.heap, name, 2 * MIB)
             by_part = populate(self.heap, name, DomainType.PVH, [Part(600 * MIB)])
             self.table.add(by_part, 0.25, 0.9)
         self.heap.add("later", [0])
@@ -61,13 +62,17 @@ class Host:
             self.pool.put(self.heap, "d", 3, [3], 20 * MIB, Kind.PERSISTENT if epoch % 2 else Kind.EPHEMERAL)
         if epoch % 11 == 0:
             self.pool.get("d", 3, 10 * MIB, Kind.EPHEMERAL, self.heap)
-        steps = (
-            self.balloons.step(now, dt, self.heap, self.table),
-            self.page_move.step(self.heap, now, dt),
-            self.live_move.step(self.heap, now, dt),
-            self.pool.step(now, dt),
-            self.sharing.step(now, dt, self.heap),
-        )
+        ballooned = self.balloons.step(now, dt, self.heap, self.table)
+        page_move, live_move = self.page_move.step(self.heap, now, dt), self.live_move.step(self.heap, now, dt)
+        for index, step in ((1, page_move), (2, live_move)):
+            for moved in step.moved:
+                assert self.table.move(index, moved.source, moved.target, moved.pages) == moved.pages
+        if live_move.moved:
+            self.overhead["c"] = np.zeros(4, dtype=np.int64)
+        shared = self.sharing.step(now, dt, self.heap)
+        for name, change in shared.reads.items():
+            self.table.shift(GUESTS.index(name), change)
+        steps = (ballooned, page_move, live_move, self.pool.step(now, dt), shared)
         self.log.append((repr(steps), self.heap.free_pages.tolist()))
 
     def check(self) -> None:
@@ -76,6 +81,9 @@ class Host:
         assert self.heap.free_pages.min() >= 0
         assert all(self.heap.pages_of(owner).min() >= 0 for owner in self.heap.owners)
         assert self.heap.total_free >= self.heap.claims.outstanding == 300 * MIB
+        for index, name in enumerate(GUESTS):
+            reads = self.heap.pages_of(name) - self.overhead[name] + self.sharing.shared_pages(name, 4)
+            assert self.table.by_node()[index].tolist() == reads.tolist()
         assert self.table.hot.min() >= 0
         assert self.table.cold.min() >= 0
 

@@ -133,7 +133,12 @@ def _give(balloon: Balloon, amount: int, heap: Heap, pages: DomainPages) -> Page
     for part, share in _shares(balloon, amount, pages):
         by_node += pages.take(part, share)
     for node in np.flatnonzero(by_node):
-        heap.give_back(balloon.domain, int(node), int(by_node[node]))
+        given = heap.give_back(balloon.domain, int(node), int(by_node[node]))
+        # a page that it only shares is not the guest's to give: it is asked for others the next time
+        shared = np.zeros_like(by_node)
+        shared[node] = by_node[node] - given
+        pages.put(pages.parts_of(balloon.index)[0], shared)
+        by_node[node] = given
     return by_node
 
 

@@ -30,6 +30,7 @@ from domicile.errors import NotEnoughMemory, Refused
 from domicile.simulator.memory.buddy import MAX_ORDER, ZONES, Buddy, Run
 from domicile.simulator.memory.claims import ClaimRule, Claims
 from domicile.simulator.memory.layout import PAGE_SHIFT, Range, dma_bits
+from domicile.simulator.memory.request import ONE_PAGE, Request, Taken
 from domicile.simulator.memory.turns import cycle, in_order, in_turn
 from domicile.state.model import PAGES_PER_MIB
 
@@ -40,33 +41,6 @@ Pages = npt.NDArray[np.int64]
 
 XEN = "Xen"
 """The owner of what Xen takes for itself; no domain may be called so here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One block of 2^`order` pages, as memflags would say it.
-
-    `node`: where to look first (MEMF_node); `exact`: nowhere else than there, or than the node-affinity where no node
-    is named (MEMF_exact_node); `no_dma`: leave the memory kept for DMA alone (MEMF_no_dma); `address_bits`: no page
-    that needs more (MEMF_bits), 0 for any; `refcounted` is false for what does not count as the domain's memory, such
-    as its shadow or HAP pool (MEMF_no_refcount).
-    """
-
-    order: int = 0
-    node: int | None = None
-    exact: bool = False
-    no_dma: bool = False
-    address_bits: int = 0
-    refcounted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Consecutive pages of one node that somebody got."""
-
-    node: int
-    start: int
-    pages: int
 
 
 @dataclass(slots=True)
@@ -234,7 +208,7 @@ class Heap:
 
     # -- taking
 
-    def alloc(self, owner: str, request: Request = Request()) -> Taken | None:
+    def alloc(self, owner: str, request: Request = ONE_PAGE) -> Taken | None:
         """One block, as Xen finds it; None where it finds none or may not touch it."""
         claimant = self._claimant(owner, request)
         pages = 1 << request.order
@@ -253,7 +227,7 @@ class Heap:
                     return taken
         return None
 
-    def alloc_many(self, owner: str, count: int, request: Request = Request()) -> list[Taken]:
+    def alloc_many(self, owner: str, count: int, request: Request = ONE_PAGE) -> list[Taken]:
         """Up to `count` blocks: the same pages as `alloc` called as often, as runs, each from its upper end down."""
         got: list[Taken] = []
         for zones in self._passes(request):

@@ -177,6 +177,19 @@ class DomainPages:
             left -= moved
         return pages - left
 
+    def shift(self, domain: int, change: Counts) -> None:
+        """Let a domain's pages be elsewhere, as a change by node (N) that adds up to 0 says; cold ones first."""
+        rest = change.copy()
+        for source in np.flatnonzero(change < 0):
+            for target in np.flatnonzero(change > 0):
+                for part in self.parts_of(domain):
+                    wanted = int(min(-rest[source], rest[target]))
+                    moved = self.move(part, int(source), int(target), max(wanted, 0), hot_first=False)
+                    rest[source] += moved
+                    rest[target] -= moved
+        if rest.any():
+            raise ValueError(f"domain {domain} does not have the pages that are to move: {rest.tolist()} are left")
+
     # -- within
 
     def _by_domain(self, rows: npt.NDArray[Number]) -> npt.NDArray[Number]:

@@ -10,9 +10,10 @@ A `Group` is content that several domains have, in units of `unit_pages`; each u
 member. Units are followed one by one, in arrays members x units, so that what is shared, by whom and where is exact.
 
 In an engine: `step(now_s, dt_s, heap)` each epoch scans and breaks as many units as the rates come to, in a fixed
-order, and gives what each domain's memory changed by: the pages that are its own, by node, and the shared ones that it
-reads, by node (`shared_pages`), which count for where its accesses go and not for what it owns. A domain that is
-destroyed has to `leave` first; one that is moved is `unshare`d first, as Xen does. `copy()` is a snapshot.
+order. A step tells for each domain how the pages that are its own changed by node (`own`), and where those that it
+reads are now instead (`reads`, to be passed to `DomainPages.shift`): what is shared counts for where its accesses go
+and not for what it owns. A domain that is destroyed has to `leave` first; one that is moved is `unshare`d first, as Xen
+does. `copy()` is a snapshot.
 Left out: the scanner's CPU time and reads (charge `scan_pages_s`), and pages that become equal again later.
 """
 
@@ -45,7 +46,8 @@ class SharingPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SharingStep:
-    """What a step did: pages freed by sharing, pages taken by writes, and how each domain's own pages changed (N).
+    """What a step did: pages freed by sharing, pages taken by writes, and by domain how its own pages changed (N) and
+    how those that it reads, its own and shared, have moved (N, adds up to 0).
 
     `refused`: pages whose writer got none, as the host is full; it waits (Xen pauses it), and the unit stays shared.
     """
@@ -54,6 +56,20 @@ class SharingStep:
     taken_pages: int
     refused_pages: int
     own: Mapping[str, Pages]
+    reads: Mapping[str, Pages]
+
+
+@dataclass(slots=True)
+class _Changes:
+    """By domain and node, while a step goes on."""
+
+    nodes: int
+    own: dict[str, Pages] = field(default_factory=dict)
+    reads: dict[str, Pages] = field(default_factory=dict)
+
+    def count(self, table: dict[str, Pages], domain: str, node: int, pages: int) -> None:
+        """So many pages more of a domain on a node."""
+        table.setdefault(domain, np.zeros(self.nodes, dtype=np.int64))[node] += pages
 
 
 @dataclass(eq=False, slots=True)
@@ -117,25 +133,25 @@ class Sharing:
 
     def step(self, now_s: float, dt_s: float, heap: Heap) -> SharingStep:  # noqa: ARG002
         """Break what is written to, then share what the scanner finds."""
-        own: dict[str, Pages] = {}
+        changes = _Changes(heap.nodes)
         taken = refused = 0
         for domain in dict.fromkeys(name for group in self.groups for name in group.members):
             rate = self.writes.get(domain, self.broken_pages_s)
             owed = self._write_carry.get(domain, 0.0) + rate * dt_s / self.unit_pages
-            got, not_got = self._break(domain, math.floor(owed), heap, own)
+            got, not_got = self._break(domain, math.floor(owed), heap, changes)
             self._write_carry[domain] = owed - math.floor(owed)
             taken, refused = taken + got, refused + not_got
         owed = self._scan_carry + self.scan_pages_s * dt_s / self.unit_pages
-        freed = self._scan(math.floor(owed), heap, own)
+        freed = self._scan(math.floor(owed), heap, changes)
         self._scan_carry = owed - math.floor(owed)
-        return SharingStep(freed, taken, refused, own)
+        return SharingStep(freed, taken, refused, changes.own, changes.reads)
 
     def unshare(self, domain: str, heap: Heap) -> SharingStep:
         """Give a domain pages of its own for all that it shares, as far as there are any."""
-        own: dict[str, Pages] = {}
+        changes = _Changes(heap.nodes)
         units = sum(group.node.shape[1] for group, _ in self._rows(domain))
-        taken, refused = self._break(domain, units, heap, own)
-        return SharingStep(0, taken, refused, own)
+        taken, refused = self._break(domain, units, heap, changes)
+        return SharingStep(0, taken, refused, changes.own, changes.reads)
 
     def leave(self, domain: str, heap: Heap) -> None:
         """A domain is about to be destroyed: it reads no shared page any more, and what is its own is in the heap."""
@@ -143,7 +159,7 @@ class Sharing:
             for unit in np.flatnonzero(group.frame[row] != PRIVATE):
                 sharers = self._sharers(group, row, int(unit))
                 group.frame[row, unit] = PRIVATE
-                self._left_alone(group, int(unit), sharers[sharers != row], heap, {})
+                self._left_alone(group, int(unit), sharers[sharers != row], heap, _Changes(heap.nodes))
             group.members.pop(row)
             group.node = np.delete(group.node, row, axis=0)
             group.frame = np.delete(group.frame, row, axis=0)
@@ -171,17 +187,17 @@ class Sharing:
                 if name != PRIVATE:
                     column[row] = first.setdefault(name, row)
 
-    def _scan(self, units: int, heap: Heap, own: dict[str, Pages]) -> int:
+    def _scan(self, units: int, heap: Heap, changes: _Changes) -> int:
         freed = 0
         for group in self.groups:
             part = min(units, group.node.shape[1] - group.scanned)
             for unit in range(group.scanned, group.scanned + part):
-                freed += self._share(group, unit, heap, own)
+                freed += self._share(group, unit, heap, changes)
             group.scanned += part
             units -= part
         return freed
 
-    def _share(self, group: Group, unit: int, heap: Heap, own: dict[str, Pages]) -> int:
+    def _share(self, group: Group, unit: int, heap: Heap, changes: _Changes) -> int:
         """Share one unit among all members, or among those of each node; but not with who has ballooned it away."""
         where = group.node[:, unit]
         rows = np.array(
@@ -203,16 +219,18 @@ class Sharing:
                 continue
             first, node = int(sharers[0]), int(where[sharers[0]])
             heap.transfer(group.members[first], SHARED, node, self.unit_pages)
-            _count(own, heap, group.members[first], node, -self.unit_pages)
+            changes.count(changes.own, group.members[first], node, -self.unit_pages)
             for row in sharers[1:].tolist():
                 heap.give_back(group.members[row], int(where[row]), self.unit_pages)
-                _count(own, heap, group.members[row], int(where[row]), -self.unit_pages)
+                changes.count(changes.own, group.members[row], int(where[row]), -self.unit_pages)
+                changes.count(changes.reads, group.members[row], int(where[row]), -self.unit_pages)
+                changes.count(changes.reads, group.members[row], node, self.unit_pages)
                 freed += self.unit_pages
             group.node[sharers, unit] = node
             group.frame[sharers, unit] = first
         return freed
 
-    def _break(self, domain: str, units: int, heap: Heap, own: dict[str, Pages]) -> tuple[int, int]:
+    def _break(self, domain: str, units: int, heap: Heap, changes: _Changes) -> tuple[int, int]:
         """Writes to so many shared units, the first ones first. Returns pages taken and pages refused."""
         taken = refused = 0
         for group, row, unit in self._first_shared(domain, units):
@@ -226,11 +244,13 @@ class Sharing:
             nodes = {each.node: 0 for each in got}
             for each in got:
                 nodes[each.node] += each.pages
-                _count(own, heap, domain, each.node, each.pages)
+                changes.count(changes.own, domain, each.node, each.pages)
+                changes.count(changes.reads, domain, each.node, each.pages)
+            changes.count(changes.reads, domain, int(group.node[row, unit]), -self.unit_pages)
             taken += self.unit_pages
             group.node[row, unit] = max(nodes, key=lambda node: nodes[node])
             group.frame[row, unit] = PRIVATE
-            self._left_alone(group, unit, sharers[sharers != row], heap, own)
+            self._left_alone(group, unit, sharers[sharers != row], heap, changes)
         return taken, refused
 
     def _first_shared(self, domain: str, units: int) -> list[tuple[Group, int, int]]:
@@ -242,16 +262,12 @@ class Sharing:
         return found
 
     def _left_alone(
-        self, group: Group, unit: int, sharers: npt.NDArray[np.intp], heap: Heap, own: dict[str, Pages]
+        self, group: Group, unit: int, sharers: npt.NDArray[np.intp], heap: Heap, changes: _Changes
     ) -> None:
         """Where only one still shares a frame it is his own again."""
         if len(sharers) == 1:
             row = int(sharers[0])
             node = int(group.node[row, unit])
             heap.transfer(SHARED, group.members[row], node, self.unit_pages)
-            _count(own, heap, group.members[row], node, self.unit_pages)
+            changes.count(changes.own, group.members[row], node, self.unit_pages)
             group.frame[row, unit] = PRIVATE
-
-
-def _count(own: dict[str, Pages], heap: Heap, domain: str, node: int, pages: int) -> None:
-    own.setdefault(domain, np.zeros(heap.nodes, dtype=np.int64))[node] += pages
