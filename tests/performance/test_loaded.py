@@ -59,7 +59,9 @@ def test_further_machines_that_had_no_part_in_the_fit() -> None:
 @pytest.mark.parametrize("machine", further_machines(), ids=lambda machine: str(machine.name))
 def test_no_machine_is_far_off_below_its_peak(machine: object) -> None:
     found = next(each for each in further_machines() if each == machine)
-    assert curve_error(found, cores_known=False).mean_below < (0.12 if "MLC" in found.source else 0.2)  # newer memory bends later
+    assert curve_error(found, cores_known=False).mean_below < (
+        0.12 if "MLC" in found.source else 0.2
+    )  # newer memory bends later
 
 
 @pytest.mark.parametrize("name", [BROADWELL, CASCADE_LAKE])

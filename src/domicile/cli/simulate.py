@@ -58,7 +58,7 @@ def command(
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
     from domicile.simulator.output import Picture, open_series  # noqa: PLC0415
     from domicile.simulator.run import simulate  # noqa: PLC0415
-    from domicile.simulator.scenario import check_scenario, guests_of, load_scenario  # noqa: PLC0415
+    from domicile.simulator.scenario import check_scenario, event_cpus, guests_of, load_scenario  # noqa: PLC0415
     from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
 
@@ -67,13 +67,16 @@ def command(
     asked = check_scenario(msgspec.structs.replace(asked, **given), scenario, POLICIES)
     topology = read_topology(asked.machine)
     guests = guests_of(asked, topology, scenario, parse_cpus)
+    events = event_cpus(asked, topology, scenario, parse_cpus)
     with ExitStack() as stack:
         sinks = [stack.enter_context(open_series(series))] if series else []
         if picture:
             sinks.append(stack.enter_context(Picture(picture, asked.title)))
         progress = stack.enter_context(_progress(asked.warm_up_s + asked.duration_s))
         interrupted = stack.enter_context(_interruptible())
-        summary = simulate(asked, topology, guests, _place(asked), sinks, every_s, progress, lambda: bool(interrupted))
+        summary = simulate(
+            asked, topology, guests, _place(asked), events, sinks, every_s, progress, lambda: bool(interrupted)
+        )
     title = f"{asked.title or scenario}: {summary.seconds:g} s, {asked.scheduler}, placed by {asked.policy}"
     if as_json:
         print_json(

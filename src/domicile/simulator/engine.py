@@ -8,7 +8,7 @@ whatever is asked for with `at`) happen between two quanta, in the order of thei
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +17,13 @@ import numpy.typing as npt
 from domicile.errors import DomicileError
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.host_memory import HostMemory
+from domicile.simulator.memory.flow import Flow
 from domicile.simulator.placing import Place, Seat, seat
 from domicile.simulator.progress import ProgressModel
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.workloads import PATTERNS, Demand
-from domicile.state.model import PAGES_PER_MIB, Domain, Snapshot, Vcpu
+from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
 
 __all__ = ["EPOCH_S", "Epoch", "Simulation"]
@@ -81,6 +82,7 @@ class Simulation:
         self.guests = tuple(guests)
         self.epoch_quanta = max(round(epoch_s * QUANTA_PER_S), 1)
         self.memory = HostMemory(topology)
+        self._flows: Mapping[str, tuple[Flow, ...]] = {}
         self.refused: dict[str, str] = {}
         self._place = place
         self._seats: dict[int, Seat] = {}
@@ -98,10 +100,23 @@ class Simulation:
             everywhere,
             np.random.default_rng(seed),
         )
-        self._home = np.ones((len(guests), len(self._node_ids)), dtype=np.bool_)
-        self._accesses = np.zeros((len(guests), len(self._node_ids)))
+        nodes = len(self._node_ids)
+        self._home = np.ones((len(guests), nodes), dtype=np.bool_)
+        # a row for every part of its memory that a domain can come to have
+        parts = [min(nodes, guest.vcpus) if guest.sees_nodes else 1 for guest in guests]
+        self._first_row = np.concatenate([[0], np.cumsum(parts)])
+        self._domain_of_row = np.repeat(np.arange(len(guests)), parts)
+        self._row_of = self._first_row[self._domain_of]
+        self._accesses = np.zeros((len(self._domain_of_row), nodes))
+        number_of = {guest.name: number for number, guest in enumerate(guests)}
         self._progress = ProgressModel(
-            topology, [guest.workload for guest in guests], np.zeros((len(guests), len(self._node_ids)))
+            topology,
+            [guests[int(domain)].workload for domain in self._domain_of_row],
+            [
+                (int(self._first_row[number]), int(self._first_row[number_of[peer]]))
+                for number, guest in enumerate(guests)
+                for peer in guest.peers
+            ],
         )
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._asked = 0
@@ -134,6 +149,39 @@ class Simulation:
                 self.scheduler.step(until - self.scheduler.quantum)
             each(self._epoch(start, goal))
 
+    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
+        """Change the affinity of a domain's vCPUs now (`xl vcpu-pin`): its memory stays. None leaves one as it is."""
+        number = self._number(name)
+        if number is None:
+            return
+        before = self._seats[number]
+        count = self.guests[number].vcpus
+        changed = replace(
+            before,
+            hard=before.hard if hard is None else (hard,) * count,
+            soft=before.soft if soft is None else (soft,) * count,
+        )
+        self._seats[number], self._home[number] = changed, self._home_of(changed)
+        for vcpu in range(count):
+            index = int(self._first_vcpu[number]) + vcpu
+            self.scheduler.pin(index, self._mask(changed.hard[vcpu]), self._mask(changed.soft[vcpu]))
+
+    def move_memory(self, name: str, nodes: Sequence[int]) -> None:
+        """Begin to move a domain's memory to these nodes (ids)."""
+        number = self._number(name)
+        if number is not None:
+            rows = [self.topology.node_index[node] for node in nodes]
+            self.memory.move(name, rows, rows[0], float(self.guests[number].vcpus))
+
+    def set_balloon(self, name: str, memory_mib: int) -> None:
+        """Ask a domain to give memory back, or to take more (`xl mem-set`)."""
+        if self._number(name) is not None:
+            self.memory.set_balloon(name, memory_mib, self.now_s)
+
+    def _number(self, name: str) -> int | None:
+        """The domain's number if it is running."""
+        return next((number for number in self._seats if self.guests[number].name == name), None)
+
     def snapshot(self) -> Snapshot:
         """The host as a policy sees it."""
         free = self.memory.free_mib
@@ -155,11 +203,11 @@ class Simulation:
             name=guest.name,
             uuid="",
             vcpus=tuple(Vcpu(vcpu, ids[vcpu], placed.hard[vcpu], placed.soft[vcpu]) for vcpu in range(guest.vcpus)),
-            memory_mib=guest.memory_mib,
+            memory_mib=self.memory.size_mib(guest.name),
             max_memory_mib=guest.memory_mib,
             type=guest.type,
             node_affinity=frozenset(placed.nodes),
-            pages_by_node={node: round(mib * PAGES_PER_MIB) for node, mib in self.memory.by_node(guest.name).items()},
+            pages_by_node=self.memory.by_node(guest.name),
             weight=guest.weight,
             cap_percent=guest.cap_percent,
             devices=guest.devices,
@@ -176,19 +224,29 @@ class Simulation:
         rows = self.topology.node_index
         try:
             placed = seat(guest, self.topology, self.snapshot(), None if number == 0 else self._place)
-            self.memory.create(guest, [rows[node] for node in placed.nodes])
+            wanted = [rows[node] for node in placed.nodes]
+            if number == 0:
+                parts = self.memory.boot_dom0(guest)
+            else:
+                parts = self.memory.create(guest, wanted, wanted[: guest.vcpus] if guest.sees_nodes else ())
         except DomicileError as error:
             self.refused[guest.name] = str(error)
             return
         self._seats[number] = placed
-        self._accesses[number] = self.memory.accesses(guest.name)
+        first = int(self._first_row[number])
+        self._accesses[first : first + parts] = self.memory.accesses(guest.name)
         self._home[number] = self._home_of(placed)
         if self.scheduler.kind is SchedulerKind.NUMA:
-            self.scheduler.lost[:] = self._lost()[self._domain_of]
+            self.scheduler.lost[:] = self._lost()[self._row_of]
         for vcpu in range(guest.vcpus):
             index = int(self._first_vcpu[number]) + vcpu
+            part = vcpu * parts // guest.vcpus
+            self._row_of[index] = first + part
             self._set_demand(index, guest.workload.demand)
-            self.scheduler.pin(index, self._mask(placed.hard[vcpu]), self._mask(placed.soft[vcpu]))
+            soft = placed.soft[vcpu]
+            if parts > 1:  # libxl: each vCPU prefers its vnode's CPUs (set_vnuma_affinity)
+                soft = self.topology.cpus_of([placed.nodes[part]])
+            self.scheduler.pin(index, self._mask(placed.hard[vcpu]), self._mask(soft))
             self.scheduler.start(index)
 
     def _end(self, number: int) -> None:
@@ -198,10 +256,31 @@ class Simulation:
         for index in range(self._first_vcpu[number], self._first_vcpu[number + 1]):
             self.scheduler.stop(index)
         self.memory.destroy(self.guests[number].name)
-        self._accesses[number] = 0.0
+        self._accesses[self._first_row[number] : self._first_row[number + 1]] = 0.0
+
+    def _copied(self) -> Floats | None:
+        """Traffic of memory that was copied in this epoch, by row and node of the copier; None for none."""
+        if not self._flows:
+            return None
+        copied = np.zeros_like(self._accesses)
+        for number in self._seats:
+            for flow in self._flows.get(self.guests[number].name, ()):
+                copied[self._first_row[number], flow.cpu_node] += flow.gbs
+        return copied
+
+    def _move_memory(self, now_s: float, seconds: float) -> None:
+        """Let what moves memory go on for as long as the epoch was."""
+        if not self.memory.changing:
+            self._flows = {}
+            return
+        changed, self._flows = self.memory.step(now_s, seconds)
+        for number in self._seats:
+            if self.guests[number].name in changed:
+                found = self.memory.accesses(self.guests[number].name)
+                self._accesses[self._first_row[number] : self._first_row[number] + len(found)] = found
 
     def _lost(self) -> Floats:
-        """What each domain would lose on each run queue by the way to its memory, as a share of its work (D x Q)."""
+        """What each row would lose on each run queue by the way to its memory, as a share of its work (rows x Q)."""
         by_node = self._progress.lost(self._accesses)
         cpus, count = self.scheduler.cpus, self.scheduler.arrangement.count
         nodes = np.zeros((len(self._node_ids), count))
@@ -231,35 +310,43 @@ class Simulation:
         scheduler, vcpus = self.scheduler, self.scheduler.vcpus
         seconds = (end - start) / QUANTA_PER_S
 
+        ran_s = np.zeros_like(self._accesses)
+        np.add.at(ran_s, self._row_of, scheduler.ran_ns / 1e9)
+
         def by_domain(values: npt.NDArray[np.float64]) -> Floats:
             return np.bincount(self._domain_of, weights=values, minlength=len(self.guests)).astype(np.float64)
 
-        ran_s = np.stack([by_domain(scheduler.ran_ns[:, node]) for node in range(len(self._node_ids))], axis=1) / 1e9
-        total_s = ran_s.sum(axis=1)
+        def by_row(values: Floats) -> Floats:
+            return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
+
+        pace = self._progress.pace(ran_s / seconds, self._accesses, self._copied())
+        domain_s = np.zeros((len(self.guests), len(self._node_ids)))
+        np.add.at(domain_s, self._domain_of_row, ran_s)
+        total_s = domain_s.sum(axis=1)
         safe = np.where(total_s > 0, total_s, 1.0)
-        pace = self._progress.pace(ran_s / seconds, self._accesses)
         cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
         busy = np.bincount(scheduler.cpus["node"], weights=scheduler.cpus["busy_ns"], minlength=len(self._node_ids))
         epoch = Epoch(
             start_s=start / QUANTA_PER_S,
             end_s=end / QUANTA_PER_S,
             active=np.isin(np.arange(len(self.guests)), list(self._seats)),
-            ran_s=ran_s,
+            ran_s=domain_s,
             waited_s=by_domain(vcpus["waited_ns"]) / 1e9,
             wanted_s=by_domain(vcpus["wanted_ns"]) / 1e9,
             work_s=by_domain(vcpus["work_ns"]) / 1e9,
-            remote=np.where(total_s > 0, 1.0 - (ran_s * self._accesses).sum(axis=1) / safe, 0.0),
-            home=np.where(total_s > 0, (ran_s * self._home).sum(axis=1) / safe, 1.0),
+            remote=np.where(total_s > 0, 1.0 - by_row((ran_s * self._accesses).sum(axis=1)) / safe, 0.0),
+            home=np.where(total_s > 0, (domain_s * self._home).sum(axis=1) / safe, 1.0),
             moves=by_domain(vcpus["moves"]).astype(np.int64),
             node_moves=by_domain(vcpus["node_moves"]).astype(np.int64),
-            bandwidth_gbs=pace.bandwidth_gbs,
-            stretch=pace.stretch,
+            bandwidth_gbs=by_row(pace.bandwidth_gbs),
+            stretch=np.where(total_s > 0, by_row(pace.stretch * ran_s.sum(axis=1)) / safe, 1.0),
             busy=busy / (np.maximum(cpus, 1) * seconds * 1e9),
             controller=pace.controller,
             free_mib=self.memory.free_mib,
         )
-        vcpus["stretch"] = pace.stretch[self._domain_of]
+        vcpus["stretch"] = pace.stretch[self._row_of]
+        self._move_memory(start / QUANTA_PER_S, seconds)
         if scheduler.kind is SchedulerKind.NUMA:
-            scheduler.lost[:] = self._lost()[self._domain_of]
+            scheduler.lost[:] = self._lost()[self._row_of]
         scheduler.clear_counts()
         return epoch

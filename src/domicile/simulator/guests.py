@@ -1,19 +1,14 @@
-"""Guests: what a domain is asked to be, and where its vCPUs' memory accesses go."""
+"""Guests: what a domain is asked to be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from domicile.simulator.workloads import Workload
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
 
-__all__ = ["GuestSpec", "access_shares"]
-
-Floats = npt.NDArray[np.float64]
+__all__ = ["GuestSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +57,3 @@ class GuestSpec:
             cap_percent=self.cap_percent,
             source=self.source,
         )
-
-
-def access_shares(workload: Workload, hot_mib: Floats, cold_mib: Floats) -> Floats:
-    """The share of a guest's accesses that goes to each node (N), from where the hot and the cold part of its working
-    set are (N each); all 0 for a guest without memory."""
-    hot, cold = hot_mib.sum(), cold_mib.sum()
-    to_hot = 0.0 if hot <= 0 else 1.0 if cold <= 0 else workload.hot_accesses
-    shares = np.zeros_like(hot_mib, dtype=np.float64)
-    if hot > 0:
-        shares += to_hot * hot_mib / hot
-    if cold > 0:
-        shares += (1.0 - to_hot) * cold_mib / cold
-    return shares

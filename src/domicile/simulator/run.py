@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from domicile.simulator.engine import Epoch, Simulation
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.placing import Place
-from domicile.simulator.scenario import Scenario
+from domicile.simulator.scenario import EventCpus, Scenario, ScenarioEvent
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.simulator.totals import Summary, Totals
 from domicile.topology.model import Topology
@@ -35,6 +36,16 @@ class Sink(Protocol):
         """One more point."""
 
 
+def _carry_out(simulation: Simulation, event: ScenarioEvent, cpus: EventCpus) -> None:
+    """Do what an event of the scenario says."""
+    if cpus != (None, None):
+        simulation.pin(event.domain, *cpus)
+    if event.move_memory:
+        simulation.move_memory(event.domain, event.move_memory)
+    if event.balloon_mib is not None:
+        simulation.set_balloon(event.domain, event.balloon_mib)
+
+
 class _Stop(Exception):
     """Somebody wants the simulation to end."""
 
@@ -44,6 +55,7 @@ def simulate(
     topology: Topology,
     guests: Sequence[GuestSpec],
     place: Place | None,
+    cpus_of_events: Sequence[EventCpus] = (),
     sinks: Sequence[Sink] = (),
     every_s: float | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -51,14 +63,16 @@ def simulate(
 ) -> Summary:
     """Run a scenario to its end, or until `stop` says so: what was counted after the warm-up.
 
-    `progress` is called with the simulated time, once an epoch; `sinks` get a point every `every_s` (a five-hundredth
-    of the duration) from the beginning on, the warm-up included.
+    `cpus_of_events` is what `scenario.event_cpus` gives. `progress` is called with the simulated time, once an epoch;
+    `sinks` get a point every `every_s` (a five-hundredth of the duration), the warm-up included.
     """
     end_s = scenario.warm_up_s + scenario.duration_s
     every_s = max(every_s or scenario.duration_s / USUAL_POINTS, scenario.epoch_s)
     simulation = Simulation(
         topology, guests, SchedulerKind(scenario.scheduler), place, scenario.seed, min(scenario.epoch_s, end_s)
     )
+    for number, event in enumerate(scenario.events):
+        simulation.at(event.at_s, partial(_carry_out, simulation, event, cpus_of_events[number]))
     names, nodes = tuple(guest.name for guest in guests), topology.node_ids
     counted = Totals(len(names), len(nodes))
     point = Totals(len(names), len(nodes))

@@ -66,7 +66,18 @@ from domicile.simulator.workloads import PATTERNS, WORKLOADS, Demand, Workload
 from domicile.state.model import DomainType
 from domicile.topology.model import Topology
 
-__all__ = ["NO_POLICY", "Scenario", "check_scenario", "guests_of", "load_scenario", "read_scenario", "scenario_names"]
+__all__ = [
+    "NO_POLICY",
+    "EventCpus",
+    "Scenario",
+    "ScenarioEvent",
+    "check_scenario",
+    "event_cpus",
+    "guests_of",
+    "load_scenario",
+    "read_scenario",
+    "scenario_names",
+]
 
 NO_POLICY = "none"
 """The policy that leaves everything to Xen: no affinity, memory from all nodes."""
@@ -80,6 +91,10 @@ DOM0_VCPUS = 16
 
 ParseCpus = Callable[[str, Topology, str, str], frozenset[int]]
 """A CPU list (`domicile.xlcfg.affinity.parse_cpus`): the text, the machine, the file's name and the key."""
+
+
+EventCpus = tuple[frozenset[int] | None, frozenset[int] | None]
+"""Hard and soft affinity that an event sets, None for what it leaves."""
 
 
 class Dom0(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -293,6 +308,20 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
     return guests
 
 
+def event_cpus(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[EventCpus]:
+    """The pCPUs that events name, hard and soft; raises `BadInput` where the machine has no such CPU or node."""
+    check = _Checker(source)
+    found: list[EventCpus] = []
+    for index, event in enumerate(scenario.events):
+        place = f"event[{index}]"
+        for node in event.move_memory or ():
+            check.one_of(f"{place}.move_memory", node, topology.node_ids)
+        hard = None if event.pin is None else _cpus(parse_cpus, event.pin, topology, source, f"{place}.pin")
+        soft = None if event.soft is None else _cpus(parse_cpus, event.soft, topology, source, f"{place}.soft")
+        found.append((hard, soft))
+    return found
+
+
 def _cpus(parse_cpus: ParseCpus, text: str, topology: Topology, source: str, place: str) -> frozenset[int]:
     found = parse_cpus(text, topology, source, place)
     if not found:
@@ -376,6 +405,10 @@ def _check_workload(check: _Checker, workload: ScenarioWorkload, place: str) -> 
 def _check_event(check: _Checker, event: ScenarioEvent, place: str, names: set[str], scenario: Scenario) -> None:
     check.number(f"{place}.at_s", event.at_s, 0.0, scenario.warm_up_s + scenario.duration_s)
     check.one_of(f"{place}.domain", event.domain, sorted(names))
+    if event.move_memory == ():
+        raise BadInput(check.source, "names no node", f"{place}.move_memory")
+    if event.balloon_mib is not None:
+        check.number(f"{place}.balloon_mib", event.balloon_mib, 1, 1 << 28)
     if not any(value is not None for value in (event.pin, event.soft, event.move_memory, event.balloon_mib)):
         raise BadInput(check.source, "nothing is to be done; give pin, soft, move_memory or balloon_mib", place)
 
