@@ -1,5 +1,7 @@
 """All benchmarks, one after the other."""
 
 from benchmarks.placement import main as placement
+from benchmarks.simulator import main as simulator
 
 placement()
+simulator()

@@ -69,8 +69,11 @@ def quantum(
         cpus[cpu].best = -1
         nodes = max(nodes, cpus[cpu].node + 1)
     _go_home(vcpus, cpus, queues, soft, waiting)
+    _settled(vcpus, cpus, waiting)
+    _wake(vcpus, cpus, queues, hard, soft, waiting)
+    for cpu in range(len(cpus)):
+        cpus[cpu].best = -1
     _claim(vcpus, cpus, waiting)
-    _wake(vcpus, cpus, queues, hard, soft, waiting, now)
     for cpu in range(len(cpus)):
         vcpu = cpus[cpu].best
         above = vcpus[vcpu].priority if vcpu >= 0 else OVER - 1
@@ -153,7 +156,7 @@ def _line_up(vcpus: Table, now: int) -> int:
         vcpus[vcpu].placed = -1
         if not vcpus[vcpu].active or vcpus[vcpu].parked or vcpus[vcpu].pending_ns <= 0.0:
             continue
-        if vcpus[vcpu].since == now and vcpus[vcpu].priority == UNDER and not vcpus[vcpu].running:
+        if vcpus[vcpu].woken and vcpus[vcpu].priority == UNDER:
             vcpus[vcpu].priority = BOOST
         if vcpus[vcpu].running and now - vcpus[vcpu].since >= TICKS_PER_SLICE:
             vcpus[vcpu].since = now
@@ -206,21 +209,30 @@ def _claim(vcpus: Table, cpus: Table, waiting: int) -> None:
 
 
 @compiled
-def _wake(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, waiting: int, now: int) -> None:
-    """Who wakes up on a busy pCPU goes to an idle one (`__runq_tickle`)."""
+def _wake(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, waiting: int) -> None:
+    """Who wakes up on a busy pCPU goes to an idle one, whatever its priority (`__runq_tickle`)."""
     for index in range(waiting):
         vcpu = vcpus[index].order
-        own = vcpus[vcpu].processor
-        if cpus[own].best == vcpu or vcpus[vcpu].since != now:
+        if not vcpus[vcpu].woken:
             continue
-        cpu = -1
-        if vcpus[vcpu].has_soft:
+        own = vcpus[vcpu].processor
+        cpu = own if cpus[own].best < 0 else -1
+        if cpu < 0 and vcpus[vcpu].has_soft:
             cpu = _idle_after(cpus, queues, soft, vcpu, own)
         if cpu < 0:
             cpu = _idle_after(cpus, queues, hard, vcpu, own)
         if cpu >= 0:
             cpus[cpu].best = vcpu
             vcpus[vcpu].processor = cpu
+
+
+@compiled
+def _settled(vcpus: Table, cpus: Table, waiting: int) -> None:
+    """Mark the pCPUs that somebody runs on or has been waiting for."""
+    for index in range(waiting):
+        vcpu = vcpus[index].order
+        if not vcpus[vcpu].woken:
+            cpus[vcpus[vcpu].processor].best = vcpu
 
 
 @compiled

@@ -27,13 +27,15 @@ from domicile.simulator.compiled import compiled, inlined
 from domicile.simulator.scheduler.common import account, entitled, run, sort_down
 from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
 
-__all__ = ["CREDIT_INIT", "balance", "pick_queue", "put", "run_queue", "settle"]
+__all__ = ["CREDIT_INIT", "STARTING_LOAD", "balance", "pick_queue", "put", "run_queue", "settle"]
 
 CREDIT_INIT = 10e6
 CARRYOVER_MAX = 0.5e6
 MIGRATE_RESIST = 0.5e6
 STAYS, STARTS, FOLLOWS = 0, 1, 2
 LOAD_WINDOW_NS = float(1 << 30)
+STARTING_LOAD = 0.5
+"""What a vCPU is taken to be worth before it has run (`csched2_alloc_udata`): newcomers spread over run queues."""
 BALANCE_UNDER = 1.0
 """Difference of load that is worth a move while there are more pCPUs than load (`credit2_balance_under` 0)."""
 BALANCE_OVER = 0.125

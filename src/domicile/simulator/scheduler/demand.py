@@ -129,5 +129,6 @@ def arrive(vcpus: Table, demands: Table, steps: Table, quantum: int) -> None:
             need = ns * vcpus[vcpu].stretch
             vcpus[vcpu].pending_ns = min(before + need, BACKLOG_NS)
             vcpus[vcpu].wanted_ns += need
-        if before <= 0.0 and vcpus[vcpu].pending_ns > 0.0 and not vcpus[vcpu].running:
+        vcpus[vcpu].woken = before <= 0.0 and vcpus[vcpu].pending_ns > 0.0 and not vcpus[vcpu].running
+        if vcpus[vcpu].woken:
             vcpus[vcpu].since = quantum

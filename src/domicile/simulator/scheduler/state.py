@@ -73,6 +73,7 @@ VCPU = np.dtype(
         ("processor", np.int64),
         ("cpu", np.int64),
         ("running", np.bool_),
+        ("woken", np.bool_),
         ("since", np.int64),
         ("load", np.float64),
         ("priority", np.int64),
@@ -97,8 +98,8 @@ VCPU = np.dtype(
 What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
 `weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
 Scheduling: `credit` (ns; credits in credit), `queue`, `processor` (the pCPU it belongs to), `cpu` (where it ran last,
--1 before), `running` (up to the end of the last quantum), `since` (the quantum from which on it waits), `load` (average
-share of time runnable), `priority`, `parked` and `accounted` (credit's).
+-1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not), `since` (the quantum
+from which on it waits), `load` (average share of time runnable), `priority`, `parked` and `accounted` (credit's).
 Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
 In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none), `key` that it is sorted by.
 """

@@ -105,6 +105,7 @@ class Scheduler:
     def start(self, vcpu: int) -> None:
         """A vCPU comes: it gets a run queue, and may run from now on."""
         self.vcpus["credit"][vcpu] = 0.0 if self.kind is SchedulerKind.CREDIT else credit2.CREDIT_INIT
+        self.vcpus["load"][vcpu] = credit2.STARTING_LOAD
         self.vcpus["priority"][vcpu] = credit.UNDER
         self._assign(vcpu)
         self.vcpus["active"][vcpu] = True
