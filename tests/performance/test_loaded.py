@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from domicile.performance.assumptions import DEFAULT
 from domicile.performance.loaded import CELLS, fitted, measured_curve, predicted_latency, saturated_ratio
 from domicile.performance.published.loaded_latency import (
+    LoadedMachine,
     curve_error,
     further_machines,
     preset_machine,
@@ -57,11 +58,9 @@ def test_further_machines_that_had_no_part_in_the_fit() -> None:
 
 
 @pytest.mark.parametrize("machine", further_machines(), ids=lambda machine: str(machine.name))
-def test_no_machine_is_far_off_below_its_peak(machine: object) -> None:
-    found = next(each for each in further_machines() if each == machine)
-    assert curve_error(found, cores_known=False).mean_below < (
-        0.12 if "MLC" in found.source else 0.2
-    )  # newer memory bends later
+def test_no_machine_is_far_off_below_its_peak(machine: LoadedMachine) -> None:
+    """Where others than Intel's tool measured, the newest memories among them, curves are flatter."""
+    assert curve_error(machine, cores_known=False).mean_below < (0.07 if "MLC" in machine.source else 0.22)
 
 
 @pytest.mark.parametrize("name", [BROADWELL, CASCADE_LAKE])

@@ -15,7 +15,7 @@ from domicile.performance.curves import Floats
 
 __all__ = [
     "CACHE", "CPU", "DEVICES", "DISTANCE", "LOAD", "PEERS", "SMT", "TERMS",
-    "Domains", "Integers", "Outcome", "Place", "System", "Work",
+    "Domains", "Given", "Integers", "Outcome", "Place", "System", "Work",
 ]  # fmt: skip
 
 Integers = npt.NDArray[np.int64]
@@ -23,6 +23,17 @@ Integers = npt.NDArray[np.int64]
 CPU, SMT, DISTANCE, CACHE, LOAD, DEVICES, PEERS = range(7)
 TERMS = 7
 """Rows of `Outcome.terms`."""
+
+
+class Given(NamedTuple):
+    """The fields of `MachineLoad` that are the same for all candidates, as they come from Python: `figures` is 8 x D,
+    the first fields of `Domains`. Taking arrays over from Python costs more than they weigh."""
+
+    figures: Floats
+    pool: Integers
+    dma: Floats
+    peers: Integers
+    messages: Floats
 
 
 class Domains(NamedTuple):
@@ -35,8 +46,8 @@ class Domains(NamedTuple):
     cache: Floats
     weight: Floats
     cap: Floats
-    pool: Integers
     device_bound: Floats
+    pool: Integers
     dma: Floats
     peers: Integers
     messages: Floats
@@ -71,8 +82,8 @@ class System(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """`running`: D x N, `terms`: TERMS x D, `latency_ns`, `bandwidth`, `rate`: D, `utilisation`: R; with B in front
-    of a batch."""
+    """`running`: D x N, `terms`: TERMS x D, `latency_ns`, `bandwidth`, `rate`: D, `utilisation`: R. Of a batch: with B
+    in front, but `terms`, which is TERMS x B x D."""
 
     running: Floats
     terms: Floats
@@ -89,8 +100,9 @@ class Work(NamedTuple):
     caches. `devices`, `messages`: D, what work stretches by. `dma`: R, load by devices. `reads`, `writes`: N x N,
     traffic. `way`: N x N, latency under load; `busiest`: N x N, link on it or -1; `steep`: N, growth of a controller's
     latency with its utilisation. `gives`: N x N, and `give`: R, how much traffic gives way to more latency (to more
-    utilisation). `load`, `u`, `low`, `high`: R, traffic, utilisation, and what it is known to lie between. `flow`: F x
-    2, domain and node; `stretch`: F. `first`: D + 1, `at`: the nodes of d's memory are `at[first[d]:first[d + 1]]`.
+    utilisation). `load`, `u`, `gain`, `last`: R, traffic, utilisation, how boldly it moves, and how far off it was
+    last. `flow`: F x 2, domain and node; `stretch`: F. `first`: D + 1, `at`: the nodes of d's memory are
+    `at[first[d]:first[d + 1]]`.
     """
 
     alone: Floats
@@ -108,36 +120,9 @@ class Work(NamedTuple):
     give: Floats
     load: Floats
     u: Floats
-    low: Floats
-    high: Floats
+    gain: Floats
+    last: Floats
     flow: Integers
     stretch: Floats
     first: Integers
     at: Integers
-
-    @classmethod
-    def room(cls, domains: int, nodes: int, resources: int) -> Work:
-        """Room for this many."""
-        return cls(
-            alone=np.ones(domains),
-            speed=np.ones((domains, nodes)),
-            misses=np.ones((domains, nodes)),
-            devices=np.zeros(domains),
-            messages=np.zeros(domains),
-            dma=np.zeros(resources),
-            reads=np.zeros((nodes, nodes)),
-            writes=np.zeros((nodes, nodes)),
-            way=np.zeros((nodes, nodes)),
-            busiest=np.zeros((nodes, nodes), dtype=np.int64),
-            steep=np.zeros(nodes),
-            gives=np.zeros((nodes, nodes)),
-            give=np.zeros(resources),
-            load=np.zeros(resources),
-            u=np.zeros(resources),
-            low=np.zeros(resources),
-            high=np.zeros(resources),
-            flow=np.zeros((domains * nodes, 2), dtype=np.int64),
-            stretch=np.ones(domains * nodes),
-            first=np.zeros(domains + 1, dtype=np.int64),
-            at=np.zeros(domains * nodes, dtype=np.int64),
-        )

@@ -32,12 +32,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domicile.performance.arrays import TERMS, Domains, Outcome, Place, System, Work
+from domicile.performance.arrays import TERMS, Given, Outcome, Place, System
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
-from domicile.performance.memory_system import MemorySystem, memory_system
+from domicile.performance.memory_system import memory_system
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -86,29 +86,27 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
     """Evaluate one load, or as many as its leading dimensions say, in one call."""
     from domicile.performance.kernel import evaluate_all  # noqa: PLC0415 (it takes seconds to load or to compile)
 
-    system = memory_system(machine, assumptions)
-    domains, nodes, resources = load.domains, load.nodes, len(system.peak_gbs)
+    system, names = _system(machine, assumptions)
+    domains, nodes, resources = load.domains, load.nodes, len(system.peak)
     varying = (load.cpu_share, load.memory_share, load.dma_share)
-    lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
+    lead: tuple[int, ...] = ()
+    if any(array.ndim > 2 for array in varying):
+        lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
     count = math.prod(lead)
     out = Outcome(
         running=np.empty((count, domains, nodes)),
-        terms=np.empty((count, TERMS, domains)),
+        terms=np.empty((TERMS, count, domains)),
         latency_ns=np.empty((count, domains)),
         bandwidth=np.empty((count, domains)),
         rate=np.empty((count, domains)),
         utilisation=np.empty((count, resources)),
     )
-    places = Place(*(_flat(array, lead) for array in varying))
-    evaluate_all(
-        _system(machine, system, assumptions), _domains(load), places, out, Work.room(domains, nodes, resources)
-    )
+    want, memory, buffers = (_flat(array, lead) for array in varying)
+    evaluate_all(system, _given(load), Place(want, memory, buffers), out)
     shape = (*lead, domains)
-    cpu, smt, distance, cache, under_load, devices, peers = (
-        np.ascontiguousarray(out.terms[:, term]).reshape(shape) for term in range(TERMS)
-    )
+    cpu, smt, distance, cache, under_load, devices, peers = out.terms.reshape((TERMS, *shape))
     return Evaluation(
-        slowdown=(1.0 + out.terms.sum(axis=1)).reshape(shape),
+        slowdown=(1.0 + out.terms.sum(axis=0)).reshape(shape),
         cpu=cpu,
         smt=smt,
         distance=distance,
@@ -121,43 +119,54 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
         rate_vcpus=out.rate.reshape(shape),
         running=out.running.reshape((*shape, nodes)),
         utilisation=out.utilisation.reshape((*lead, resources)),
-        resources=system.names,
+        resources=names,
     )
 
 
-def _system(machine: Machine, system: MemorySystem, assumptions: Assumptions) -> System:
-    return System(
-        pcpus=machine.pcpus,
-        cores=machine.cores,
-        llc=system.cache_mib,
-        latency=system.latency_ns,
-        near=system.near_ns,
-        best_ns=system.best_ns,
-        reference=system.reference,
-        peak=system.peak_gbs,
-        added=system.added,
-        step=system.step,
-        read_use=system.read_use,
-        write_use=system.write_use,
-        smt_yield=assumptions.smt_yield,
-        cache_power=assumptions.cache_power,
-        message_lines=assumptions.message_lines,
-    )
+def _system(machine: Machine, assumptions: Assumptions) -> tuple[System, tuple[str, ...]]:
+    """The machine for the loops, and its resources' names; the machine keeps them."""
+    kept = machine.memory_systems.get(assumptions)
+    if kept is None:
+        found = memory_system(machine, assumptions)
+        system = System(
+            pcpus=_floats(machine.pcpus),
+            cores=_floats(machine.cores),
+            llc=_floats(found.cache_mib),
+            latency=_floats(found.latency_ns),
+            near=_floats(found.near_ns),
+            best_ns=found.best_ns,
+            reference=found.reference,
+            peak=_floats(found.peak_gbs),
+            added=_floats(found.added),
+            step=found.step,
+            read_use=_floats(found.read_use),
+            write_use=_floats(found.write_use),
+            smt_yield=assumptions.smt_yield,
+            cache_power=assumptions.cache_power,
+            message_lines=assumptions.message_lines,
+        )
+        kept = machine.memory_systems[assumptions] = (system, found.names)
+    return kept
 
 
-def _domains(load: MachineLoad) -> Domains:
-    return Domains(
-        demand=_floats(load.demand_vcpus),
-        traffic=_floats(load.traffic_gbs),
-        read=_floats(load.read_fraction),
-        bound=_floats(load.memory_bound),
-        cache=_floats(load.cache_mib),
-        weight=_floats(load.weight),
-        cap=_floats(load.cap),
-        pool=np.require(load.pool, np.int64, ("C", "W")),
-        device_bound=_floats(load.device_bound),
+def _given(load: MachineLoad) -> Given:
+    return Given(
+        figures=np.array(
+            [
+                load.demand_vcpus,
+                load.traffic_gbs,
+                load.read_fraction,
+                load.memory_bound,
+                load.cache_mib,
+                load.weight,
+                load.cap,
+                load.device_bound,
+            ],
+            dtype=np.float64,
+        ),
+        pool=load.pool.astype(np.int64),
         dma=_floats(load.dma_gbs),
-        peers=np.require(load.peers, np.int64, ("C", "W")),
+        peers=load.peers.astype(np.int64),
         messages=_floats(load.messages_per_s),
     )
 
@@ -171,4 +180,7 @@ def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
 
 def _floats(array: Floats) -> Floats:
     """As the loops are compiled for: contiguous, of 64-bit floats, and writable (a type of its own to Numba)."""
-    return np.require(array, np.float64, ("C", "W"))
+    flags = array.flags
+    if array.dtype == np.float64 and flags.c_contiguous and flags.writeable:
+        return array
+    return np.array(array, dtype=np.float64, order="C")

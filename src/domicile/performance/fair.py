@@ -8,12 +8,13 @@ a fixed amount of each resource per unit of its rate, so that one flow can use s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from domicile.performance.compiled import compiled, part
+from domicile.performance.compiled import entrance, part
 from domicile.performance.curves import Floats
 
 __all__ = ["Flows", "fill", "max_min"]
@@ -136,10 +137,15 @@ def _settle(flows: Flows, state: _State, f: int, rate: float) -> None:
         state.users[r] -= flows.use[i] > 0.0
 
 
-@compiled
-def _fill_all(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats) -> None:
-    flows, resources = use.shape[1], use.shape[2]
-    start = np.arange(flows + 1) * resources
-    resource = np.arange(flows * resources) % resources
-    for b in range(len(use)):
-        fill(Flows(start, resource, use[b].reshape(-1), demand[b], weight[b]), capacity[b], rate[b])
+@entrance
+def _fill_all(stamp: int) -> Callable[[Floats, Floats, Floats, Floats, Floats], None]:
+    def loop(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats) -> None:
+        if stamp < 0:
+            return
+        flows, resources = use.shape[1], use.shape[2]
+        start = np.arange(flows + 1) * resources
+        resource = np.arange(flows * resources) % resources
+        for b in range(len(use)):
+            fill(Flows(start, resource, use[b].reshape(-1), demand[b], weight[b]), capacity[b], rate[b])
+
+    return loop

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from domicile.performance.arrays import (
     CACHE,
     CPU,
@@ -12,52 +16,17 @@ from domicile.performance.arrays import (
     SMT,
     TERMS,
     Domains,
+    Given,
     Outcome,
     Place,
     System,
     Work,
 )
-from domicile.performance.compiled import compiled, part
+from domicile.performance.compiled import entrance, part
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
 from domicile.performance.loops_memory import agree, alone, share_fairly
 
 __all__ = ["evaluate_all"]
-
-
-@compiled
-def evaluate_all(system: System, domains: Domains, places: Place, outs: Outcome, work: Work) -> None:
-    """Evaluate B candidates. The arrays of `places` have B or 1 in front, those of `outs` have B."""
-    alone(system, domains, work)
-    for b in range(len(outs.terms)):
-        place = Place(
-            places.want[min(b, len(places.want) - 1)],
-            places.memory[min(b, len(places.memory) - 1)],
-            places.buffers[min(b, len(places.buffers) - 1)],
-        )
-        out = Outcome(
-            outs.running[b],
-            outs.terms[b],
-            outs.latency_ns[b],
-            outs.bandwidth[b],
-            outs.rate[b],
-            outs.utilisation[b],
-        )
-        run(system, domains, place, out)
-        siblings(system, domains, out, work)
-        caches(system, domains, out, work)
-        devices(system, domains, place, out, work)
-        messages(system, domains, out, work)
-        flows = lists(place, out, work)
-        agree(system, domains, place, out, work, flows)
-        full = False
-        for r in range(len(system.peak)):
-            full = full or work.load[r] > system.peak[r] * 1.001
-        if full:
-            share_fairly(system, domains, place, out, work, flows)
-        for r in range(len(system.peak)):
-            out.utilisation[r] = work.load[r] / system.peak[r]
-        _by_flow(system, domains, place, out, work, flows)
-        _by_domain(domains, out, work)
 
 
 @part
@@ -110,3 +79,84 @@ def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
                 out.terms[term, d] *= waiting * paired / work.alone[d]
         out.terms[CPU, d] = waiting - 1.0
         out.terms[SMT, d] = waiting * (paired - 1.0)
+
+
+@part
+def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
+    """Evaluate one candidate."""
+    run(system, domains, place, out)
+    siblings(system, domains, out, work)
+    caches(system, domains, out, work)
+    devices(system, domains, place, out, work)
+    messages(system, domains, out, work)
+    flows = lists(place, out, work)
+    agree(system, domains, place, out, work, flows)
+    full = False
+    for r in range(len(system.peak)):
+        full = full or work.load[r] > system.peak[r] * 1.001
+    if full:
+        share_fairly(system, domains, place, out, work, flows)
+    for r in range(len(system.peak)):
+        out.utilisation[r] = work.load[r] / system.peak[r]
+    _by_flow(system, domains, place, out, work, flows)
+    _by_domain(domains, out, work)
+
+
+@part
+def _room(domains: int, nodes: int, resources: int) -> Work:
+    """Room for so many."""
+    return Work(
+        np.ones(domains),
+        np.ones((domains, nodes)),
+        np.ones((domains, nodes)),
+        np.zeros(domains),
+        np.zeros(domains),
+        np.zeros(resources),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes)),
+        np.zeros((nodes, nodes), dtype=np.int64),
+        np.zeros(nodes),
+        np.zeros((nodes, nodes)),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros(resources),
+        np.zeros((domains * nodes, 2), dtype=np.int64),
+        np.ones(domains * nodes),
+        np.zeros(domains + 1, dtype=np.int64),
+        np.zeros(domains * nodes, dtype=np.int64),
+    )
+
+
+@entrance
+def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], None]:
+    """Evaluate B candidates. The arrays of the place have B or 1 in front."""
+
+    def loop(system: System, given: Given, places: Place, outs: Outcome) -> None:
+        if stamp < 0:
+            return
+        g = given.figures
+        domains = Domains(
+            g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+        )
+        work = _room(len(given.pool), len(system.latency), len(system.peak))
+        alone(system, domains, work)
+        for b in range(len(outs.rate)):
+            place = Place(
+                places.want[min(b, len(places.want) - 1)],
+                places.memory[min(b, len(places.memory) - 1)],
+                places.buffers[min(b, len(places.buffers) - 1)],
+            )
+            out = Outcome(
+                outs.running[b],
+                outs.terms[:, b],
+                outs.latency_ns[b],
+                outs.bandwidth[b],
+                outs.rate[b],
+                outs.utilisation[b],
+            )
+            _one(system, domains, place, out, work)
+
+    return loop

@@ -79,19 +79,26 @@ def siblings(system: System, domains: Domains, out: Outcome, work: Work) -> None
 
 @part
 def caches(system: System, domains: Domains, out: Outcome, work: Work) -> None:
-    """Traffic of a domain over what it would be with the cache to itself: what does not fit is fetched again."""
+    """Traffic of a domain over what it would be with the cache to itself: what does not fit is fetched again.
+
+    What a domain would keep is split over its nodes as its vCPUs are; one that hardly runs keeps less.
+    """
     count, nodes = out.running.shape
+    for d in range(count):
+        total = max(out.running[d].sum(), 1.0)
+        for n in range(nodes):
+            work.misses[d, n] = domains.cache[d] * out.running[d, n] / total
     for n in range(nodes):
         need = 0.0
         for d in range(count):
+            need += work.misses[d, n]
+        for d in range(count):
+            own = work.misses[d, n]
             work.misses[d, n] = 1.0
-            need += domains.cache[d] * min(out.running[d, n], 1.0)
-        if need > system.llc[n] > 0.0:
-            for d in range(count):
-                if domains.cache[d] > 0.0:
-                    kept = domains.cache[d] * system.llc[n] / need
-                    alone = min(domains.cache[d], system.llc[n])
-                    work.misses[d, n] = max(alone / kept, 1.0) ** system.cache_power
+            if need > system.llc[n] > 0.0 and own > 0.0:
+                work.misses[d, n] = (
+                    max(min(own, system.llc[n]) * need / (own * system.llc[n]), 1.0) ** system.cache_power
+                )
 
 
 @part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.performance.arrays import Domains, Outcome, Place, System, Work
-from domicile.performance.compiled import part
+from domicile.performance.compiled import part, swift
 from domicile.performance.curves import Floats
 from domicile.performance.fair import Flows, fill
 from domicile.performance.loops_before import LEAST, charge
@@ -13,7 +13,8 @@ from domicile.performance.loops_before import LEAST, charge
 __all__ = ["agree", "alone", "share_fairly"]
 
 MOST_ROUNDS = 40
-CLOSE_ENOUGH = 1e-4
+CLOSE_ENOUGH = 5e-4
+LONGEST_STEP = 0.4
 """Of utilisation."""
 LEAST_STRETCH = 0.05
 """Work cannot get faster than to take this share of its time, whatever the parameters say."""
@@ -65,12 +66,12 @@ def alone(system: System, domains: Domains, work: Work) -> None:
 def agree(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
     """Find the utilisations at which latency and traffic agree.
 
-    More utilisation is more latency is less traffic, so each lies between one that is too low and one that is too high;
-    Newton's step is taken where it stays between these, else their middle.
+    Newton's step for each, taken as if all moved together; shorter for one that has gone back and forth. Where even the
+    peak's latency leaves too much traffic, utilisation stays at 1, and the rest is for `share_fairly`.
     """
     work.u[:] = 0.0
-    work.low[:] = 0.0
-    work.high[:] = 1.0
+    work.gain[:] = 0.8
+    work.last[:] = 0.0
     for _ in range(MOST_ROUNDS):
         _latencies(system, work)
         _traffic(system, domains, place, out, work, flows)
@@ -101,29 +102,34 @@ def _latencies(system: System, work: Work) -> None:
             work.way[n, m] = system.latency[n, m] * (1.0 + most) + controller
 
 
-@part
+@swift
 def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
-    """Traffic between nodes at the latencies that there are now."""
+    """Traffic between nodes at the latencies that there are now. Over all nodes, memory there or not: plain loops over
+    neighbouring figures are faster than lists of those that are not 0."""
+    nodes = len(work.way)
+    per_best = 1.0 / system.best_ns
     work.reads[:] = 0.0
     work.writes[:] = 0.0
     work.gives[:] = 0.0
     for f in range(flows):
         d, n = work.flow[f]
-        first, last = work.first[d], work.first[d + 1]
+        memory, way = place.memory[d], work.way[n]
         mean = 0.0
-        for i in range(first, last):
-            mean += place.memory[d, work.at[i]] * work.way[n, work.at[i]]
+        for m in range(nodes):
+            mean += memory[m] * way[m]
         misses = work.misses[d, n]
-        bound = domains.bound[d] if last > first else 0.0
-        work.stretch[f] = _stretch(bound, misses * mean / system.best_ns) + work.devices[d] + work.messages[d]
-        total = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * misses / work.stretch[f]
-        yields = bound * misses / (work.stretch[f] * system.best_ns)
-        for i in range(first, last):
-            m = work.at[i]
-            part = total * place.memory[d, m]
-            work.reads[n, m] += part * domains.read[d]
-            work.writes[n, m] += part * (1.0 - domains.read[d])
-            work.gives[n, m] += part * place.memory[d, m] * yields
+        bound = domains.bound[d] if mean > 0.0 else 0.0
+        stretch = _stretch(bound, misses * mean * per_best) + work.devices[d] + work.messages[d]
+        work.stretch[f] = stretch
+        speed = 1.0 / stretch
+        total = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * misses * speed
+        read, written = total * domains.read[d], total * (1.0 - domains.read[d])
+        yields = total * bound * misses * speed * per_best  # as if all of its latency rose by as much
+        reads, writes, gives = work.reads[n], work.writes[n], work.gives[n]
+        for m in range(nodes):
+            reads[m] += read * memory[m]
+            writes[m] += written * memory[m]
+            gives[m] += yields * memory[m]
 
 
 @part
@@ -144,21 +150,17 @@ def _giving_way(system: System, work: Work) -> None:
 def _step(system: System, work: Work) -> float:
     """Move every utilisation towards agreement; returns how far off the furthest was."""
     furthest = 0.0
-    u, low, high = work.u, work.low, work.high
-    for r in range(len(u)):
+    for r in range(len(work.u)):
         wanted = work.load[r] / system.peak[r]
-        off = min(wanted, 1.0) - u[r]
+        off = min(wanted, 1.0) - work.u[r]
         furthest = max(furthest, abs(off))
-        if off == 0.0:
-            continue
-        if off > 0.0:
-            low[r] = u[r]
+        if off * work.last[r] < 0.0:
+            work.gain[r] *= 0.5
         else:
-            high[r] = u[r]
-        if high[r] - low[r] < CLOSE_ENOUGH:  # or the wrong way round: the others have moved on, look again
-            low[r], high[r] = max(u[r] - 0.02, 0.0), min(u[r] + 0.02, 1.0)
-        step = u[r] + (wanted - u[r]) / (1.0 + work.give[r] / system.peak[r])
-        u[r] = step if low[r] <= step <= high[r] else 0.5 * (low[r] + high[r])
+            work.gain[r] = min(work.gain[r] * 1.25, 1.5)
+        work.last[r] = off
+        step = work.gain[r] * (wanted - work.u[r]) / (1.0 + work.give[r] / system.peak[r])
+        work.u[r] = min(max(work.u[r] + min(max(step, -LONGEST_STEP), LONGEST_STEP), 0.0), 1.0)
     return furthest
 
 

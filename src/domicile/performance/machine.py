@@ -20,7 +20,7 @@ from domicile.topology.machine_file import MachineFile
 from domicile.topology.model import MeasuredMatrix, Topology
 
 if TYPE_CHECKING:
-    from domicile.performance.memory_system import MemorySystem
+    from domicile.performance.arrays import System
 
 __all__ = ["Machine"]
 
@@ -32,7 +32,7 @@ class Machine:
     `latency_ns` and `bandwidth_gbs`: N x N, complete. `cores`, `pcpus`: Q x N. `memory_mib`: N. `node_of_cpu` and
     `pool_of_cpu`: by CPU id, -1 where there is none. `core_of_cpu`: by CPU id, a number of its own for every core.
     `latency_measured`: whether the latencies are measured or worked out from distances. `measured`: what else was
-    measured on it. `memory_systems`: by assumptions, what `memory_system` worked out.
+    measured on it. `memory_systems`: by assumptions, what `evaluate` worked out of it all.
     """
 
     topology: Topology
@@ -47,7 +47,7 @@ class Machine:
     core_of_cpu: npt.NDArray[np.intp]
     latency_measured: bool
     measured: MachineFile | None = None
-    memory_systems: dict[Assumptions, MemorySystem] = field(default_factory=dict, repr=False)
+    memory_systems: dict[Assumptions, tuple[System, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(

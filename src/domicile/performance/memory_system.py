@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import Floats, pressure
+from domicile.performance.links import Ways, known_links, ways
 from domicile.performance.loaded import CELLS, controller_curves
 from domicile.performance.machine import Machine
 
@@ -47,14 +48,32 @@ class MemorySystem:
 
 
 def memory_system(machine: Machine, assumptions: Assumptions) -> MemorySystem:
-    """The machine's memory system, worked out once for these assumptions."""
-    known = machine.memory_systems.get(assumptions)
-    if known is None:
-        known = machine.memory_systems[assumptions] = _of_pairs(machine, assumptions)
-    return known
+    """The machine's memory system."""
+    nodes = machine.nodes
+    graph = known_links(machine.topology.name)
+    found = ways(graph) if graph is not None and graph.nodes == nodes else _pairs(machine, assumptions)
+    cores = machine.cores.sum(axis=0)
+    near = machine.latency_ns[cores > 0].min(axis=0) if cores.any() else machine.latency_ns.min(axis=0)
+    links = len(found.peak_gbs) - nodes
+    between = np.broadcast_to(pressure(np.linspace(0.0, 1.0, CELLS + 1), assumptions), (links, CELLS + 1))
+    peak = np.maximum(found.peak_gbs, 1e-3)
+    return MemorySystem(
+        latency_ns=np.ascontiguousarray(machine.latency_ns),
+        near_ns=near,
+        best_ns=machine.best_latency_ns,
+        reference=_reference(machine, cores),
+        cache_mib=cores * assumptions.cache_mib_per_core,
+        peak_gbs=peak,
+        added=np.concatenate([controller_curves(machine, peak[:nodes], near, assumptions), between]),
+        step=found.step,
+        read_use=found.read_use,
+        write_use=found.write_use,
+        names=found.names,
+    )
 
 
-def _of_pairs(machine: Machine, assumptions: Assumptions) -> MemorySystem:
+def _pairs(machine: Machine, assumptions: Assumptions) -> Ways:
+    """Ways of a machine whose links nobody knows: one for every pair of nodes."""
     nodes = machine.nodes
     ids = machine.topology.node_ids
     pairs = [(reader, memory) for reader in range(nodes) for memory in range(nodes) if reader != memory]
@@ -70,25 +89,9 @@ def _of_pairs(machine: Machine, assumptions: Assumptions) -> MemorySystem:
             if reader != memory:
                 step[reader, memory, 1:] = way[reader, memory], way[memory, reader]
                 read_use[reader, memory, 1] = write_use[reader, memory, 2] = 1.0
-    between = np.broadcast_to(pressure(np.linspace(0.0, 1.0, CELLS + 1), assumptions), (len(pairs), CELLS + 1))
-    cores = machine.cores.sum(axis=0)
-    near = machine.latency_ns[cores > 0].min(axis=0) if cores.any() else machine.latency_ns.min(axis=0)
-    return MemorySystem(
-        latency_ns=np.ascontiguousarray(machine.latency_ns),
-        near_ns=near,
-        best_ns=machine.best_latency_ns,
-        reference=_reference(machine, cores),
-        cache_mib=cores * assumptions.cache_mib_per_core,
-        peak_gbs=np.maximum(peak, 1e-3),
-        added=np.concatenate(
-            [controller_curves(machine, machine.bandwidth_gbs.diagonal(), near, assumptions), between]
-        ),
-        step=step,
-        read_use=read_use,
-        write_use=write_use,
-        names=tuple(f"memory of node {node}" for node in ids)
-        + tuple(f"node {ids[memory]} to node {ids[reader]}" for reader, memory in pairs),
-    )
+    names = [f"memory of node {node}" for node in ids]
+    names += [f"node {ids[memory]} to node {ids[reader]}" for reader, memory in pairs]
+    return Ways(peak, step, read_use, write_use, tuple(names))
 
 
 def _reference(machine: Machine, cores: Floats) -> int:

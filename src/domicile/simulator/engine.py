@@ -28,9 +28,9 @@ from domicile.topology.model import Topology
 
 __all__ = ["EPOCH_S", "Epoch", "Simulation"]
 
-EPOCH_S = 0.5
-"""How often the performance model is asked: half the window over which credit2 averages load, so that it follows what
-the scheduler decides; memory and demand change more slowly."""
+EPOCH_S = 1.0
+"""How often the performance model is asked: about the window over which credit2 averages load, so that it follows what
+the scheduler decides; where memory is changes more slowly."""
 
 QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
 Floats = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ scheduler = "credit2"             # credit2, credit, or numa: one that knows whe
 policy = "libxl"                  # who places a domain that has no affinity: libxl, domicile, none
 duration_s = 60
 warm_up_s = 0                     # simulated, but not counted
-epoch_s = 0.5                     # how often the performance model looks
+epoch_s = 1                     # how often the performance model looks
 seed = 1
 
 [dom0]
@@ -183,7 +183,7 @@ class Scenario(
     policy: str = "libxl"
     duration_s: float = 60.0
     warm_up_s: float = 0.0
-    epoch_s: float = 0.5
+    epoch_s: float = 1.0
     seed: int = 0
     dom0: Dom0 = Dom0()
     workloads: tuple[ScenarioWorkload, ...] = ()

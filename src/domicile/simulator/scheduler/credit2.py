@@ -227,30 +227,57 @@ def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, sm
 
 @compiled
 def _best_exchange(vcpus: Table, queues: Table, hard: Ints, local: int, other: int, delta: float) -> tuple[int, int]:
-    """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less."""
-    best_push, best_pull, least = -1, -1, delta
+    """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less.
+
+    Xen tries all pairs; here those to pull are sorted by load, and for each push the two next to the best are tried.
+    """
     difference = queues[local].load - queues[other].load
-    total = len(vcpus)
-    pulls = 0
-    for pull in range(total):
-        if vcpus[pull].queue == other and vcpus[pull].active and hard[pull, local] != 0:
-            vcpus[pulls].member = pull
-            pulls += 1
-    for push in range(total):
-        if vcpus[push].queue != local or not vcpus[push].active or hard[push, other] == 0:
+    pulls = _to_pull(vcpus, queues, hard, local, other)
+    best_push, best_pull, least = -1, -1, delta
+    for index in range(pulls):
+        left = abs(difference + 2.0 * vcpus[vcpus[index].order].load)
+        if left < least:
+            best_pull, least = vcpus[index].order, left
+    for place in range(queues[local].first, queues[local].end):
+        push = vcpus[place].member
+        if vcpus[push].queue != local or hard[push, other] == 0:
             continue
         pushed = difference - 2.0 * vcpus[push].load
-        for index in range(pulls):
-            left = abs(pushed + 2.0 * vcpus[vcpus[index].member].load)
-            if left < least:
-                best_push, best_pull, least = push, vcpus[index].member, left
         if abs(pushed) < least:
             best_push, best_pull, least = push, -1, abs(pushed)
-    for index in range(pulls):
-        left = abs(difference + 2.0 * vcpus[vcpus[index].member].load)
-        if left < least:
-            best_push, best_pull, least = -1, vcpus[index].member, left
+        at = _first_below(vcpus, pulls, -pushed / 2.0)
+        for index in range(max(at - 1, 0), min(at + 1, pulls)):
+            left = abs(pushed + 2.0 * vcpus[vcpus[index].order].load)
+            if left < least:
+                best_push, best_pull, least = push, vcpus[index].order, left
     return best_push, best_pull
+
+
+@inlined
+def _to_pull(vcpus: Table, queues: Table, hard: Ints, local: int, other: int) -> int:
+    """List who may come from another run queue, by falling load; how many they are."""
+    count = 0
+    for place in range(queues[other].first, queues[other].end):
+        pull = vcpus[place].member
+        if vcpus[pull].queue == other and hard[pull, local] != 0:
+            vcpus[count].order = pull
+            vcpus[pull].key = vcpus[pull].load
+            count += 1
+    sort_down(vcpus, count)
+    return count
+
+
+@inlined
+def _first_below(vcpus: Table, count: int, load: float) -> int:
+    """The first of the sorted list whose load is below this one."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if vcpus[vcpus[middle].order].load >= load:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @compiled
