@@ -36,12 +36,14 @@ INTERRUPTED = 130
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the series (.svg, .png or .pdf)."
 )
+@click.option("--traces", type=click.Path(path_type=Path, dir_okay=False), help="Recorded VMs to follow (Parquet).")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     scenario: str,
     series: Path | None,
     every_s: float | None,
     picture: Path | None,
+    traces: Path | None,
     as_json: bool,
     **replaced: Any,
 ) -> None:
@@ -58,7 +60,8 @@ def command(
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
     from domicile.simulator.output import Picture, open_series  # noqa: PLC0415
     from domicile.simulator.run import simulate  # noqa: PLC0415
-    from domicile.simulator.scenario import check_scenario, event_cpus, guests_of, load_scenario  # noqa: PLC0415
+    from domicile.simulator.scenario import check_scenario, check_traces, event_cpus, guests_of, load_scenario  # noqa: PLC0415
+    from domicile.simulator.traces import read_traces  # noqa: PLC0415
     from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
 
@@ -68,6 +71,8 @@ def command(
     topology = read_topology(asked.machine)
     guests = guests_of(asked, topology, scenario, parse_cpus)
     events = event_cpus(asked, topology, scenario, parse_cpus)
+    recorded = read_traces(traces) if traces else {}
+    check_traces(asked, scenario, list(recorded))
     with ExitStack() as stack:
         sinks = [stack.enter_context(open_series(series))] if series else []
         if picture:
@@ -75,7 +80,16 @@ def command(
         progress = stack.enter_context(_progress(asked.warm_up_s + asked.duration_s))
         interrupted = stack.enter_context(_interruptible())
         summary = simulate(
-            asked, topology, guests, _place(asked), events, sinks, every_s, progress, lambda: bool(interrupted)
+            asked,
+            topology,
+            guests,
+            _place(asked),
+            events,
+            recorded,
+            sinks,
+            every_s,
+            progress,
+            lambda: bool(interrupted),
         )
     title = f"{asked.title or scenario}: {summary.seconds:g} s, {asked.scheduler}, placed by {asked.policy}"
     if as_json:

@@ -20,8 +20,10 @@ from domicile.simulator.host_memory import HostMemory
 from domicile.simulator.memory.flow import Flow
 from domicile.simulator.placing import Place, Seat, seat
 from domicile.simulator.progress import ProgressModel
+from domicile.simulator.scheduler.demand import STEP, TRACE
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
+from domicile.simulator.traces import RecordedVm
 from domicile.simulator.workloads import PATTERNS, Demand
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
@@ -77,6 +79,7 @@ class Simulation:
         place: Place | None = None,
         seed: int = 0,
         epoch_s: float = EPOCH_S,
+        traces: Mapping[str, RecordedVm] | None = None,
     ) -> None:
         self.topology = topology
         self.guests = tuple(guests)
@@ -118,6 +121,7 @@ class Simulation:
                 for peer in guest.peers
             ],
         )
+        self._load_traces(traces or {})
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._asked = 0
         for number, guest in enumerate(guests):
@@ -242,7 +246,7 @@ class Simulation:
             index = int(self._first_vcpu[number]) + vcpu
             part = vcpu * parts // guest.vcpus
             self._row_of[index] = first + part
-            self._set_demand(index, guest.workload.demand)
+            self._set_demand(index, guest.workload.demand, guest.trace)
             soft = placed.soft[vcpu]
             if parts > 1:  # libxl: each vCPU prefers its vnode's CPUs (set_vnuma_affinity)
                 soft = self.topology.cpus_of([placed.nodes[part]])
@@ -298,12 +302,30 @@ class Simulation:
         by_node = self.topology.cpus_by_node
         return np.array([bool(cpus.intersection(by_node[node])) for node in self._node_ids], dtype=np.bool_)
 
-    def _set_demand(self, vcpu: int, demand: Demand) -> None:
+    def _load_traces(self, traces: Mapping[str, RecordedVm]) -> None:
+        """Put the recordings that guests follow where the scheduler reads them, each once."""
+        used = sorted({guest.trace for guest in self.guests if guest.trace is not None})
+        self._steps_of: dict[str, tuple[int, int]] = {}
+        parts = [np.zeros(1, dtype=STEP)]
+        for name in used:
+            vm = traces[name]
+            part = np.zeros(len(vm.until_s), dtype=STEP)
+            part["until_s"], part["level"] = vm.until_s, vm.level
+            first = sum(len(before) for before in parts)
+            self._steps_of[name] = (first, first + len(part))
+            parts.append(part)
+        self.scheduler.steps = np.concatenate(parts)
+
+    def _set_demand(self, vcpu: int, demand: Demand, trace: str | None) -> None:
         row = self.scheduler.demands[vcpu]
         row["kind"], row["closed"], row["level"] = PATTERNS[demand.pattern], demand.closed, demand.level
         row["on_s"], row["off_s"], row["until_s"] = demand.on_s, demand.off_s, self.now_s
         if demand.pattern == "diurnal":
             row["on_s"], row["off_s"] = demand.amplitude, demand.peak_h
+        if trace is not None:
+            row["kind"], row["closed"], row["level"] = TRACE, False, 1.0
+            row["first"], row["end"] = self._steps_of[trace]
+            row["at"], row["lap_s"] = row["first"], self.now_s
 
     def _epoch(self, start: int, end: int) -> Epoch:
         """Close an epoch: count what happened, and let the performance model say how fast the next one goes."""

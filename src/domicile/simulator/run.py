@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,6 +13,7 @@ from domicile.simulator.placing import Place
 from domicile.simulator.scenario import EventCpus, Scenario, ScenarioEvent
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.simulator.totals import Summary, Totals
+from domicile.simulator.traces import RecordedVm
 from domicile.topology.model import Topology
 
 __all__ = ["Sample", "Sink", "simulate"]
@@ -56,6 +57,7 @@ def simulate(
     guests: Sequence[GuestSpec],
     place: Place | None,
     cpus_of_events: Sequence[EventCpus] = (),
+    traces: Mapping[str, RecordedVm] | None = None,
     sinks: Sequence[Sink] = (),
     every_s: float | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -69,7 +71,7 @@ def simulate(
     end_s = scenario.warm_up_s + scenario.duration_s
     every_s = max(every_s or scenario.duration_s / USUAL_POINTS, scenario.epoch_s)
     simulation = Simulation(
-        topology, guests, SchedulerKind(scenario.scheduler), place, scenario.seed, min(scenario.epoch_s, end_s)
+        topology, guests, SchedulerKind(scenario.scheduler), place, scenario.seed, min(scenario.epoch_s, end_s), traces
     )
     for number, event in enumerate(scenario.events):
         simulation.at(event.at_s, partial(_carry_out, simulation, event, cpus_of_events[number]))

@@ -38,7 +38,7 @@ trace = "1019"                    # the recorded VM that it follows, with --trac
 name = "light"
 like = "busy"                     # all else as there
 level = 0.2
-pattern = "on-off"                # constant, on-off, diurnal, trace
+pattern = "on-off"                # constant, on-off, diurnal
 on_s = 0.5
 
 [[event]]
@@ -72,6 +72,7 @@ __all__ = [
     "Scenario",
     "ScenarioEvent",
     "check_scenario",
+    "check_traces",
     "event_cpus",
     "guests_of",
     "load_scenario",
@@ -176,7 +177,7 @@ class Scenario(
 ):
     """A scenario; see the module. `source` is what it is called in messages."""
 
-    domains: tuple[ScenarioDomain, ...]
+    domains: tuple[ScenarioDomain, ...] = ()
     title: str = ""
     machine: str = "default"
     scheduler: str = "credit2"
@@ -306,6 +307,15 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
                 )
             )
     return guests
+
+
+def check_traces(scenario: Scenario, source: str, known: Sequence[str]) -> None:
+    """Raise `BadInput` where a domain follows a recorded VM that is not among these."""
+    for index, domain in enumerate(scenario.domains):
+        if domain.trace is not None and not known:
+            raise BadInput(source, "give the recording with --traces FILE.parquet", f"domain[{index}].trace")
+        if domain.trace is not None:
+            _Checker(source).one_of(f"domain[{index}].trace", domain.trace, known)
 
 
 def event_cpus(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[EventCpus]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, TRACE
+from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF
 
 __all__ = ["PATTERNS", "WORKLOADS", "Demand", "Workload"]
 
-PATTERNS: Mapping[str, int] = {"constant": CONSTANT, "on-off": ON_OFF, "diurnal": DIURNAL, "trace": TRACE}
+PATTERNS: Mapping[str, int] = {"constant": CONSTANT, "on-off": ON_OFF, "diurnal": DIURNAL}
 """Names in a scenario to the kinds of `scheduler.demand`."""
 
 
@@ -24,6 +24,7 @@ class Demand:
     `level`: share of a pCPU that it wants (while on, or on average, or as a factor to its trace). `closed`: it waits
     for its own results, so that slowness shows as less work instead of as a queue. On-off: mean `on_s` and `off_s`.
     Diurnal: `amplitude` as a share of the level, highest at `peak_h` o'clock; simulated time starts at midnight.
+    A guest that follows a recorded VM takes its demand from there.
     """
 
     pattern: str = "constant"

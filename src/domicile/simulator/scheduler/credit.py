@@ -67,6 +67,7 @@ def quantum(
     nodes = 0
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
+        cpus[cpu].planned_ns = 0.0
         nodes = max(nodes, cpus[cpu].node + 1)
     _go_home(vcpus, cpus, queues, soft, waiting)
     _settled(vcpus, cpus, waiting)
@@ -173,8 +174,10 @@ def _line_up(vcpus: Table, now: int) -> int:
 def _go_home(vcpus: Table, cpus: Table, queues: Table, soft: Ints, waiting: int) -> None:
     """Move running vCPUs to idle pCPUs of their soft affinity, or off shared cores (`csched_unit_acct`)."""
     for index in range(waiting):
-        cpus[vcpus[vcpus[index].order].processor].best = vcpus[index].order
-        cpus[cpus[vcpus[vcpus[index].order].processor].core].core_busy += 1.0
+        vcpu = vcpus[index].order
+        if not vcpus[vcpu].woken:  # the tick came before it woke up
+            cpus[vcpus[vcpu].processor].best = vcpu
+            cpus[cpus[vcpus[vcpu].processor].core].core_busy += 1.0
     for index in range(waiting):
         vcpu = vcpus[index].order
         own = vcpus[vcpu].processor
@@ -223,7 +226,24 @@ def _wake(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, wait
             cpu = _idle_after(cpus, queues, hard, vcpu, own)
         if cpu >= 0:
             cpus[cpu].best = vcpu
+        else:
+            cpu = _behind(vcpus, cpus, queues, hard, vcpu)
+        if cpu >= 0:
+            cpus[cpu].planned_ns += vcpus[vcpu].pending_ns
             vcpus[vcpu].processor = cpu
+
+
+@compiled
+def _behind(vcpus: Table, cpus: Table, queues: Table, hard: Ints, vcpu: int) -> int:
+    """A pCPU that another woke up on for so short that this one has room behind it; -1 for none.
+
+    Both wake up at some time of the quantum, and hardly at the same: it would be idle.
+    """
+    for cpu in range(len(cpus)):
+        room = QUANTUM_NS - cpus[cpu].planned_ns
+        if cpus[cpu].planned_ns > 0.0 and vcpus[vcpu].pending_ns <= room and allow(hard, cpus, queues, vcpu, cpu):
+            return cpu
+    return -1
 
 
 @compiled

@@ -55,10 +55,12 @@ CPU = np.dtype(
         ("free_at", np.float64),
         ("core_busy", np.float64),
         ("best", np.int64),
+        ("planned_ns", np.float64),
     ]
 )
 """A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
-`siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there."""
+`siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there; `planned_ns` of those who
+woke up there."""
 
 VCPU = np.dtype(
     [
