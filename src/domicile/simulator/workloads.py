@@ -75,8 +75,8 @@ WORKLOADS: Mapping[str, Workload] = {
         ),
         Workload(
             "dom0",
-            "an assumption: a Dom0 without much I/O to do wakes up now and then",
-            Demand(pattern="on-off", level=0.5, closed=False, on_s=0.05, off_s=0.45),
+            "an assumption: a Dom0 without much I/O to do wakes up often and briefly, a millisecond in ten at busy times",
+            Demand(pattern="on-off", level=0.1, closed=False, on_s=0.5, off_s=0.5),
             memory_bound=0.2,
             traffic_gbs=0.5,
             working_set=0.5,
