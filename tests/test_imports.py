@@ -19,7 +19,20 @@ ROOT = Path(domicile.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 DECISIONS = {"policies", "performance", "state", "topology"}
-EVERYTHING = {"bench", "cli", "demo", "hosts", "intent_file", "lab", "local", "manager", "web", "xlcfg", *DECISIONS}
+EVERYTHING = {
+    "bench",
+    "cli",
+    "demo",
+    "hosts",
+    "intent_file",
+    "lab",
+    "local",
+    "manager",
+    "simulator",
+    "web",
+    "xlcfg",
+    *DECISIONS,
+}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "local": set(),
@@ -28,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "performance": {"state", "topology"},
     "intent_file": {"state"},
     "policies": DECISIONS,
+    "simulator": {"performance", "state", "topology", "policies.plan"},
     "xlcfg": {"state", "topology", "policies.plan"},
     "hosts": {"local", "state", "topology", "xlcfg"},
     "lab": {"hosts", "local", "topology", "state", "xlcfg"},
@@ -39,6 +53,10 @@ ALLOWED: dict[str, set[str]] = {
     "web": EVERYTHING - {"cli"},
 }
 """What each package may import, besides itself and `errors`; a dotted name allows that module alone."""
+
+MEMORY = "simulator.memory"
+MEMORY_ALLOWED = {"errors", "topology", "state", "performance", MEMORY}
+"""The memory half of the simulator stands alone: it knows neither its other half nor any decision."""
 
 LAZILY: dict[str, set[str]] = {
     "hosts.open": {"lab"},
@@ -95,6 +113,13 @@ def test_imports_point_inwards(module: Path) -> None:
     importer = dotted(module)
     assert importer == "" or importer.partition(".")[0] in ALLOWED, f"{module} is in no layer"
     assert outward(importer, ast.parse((ROOT / module).read_text("utf-8"))) == []
+
+
+def test_simulated_memory_stands_alone() -> None:
+    for module in MODULES:
+        if within(dotted(module), {MEMORY}):
+            names = [name for name, _ in imports(ast.parse((ROOT / module).read_text("utf-8")))]
+            assert [name for name in names if not within(name, MEMORY_ALLOWED)] == [], module
 
 
 def test_the_simulated_host_knows_no_real_one() -> None:

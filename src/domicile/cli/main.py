@@ -20,6 +20,7 @@ COMMANDS = {
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
     "verify": "what is against what was intended",
+    "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }
 """Name to one line of help. The command `x` is `domicile.cli.x.command`, imported when it is called."""

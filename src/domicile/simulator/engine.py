@@ -1,0 +1,374 @@
+"""The engine: a clock, scheduling quanta, epochs, and events between quanta.
+
+Time passes in quanta of 10 ms, which the scheduler steps; at the end of every epoch the performance model turns where
+vCPUs ran and where memory is into how fast each domain gets on during the next. Events (domains that start and end, and
+whatever is asked for with `at`) happen between two quanta, in the order of their time, then of their being asked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.errors import DomicileError
+from domicile.simulator.guests import GuestSpec
+from domicile.simulator.host_memory import HostMemory
+from domicile.simulator.memory.flow import Flow
+from domicile.simulator.placing import Place, Seat, seat
+from domicile.simulator.progress import ProgressModel
+from domicile.simulator.scheduler.demand import STEP, TRACE
+from domicile.simulator.scheduler.state import QUANTUM_NS
+from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
+from domicile.simulator.traces import RecordedVm
+from domicile.simulator.workloads import PATTERNS, Demand
+from domicile.state.model import Domain, Snapshot, Vcpu
+from domicile.topology.model import Topology
+
+__all__ = ["EPOCH_S", "Epoch", "Simulation"]
+
+EPOCH_S = 1.0
+"""How often the performance model is asked: about the window over which credit2 averages load, so that it follows what
+the scheduler decides; where memory is changes more slowly."""
+
+QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epoch:
+    """What happened from `start_s` to `end_s`, by domain (D) and node (N), in the order of the simulation's.
+
+    `active`: domains that were there. `ran_s` (D x N): vCPU time on each node; `waited_s`, `wanted_s`, `work_s` (D):
+    vCPU time waited, asked for, and done in units of the best speed. `remote` (D): share of memory accesses that left
+    the node; `home` (D): share of vCPU time on the nodes that soft (else hard) affinity, else memory, names; `moves`
+    and `node_moves` (D): of vCPUs. `bandwidth_gbs` and `stretch` (D). `busy` (N): share of pCPU time used; `controller`
+    (N): memory utilisation; `free_mib` (N).
+    """
+
+    start_s: float
+    end_s: float
+    active: npt.NDArray[np.bool_]
+    ran_s: Floats
+    waited_s: Floats
+    wanted_s: Floats
+    work_s: Floats
+    remote: Floats
+    home: Floats
+    moves: Ints
+    node_moves: Ints
+    bandwidth_gbs: Floats
+    stretch: Floats
+    busy: Floats
+    controller: Floats
+    free_mib: Floats
+
+
+class Simulation:
+    """A host and its domains in simulated time. `guests[0]` is Dom0. Deterministic for a seed."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        guests: Sequence[GuestSpec],
+        scheduler: SchedulerKind = SchedulerKind.CREDIT2,
+        place: Place | None = None,
+        seed: int = 0,
+        epoch_s: float = EPOCH_S,
+        traces: Mapping[str, RecordedVm] | None = None,
+    ) -> None:
+        self.topology = topology
+        self.guests = tuple(guests)
+        self.epoch_quanta = max(round(epoch_s * QUANTA_PER_S), 1)
+        self.memory = HostMemory(topology)
+        self._flows: Mapping[str, tuple[Flow, ...]] = {}
+        self.refused: dict[str, str] = {}
+        self._place = place
+        self._seats: dict[int, Seat] = {}
+        self._node_ids = topology.node_ids
+        self._domain_of = np.repeat(np.arange(len(guests)), [guest.vcpus for guest in guests])
+        self._first_vcpu = np.concatenate([[0], np.cumsum([guest.vcpus for guest in guests])])
+        everywhere = np.ones((len(self._domain_of), len(topology.cpus)), dtype=np.bool_)
+        self.scheduler = Scheduler.of(
+            topology,
+            scheduler,
+            [int(domain) for domain in self._domain_of],
+            [float(guest.weight) for guest in guests],
+            [guest.cap_percent / 100.0 for guest in guests],
+            everywhere,
+            everywhere,
+            np.random.default_rng(seed),
+        )
+        nodes = len(self._node_ids)
+        self._home = np.ones((len(guests), nodes), dtype=np.bool_)
+        # a row for every part of its memory that a domain can come to have
+        parts = [min(nodes, guest.vcpus) if guest.sees_nodes else 1 for guest in guests]
+        self._first_row = np.concatenate([[0], np.cumsum(parts)])
+        self._domain_of_row = np.repeat(np.arange(len(guests)), parts)
+        self._row_of = self._first_row[self._domain_of]
+        self._accesses = np.zeros((len(self._domain_of_row), nodes))
+        number_of = {guest.name: number for number, guest in enumerate(guests)}
+        self._progress = ProgressModel(
+            topology,
+            [guests[int(domain)].workload for domain in self._domain_of_row],
+            [
+                (int(self._first_row[number]), int(self._first_row[number_of[peer]]))
+                for number, guest in enumerate(guests)
+                for peer in guest.peers
+            ],
+        )
+        self._load_traces(traces or {})
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._asked = 0
+        for number, guest in enumerate(guests):
+            self.at(guest.start_s, lambda number=number: self._start(number))  # type: ignore[misc]
+            if guest.end_s < float("inf"):
+                self.at(guest.end_s, lambda number=number: self._end(number))  # type: ignore[misc]
+
+    @property
+    def now_s(self) -> float:
+        """The simulated time."""
+        return self.scheduler.quantum / QUANTA_PER_S
+
+    def at(self, time_s: float, event: Callable[[], None]) -> None:
+        """Have something done at a time: before the first quantum that does not begin earlier."""
+        heapq.heappush(
+            self._events, (max(-int(-time_s * QUANTA_PER_S // 1), self.scheduler.quantum), self._asked, event)
+        )
+        self._asked += 1
+
+    def run(self, until_s: float, each: Callable[[Epoch], None]) -> None:
+        """Let time pass. `each` is called with every epoch; what it raises ends the run, whose state stays usable."""
+        end = round(until_s * QUANTA_PER_S)
+        while self.scheduler.quantum < end:
+            start = self.scheduler.quantum
+            goal = min(start + self.epoch_quanta, end)
+            while self.scheduler.quantum < goal:
+                self._happen()
+                until = min(goal, self._events[0][0] if self._events else goal)
+                self.scheduler.step(until - self.scheduler.quantum)
+            each(self._epoch(start, goal))
+
+    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
+        """Change the affinity of a domain's vCPUs now (`xl vcpu-pin`): its memory stays. None leaves one as it is."""
+        number = self._number(name)
+        if number is None:
+            return
+        before = self._seats[number]
+        count = self.guests[number].vcpus
+        changed = replace(
+            before,
+            hard=before.hard if hard is None else (hard,) * count,
+            soft=before.soft if soft is None else (soft,) * count,
+        )
+        self._seats[number], self._home[number] = changed, self._home_of(changed)
+        for vcpu in range(count):
+            index = int(self._first_vcpu[number]) + vcpu
+            self.scheduler.pin(index, self._mask(changed.hard[vcpu]), self._mask(changed.soft[vcpu]))
+
+    def move_memory(self, name: str, nodes: Sequence[int]) -> None:
+        """Begin to move a domain's memory to these nodes (ids)."""
+        number = self._number(name)
+        if number is not None:
+            rows = [self.topology.node_index[node] for node in nodes]
+            self.memory.move(name, rows, rows[0], float(self.guests[number].vcpus))
+
+    def set_balloon(self, name: str, memory_mib: int) -> None:
+        """Ask a domain to give memory back, or to take more (`xl mem-set`)."""
+        if self._number(name) is not None:
+            self.memory.set_balloon(name, memory_mib, self.now_s)
+
+    def _number(self, name: str) -> int | None:
+        """The domain's number if it is running."""
+        return next((number for number in self._seats if self.guests[number].name == name), None)
+
+    def snapshot(self) -> Snapshot:
+        """The host as a policy sees it."""
+        free = self.memory.free_mib
+        nodes = tuple(replace(node, free_mib=int(free[row])) for row, node in enumerate(self.topology.nodes))
+        return Snapshot(
+            topology=replace(self.topology, nodes=nodes),
+            domains=tuple(self._domain(number) for number in sorted(self._seats)),
+            taken_at=self.now_s,
+            scheduler=str(self.scheduler.kind),
+        )
+
+    def _domain(self, number: int) -> Domain:
+        guest, placed = self.guests[number], self._seats[number]
+        first = self._first_vcpu[number]
+        cpus = self.scheduler.vcpus["cpu"][first : first + guest.vcpus]
+        ids = [self.topology.cpus[self.scheduler.arrangement.listed[cpu]].id if cpu >= 0 else None for cpu in cpus]
+        return Domain(
+            id=number,
+            name=guest.name,
+            uuid="",
+            vcpus=tuple(Vcpu(vcpu, ids[vcpu], placed.hard[vcpu], placed.soft[vcpu]) for vcpu in range(guest.vcpus)),
+            memory_mib=self.memory.size_mib(guest.name),
+            max_memory_mib=guest.memory_mib,
+            type=guest.type,
+            node_affinity=frozenset(placed.nodes),
+            pages_by_node=self.memory.by_node(guest.name),
+            weight=guest.weight,
+            cap_percent=guest.cap_percent,
+            devices=guest.devices,
+        )
+
+    def _happen(self) -> None:
+        """Carry out what is due."""
+        while self._events and self._events[0][0] <= self.scheduler.quantum:
+            heapq.heappop(self._events)[2]()
+
+    def _start(self, number: int) -> None:
+        """A domain starts: placement, memory, vCPUs. One that finds no place is refused, and the rest goes on."""
+        guest = self.guests[number]
+        rows = self.topology.node_index
+        try:
+            placed = seat(guest, self.topology, self.snapshot(), None if number == 0 else self._place)
+            wanted = [rows[node] for node in placed.nodes]
+            if number == 0:
+                parts = self.memory.boot_dom0(guest)
+            else:
+                parts = self.memory.create(guest, wanted, wanted[: guest.vcpus] if guest.sees_nodes else ())
+        except DomicileError as error:
+            self.refused[guest.name] = str(error)
+            return
+        self._seats[number] = placed
+        first = int(self._first_row[number])
+        self._accesses[first : first + parts] = self.memory.accesses(guest.name)
+        self._home[number] = self._home_of(placed)
+        if self.scheduler.kind is SchedulerKind.NUMA:
+            self.scheduler.lost[:] = self._lost()[self._row_of]
+        for vcpu in range(guest.vcpus):
+            index = int(self._first_vcpu[number]) + vcpu
+            part = vcpu * parts // guest.vcpus
+            self._row_of[index] = first + part
+            self._set_demand(index, guest.workload.demand, guest.trace)
+            soft = placed.soft[vcpu]
+            if parts > 1:  # libxl: each vCPU prefers its vnode's CPUs (set_vnuma_affinity)
+                soft = self.topology.cpus_of([placed.nodes[part]])
+            self.scheduler.pin(index, self._mask(placed.hard[vcpu]), self._mask(soft))
+            self.scheduler.start(index)
+
+    def _end(self, number: int) -> None:
+        """A domain ends."""
+        if self._seats.pop(number, None) is None:
+            return
+        for index in range(self._first_vcpu[number], self._first_vcpu[number + 1]):
+            self.scheduler.stop(index)
+        self.memory.destroy(self.guests[number].name)
+        self._accesses[self._first_row[number] : self._first_row[number + 1]] = 0.0
+
+    def _copied(self) -> Floats | None:
+        """Traffic of memory that was copied in this epoch, by row and node of the copier; None for none."""
+        if not self._flows:
+            return None
+        copied = np.zeros_like(self._accesses)
+        for number in self._seats:
+            for flow in self._flows.get(self.guests[number].name, ()):
+                copied[self._first_row[number], flow.cpu_node] += flow.gbs
+        return copied
+
+    def _move_memory(self, now_s: float, seconds: float) -> None:
+        """Let what moves memory go on for as long as the epoch was."""
+        if not self.memory.changing:
+            self._flows = {}
+            return
+        changed, self._flows = self.memory.step(now_s, seconds)
+        for number in self._seats:
+            if self.guests[number].name in changed:
+                found = self.memory.accesses(self.guests[number].name)
+                self._accesses[self._first_row[number] : self._first_row[number] + len(found)] = found
+
+    def _lost(self) -> Floats:
+        """What each row would lose on each run queue by the way to its memory, as a share of its work (rows x Q)."""
+        by_node = self._progress.lost(self._accesses)
+        cpus, count = self.scheduler.cpus, self.scheduler.arrangement.count
+        nodes = np.zeros((len(self._node_ids), count))
+        np.add.at(nodes, (cpus["node"], cpus["queue"]), 1.0)
+        return np.asarray(by_node @ (nodes / nodes.sum(axis=0)), dtype=np.float64)
+
+    def _mask(self, cpus: frozenset[int]) -> npt.NDArray[np.bool_]:
+        return np.array([cpu.id in cpus for cpu in self.topology.cpus], dtype=np.bool_)
+
+    def _home_of(self, placed: Seat) -> npt.NDArray[np.bool_]:
+        """The nodes that a domain is at home on: of its affinity, or of its memory if that is everywhere."""
+        cpus = frozenset().union(*(hard & soft or hard for hard, soft in zip(placed.hard, placed.soft, strict=True)))
+        if cpus >= {cpu.id for cpu in self.topology.cpus}:
+            return np.array([node in placed.nodes for node in self._node_ids], dtype=np.bool_)
+        by_node = self.topology.cpus_by_node
+        return np.array([bool(cpus.intersection(by_node[node])) for node in self._node_ids], dtype=np.bool_)
+
+    def _load_traces(self, traces: Mapping[str, RecordedVm]) -> None:
+        """Put the recordings that guests follow where the scheduler reads them, each once."""
+        used = sorted({guest.trace for guest in self.guests if guest.trace is not None})
+        self._steps_of: dict[str, tuple[int, int]] = {}
+        parts = [np.zeros(1, dtype=STEP)]
+        for name in used:
+            vm = traces[name]
+            part = np.zeros(len(vm.until_s), dtype=STEP)
+            part["until_s"], part["level"] = vm.until_s, vm.level
+            first = sum(len(before) for before in parts)
+            self._steps_of[name] = (first, first + len(part))
+            parts.append(part)
+        self.scheduler.steps = np.concatenate(parts)
+
+    def _set_demand(self, vcpu: int, demand: Demand, trace: str | None) -> None:
+        row = self.scheduler.demands[vcpu]
+        row["kind"], row["closed"], row["level"] = PATTERNS[demand.pattern], demand.closed, demand.level
+        row["on_s"], row["off_s"], row["until_s"] = demand.on_s, demand.off_s, self.now_s
+        if demand.pattern == "diurnal":
+            row["on_s"], row["off_s"] = demand.amplitude, demand.peak_h
+        if trace is not None:
+            row["kind"], row["closed"], row["level"] = TRACE, False, 1.0
+            row["first"], row["end"] = self._steps_of[trace]
+            row["at"], row["lap_s"] = row["first"], self.now_s
+
+    def _epoch(self, start: int, end: int) -> Epoch:
+        """Close an epoch: count what happened, and let the performance model say how fast the next one goes."""
+        scheduler, vcpus = self.scheduler, self.scheduler.vcpus
+        seconds = (end - start) / QUANTA_PER_S
+
+        ran_s = np.zeros_like(self._accesses)
+        np.add.at(ran_s, self._row_of, scheduler.ran_ns / 1e9)
+
+        def by_domain(values: npt.NDArray[np.float64]) -> Floats:
+            return np.bincount(self._domain_of, weights=values, minlength=len(self.guests)).astype(np.float64)
+
+        def by_row(values: Floats) -> Floats:
+            return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
+
+        pace = self._progress.pace(ran_s / seconds, self._accesses, self._copied())
+        domain_s = np.zeros((len(self.guests), len(self._node_ids)))
+        np.add.at(domain_s, self._domain_of_row, ran_s)
+        total_s = domain_s.sum(axis=1)
+        safe = np.where(total_s > 0, total_s, 1.0)
+        cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
+        busy = np.bincount(scheduler.cpus["node"], weights=scheduler.cpus["busy_ns"], minlength=len(self._node_ids))
+        epoch = Epoch(
+            start_s=start / QUANTA_PER_S,
+            end_s=end / QUANTA_PER_S,
+            active=np.isin(np.arange(len(self.guests)), list(self._seats)),
+            ran_s=domain_s,
+            waited_s=by_domain(vcpus["waited_ns"]) / 1e9,
+            wanted_s=by_domain(vcpus["wanted_ns"]) / 1e9,
+            work_s=by_domain(vcpus["work_ns"]) / 1e9,
+            remote=np.where(total_s > 0, 1.0 - by_row((ran_s * self._accesses).sum(axis=1)) / safe, 0.0),
+            home=np.where(total_s > 0, (domain_s * self._home).sum(axis=1) / safe, 1.0),
+            moves=by_domain(vcpus["moves"]).astype(np.int64),
+            node_moves=by_domain(vcpus["node_moves"]).astype(np.int64),
+            bandwidth_gbs=by_row(pace.bandwidth_gbs),
+            stretch=np.where(total_s > 0, by_row(pace.stretch * ran_s.sum(axis=1)) / safe, 1.0),
+            busy=busy / (np.maximum(cpus, 1) * seconds * 1e9),
+            controller=pace.controller,
+            free_mib=self.memory.free_mib,
+        )
+        vcpus["stretch"] = pace.stretch[self._row_of]
+        self._move_memory(start / QUANTA_PER_S, seconds)
+        if scheduler.kind is SchedulerKind.NUMA:
+            scheduler.lost[:] = self._lost()[self._row_of]
+        scheduler.clear_counts()
+        return epoch

@@ -1,0 +1,59 @@
+"""Guests: what a domain is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from domicile.simulator.workloads import Workload
+from domicile.state.model import DomainType
+from domicile.state.request import GuestRequest
+
+__all__ = ["GuestSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """A domain of a scenario.
+
+    Affinity is in CPU ids of the topology, None for all; `memory_nodes` are node ids that its memory is to come from,
+    None for where its affinity or the policy says. `sees_nodes`: it knows its virtual nodes and keeps accesses on them;
+    a guest that does not spreads its accesses over all of its memory. `peers` are domains that it sends messages to.
+    `trace` is the number of the recorded VM that its demand follows. Dom0 is the first guest of a host.
+    """
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    workload: Workload
+    type: DomainType = DomainType.PVH
+    start_s: float = 0.0
+    end_s: float = float("inf")
+    weight: int = 256
+    cap_percent: int = 0
+    hard: frozenset[int] | None = None
+    soft: frozenset[int] | None = None
+    memory_nodes: tuple[int, ...] | None = None
+    sees_nodes: bool = False
+    devices: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    trace: str | None = None
+    overhead_mib: int = 0
+    source: str = field(default="", compare=False)
+
+    def request(self) -> GuestRequest:
+        """What a placement policy is told of it."""
+        return GuestRequest(
+            name=self.name,
+            type=self.type,
+            vcpus=self.vcpus,
+            max_vcpus=self.vcpus,
+            memory_mib=self.memory_mib,
+            max_memory_mib=self.memory_mib,
+            overhead_mib=self.overhead_mib,
+            hard_affinity=None if self.hard is None else (self.hard,) * self.vcpus,
+            soft_affinity=None if self.soft is None else (self.soft,) * self.vcpus,
+            devices=self.devices,
+            weight=self.weight,
+            cap_percent=self.cap_percent,
+            source=self.source,
+        )

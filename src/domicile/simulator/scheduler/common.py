@@ -1,0 +1,80 @@
+"""What the schedulers have in common: running a vCPU on a pCPU for a while, and keeping count of it.
+
+Within a quantum a pCPU's time goes from 0 to `QUANTUM_NS`; `free_at` says up to where it is taken.
+"""
+
+from __future__ import annotations
+
+from domicile.simulator.compiled import inlined as compiled
+from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
+
+__all__ = ["account", "entitled", "run", "smt_loss_of", "sort_down"]
+
+
+@compiled
+def entitled(vcpus: Table, doms: Table, vcpu: int) -> float:
+    """How long a vCPU could run in this quantum: what it wants, as far as its domain's cap has budget left."""
+    ns = min(vcpus[vcpu].pending_ns, float(QUANTUM_NS))
+    domain = vcpus[vcpu].domain
+    if doms[domain].cap > 0.0:
+        ns = min(ns, doms[domain].budget_ns)
+    return float(ns)
+
+
+@compiled
+def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: int) -> float:
+    """Run a vCPU on a pCPU from when it is free, for as long as it may and there is room; how long that is, in ns."""
+    ns = min(entitled(vcpus, doms, vcpu), QUANTUM_NS - cpus[cpu].free_at)
+    if ns <= 0.0:
+        return 0.0
+    cpus[cpu].free_at += ns
+    cpus[cpu].busy_ns += ns
+    cpus[cpus[cpu].core].core_busy += ns
+    vcpus[vcpu].slice_ns = ns
+    vcpus[vcpu].running = cpus[cpu].free_at >= QUANTUM_NS
+    vcpus[vcpu].placed = cpu
+    vcpus[vcpu].pending_ns = max(vcpus[vcpu].pending_ns - ns, 0.0)
+    domain = vcpus[vcpu].domain
+    if doms[domain].cap > 0.0:
+        doms[domain].budget_ns -= ns
+    before = vcpus[vcpu].cpu
+    if before >= 0 and before != cpu:
+        vcpus[vcpu].moves += 1
+        if cpus[before].node != cpus[cpu].node:
+            vcpus[vcpu].node_moves += 1
+    vcpus[vcpu].cpu = cpu
+    vcpus[vcpu].processor = cpu
+    ran_ns[vcpu, cpus[cpu].node] += ns
+    return float(ns)
+
+
+@compiled
+def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
+    """Turn the time that a vCPU ran in this quantum into work done.
+
+    While a sibling is busy, `smt_loss` of a core's throughput is missing; the siblings' busy time is taken to be spread
+    evenly over the quantum.
+    """
+    cpu = vcpus[vcpu].placed
+    overlap = 0.0
+    if cpus[cpu].threads > 1:
+        overlap = min((cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at) / QUANTUM_NS, 1.0)
+    vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
+
+
+@compiled
+def sort_down(vcpus: Table, count: int) -> None:
+    """Sort the list `order[:count]` by falling `key`, equal ones kept in order: insertion, as they nearly are."""
+    for index in range(1, count):
+        vcpu = vcpus[index].order
+        key = vcpus[vcpu].key
+        at = index
+        while at > 0 and vcpus[vcpus[at - 1].order].key < key:
+            vcpus[at].order = vcpus[at - 1].order
+            at -= 1
+        vcpus[at].order = vcpu
+
+
+def smt_loss_of(smt_yield: float) -> float:
+    """What a thread loses of a core's throughput while its sibling is busy: two of them do `1 + smt_yield` together."""
+    return 1.0 - (1.0 + smt_yield) / 2.0

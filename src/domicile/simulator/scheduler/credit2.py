@@ -1,0 +1,304 @@
+"""Xen's credit2, in quanta.
+
+Source: xen/common/sched/credit2.c, Xen 4.17. What is kept, by its function there:
+- `burn_credits`, `reset_credit`: running costs credit, the less the more weight; when nobody who could run has credit
+  left, all of the run queue get `CSCHED2_CREDIT_INIT` more, no more than a bit above that. A quantum can cost a light
+  vCPU beside a heavy one more than Xen's slices of a millisecond would, so debt may grow to a quantum's cost (Xen cuts
+  it at -10 ms), and a reset gives as many times the amount as bring the first above 0.
+- `csched2_res_pick`: a new vCPU goes to the run queue with the least average load of those with soft affinity, else
+  of those with hard affinity.
+- `runq_tickle`, `runq_candidate`: who has the most credit runs first; on an idle pCPU within soft affinity, whole idle
+  cores first, its last pCPU first among them; then within hard affinity; then wherever a pCPU gets free, its own if
+  that is no more than `sched_credit2_migrate_resist` later. Who runs keeps its pCPU unless one with 0.5 ms more credit
+  wants to run, or a pCPU of its soft affinity is idle and its own is not in that.
+- `update_runq_load`, `balance_load`, `consider`, `migrate`: after a reset, the run queue compares its average load
+  (over about a second) with all others and, with the one that differs most, makes the one push, pull or swap that
+  brings them closest. **It looks at hard affinity only.** The test whether the difference is worth it takes the load
+  and size of the *last* run queue of the list, not of the one that differs most, as the code does.
+- caps: a budget for the domain every 10 ms.
+Left out: rate limiting, the cost of a context switch, try-locks that fail, core scheduling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from domicile.simulator.compiled import compiled, inlined
+from domicile.simulator.scheduler.common import account, entitled, run, sort_down
+from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
+
+__all__ = ["CREDIT_INIT", "STARTING_LOAD", "balance", "pick_queue", "put", "run_queue", "settle"]
+
+CREDIT_INIT = 10e6
+CARRYOVER_MAX = 0.5e6
+MIGRATE_RESIST = 0.5e6
+STAYS, STARTS, FOLLOWS = 0, 1, 2
+LOAD_WINDOW_NS = float(1 << 30)
+STARTING_LOAD = 0.5
+"""What a vCPU is taken to be worth before it has run (`csched2_alloc_udata`): newcomers spread over run queues."""
+BALANCE_UNDER = 1.0
+"""Difference of load that is worth a move while there are more pCPUs than load (`credit2_balance_under` 0)."""
+BALANCE_OVER = 0.125
+"""The same where there are not (`credit2_balance_over` -3)."""
+
+
+@inlined
+def in_circle(mask: int, start: int) -> int:
+    """The first bit of a mask from this one on, in a circle over all; -1 for an empty mask."""
+    if mask == 0:
+        return -1
+    bit = start
+    while not (mask >> bit) & 1:
+        bit = bit + 1 if bit < MASK_BITS - 1 and mask >> (bit + 1) else 0
+    return bit
+
+
+@compiled
+def put(vcpus: Table, queues: Table, vcpu: int, queue: int, allowed: int) -> None:
+    """Assign a vCPU to a run queue, to the next of these pCPUs there, its load with it (`_runq_assign`, `migrate`)."""
+    before = vcpus[vcpu].queue
+    if before >= 0:
+        queues[before].load = max(queues[before].load - vcpus[vcpu].load, 0.0)
+    bit = in_circle(allowed, queues[queue].bias + 1)
+    queues[queue].bias = bit
+    vcpus[vcpu].processor = queues[queue].first_cpu + bit
+    vcpus[vcpu].running = False
+    vcpus[vcpu].queue = queue
+    queues[queue].load += vcpus[vcpu].load
+
+
+@compiled
+def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -> tuple[int, int]:
+    """The run queue for a vCPU, and the pCPUs there that it goes to (`csched2_res_pick`)."""
+    best, best_soft = -1, -1
+    least, least_soft = np.inf, np.inf
+    for queue in range(len(queues)):
+        if hard[vcpu, queue] == 0:
+            continue
+        load = queues[queue].load
+        if queue == vcpus[vcpu].queue:
+            load = max(load - vcpus[vcpu].load, 0.0)
+        if vcpus[vcpu].has_soft and soft[vcpu, queue] != 0 and load < least_soft:
+            best_soft, least_soft = queue, load
+        if load < least:
+            best, least = queue, load
+    if best_soft >= 0:
+        return best_soft, soft[vcpu, best_soft]
+    return best, hard[vcpu, best]
+
+
+@compiled
+def run_queue(
+    vcpus: Table, doms: Table, queues: Table, cpus: Table, hard: Ints, soft: Ints, ran_ns: Floats, queue: int
+) -> bool:
+    """One quantum of one run queue: who runs where, and what it costs; then `settle`. Whether credit was reset."""
+    first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
+    runnable = _line_up(vcpus, doms, queues[queue].first, queues[queue].end)
+    with_credit = 0
+    for index in range(runnable):
+        with_credit += vcpus[vcpus[index].order].credit > 0.0
+    ahead = min(runnable, count)
+    was_reset = False
+    idle = (1 << count) - 1
+    whole, free = idle, idle
+    # who runs on, who gets an idle pCPU, who follows when another is done
+    for turn in range(3):
+        for index in range(runnable if turn == FOLLOWS else ahead):
+            vcpu = vcpus[index].order
+            if vcpus[vcpu].placed >= 0:
+                continue
+            may = hard[vcpu, queue]
+            likes = soft[vcpu, queue] if vcpus[vcpu].has_soft else may
+            own = vcpus[vcpu].processor - first
+            if turn == FOLLOWS:
+                bit = _soonest(cpus, first, count, own, may & free)
+            else:
+                bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, may, likes, idle, whole)
+            if bit < 0:
+                continue
+            if vcpus[vcpu].credit > 0.0:
+                with_credit -= 1
+            elif with_credit == 0 and not was_reset:
+                _reset(vcpus, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
+                was_reset = True
+            cpu = first + bit
+            run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+            idle &= ~(1 << bit)
+            whole &= ~cpus[cpu].siblings
+            if cpus[cpu].free_at >= QUANTUM_NS:
+                free &= ~(1 << bit)
+    _burn(vcpus, queues[queue].first, queues[queue].end)
+    return was_reset
+
+
+@inlined
+def _ahead(staying: bool, running: bool, own: int, may: int, likes: int, idle: int, whole: int) -> int:
+    """The pCPU that is idle for one of those with the most credit; -1 for none, or if it is not its turn."""
+    if staying:
+        return own if running and _stays(own, may, likes, idle) else -1
+    return _idle(own, may, likes, idle, whole)
+
+
+@inlined
+def _stays(own: int, may: int, likes: int, idle: int) -> bool:
+    """Whether a running vCPU goes on where it is: nobody took it, and it need not go home (`soft_aff_preempt`)."""
+    here = 1 << own
+    return (idle & may & here) != 0 and ((likes & here) != 0 or (likes & idle) == 0)
+
+
+@inlined
+def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
+    """An idle pCPU: of soft affinity, else of hard; a whole idle core's, else any; its own, else the next; else -1."""
+    some = whole & likes or idle & likes or whole & may or idle & may
+    return in_circle(some, own)
+
+
+@inlined
+def _soonest(cpus: Table, first: int, count: int, own: int, free: int) -> int:
+    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none."""
+    best, soonest = -1, 0.0
+    for bit in range(count):
+        if (free >> bit) & 1:
+            at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
+            if best < 0 or at < soonest:
+                best, soonest = bit, at
+    return best
+
+
+@compiled
+def _reset(vcpus: Table, first: int, end: int, top: float) -> None:
+    """Give everybody of a run queue what brings the first above 0 again, clipped (`reset_credit`)."""
+    more = CREDIT_INIT * (np.floor(-top / CREDIT_INIT) + 1.0)
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        vcpus[vcpu].credit = min(vcpus[vcpu].credit + more, CREDIT_INIT + CARRYOVER_MAX)
+
+
+@compiled
+def _line_up(vcpus: Table, doms: Table, first: int, end: int) -> int:
+    """List those who want to run, most credit first; how many they are."""
+    runnable = 0
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        vcpus[vcpu].slice_ns = 0.0
+        vcpus[vcpu].placed = -1
+        if entitled(vcpus, doms, vcpu) > 0.0:
+            vcpus[runnable].order = vcpu
+            vcpus[vcpu].key = vcpus[vcpu].credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)
+            runnable += 1
+    sort_down(vcpus, runnable)
+    return runnable
+
+
+@compiled
+def _burn(vcpus: Table, first: int, end: int) -> None:
+    """Take from everybody what running has cost: the heaviest of the run queue a credit for a nanosecond."""
+    heaviest = 1.0
+    for index in range(first, end):
+        heaviest = max(heaviest, vcpus[vcpus[index].member].weight)
+    for index in range(first, end):
+        vcpu = vcpus[index].member
+        if vcpus[vcpu].slice_ns > 0.0:
+            rate = heaviest / vcpus[vcpu].weight
+            vcpus[vcpu].credit = max(vcpus[vcpu].credit - vcpus[vcpu].slice_ns * rate, -CREDIT_INIT * rate)
+
+
+@compiled
+def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, smt_loss: float) -> None:
+    """After a quantum: work done, who waits, who is still running, and the average loads (`update_load`)."""
+    share = QUANTUM_NS / LOAD_WINDOW_NS
+    load = 0.0
+    for index in range(queues[queue].first, queues[queue].end):
+        vcpu = vcpus[index].member
+        ns = vcpus[vcpu].slice_ns
+        runnable = ns / QUANTUM_NS
+        if vcpus[vcpu].pending_ns > 0.0:
+            vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
+            if entitled(vcpus, doms, vcpu) > 0.0:
+                runnable = 1.0
+        if ns > 0.0:
+            account(vcpus, cpus, vcpu, smt_loss)
+        else:
+            vcpus[vcpu].running = False
+        vcpus[vcpu].load += share * (runnable - vcpus[vcpu].load)
+        load += runnable
+    queues[queue].load += share * (load - queues[queue].load)
+
+
+@compiled
+def _best_exchange(vcpus: Table, queues: Table, hard: Ints, local: int, other: int, delta: float) -> tuple[int, int]:
+    """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less.
+
+    Xen tries all pairs; here those to pull are sorted by load, and for each push the two next to the best are tried.
+    """
+    difference = queues[local].load - queues[other].load
+    pulls = _to_pull(vcpus, queues, hard, local, other)
+    best_push, best_pull, least = -1, -1, delta
+    for index in range(pulls):
+        left = abs(difference + 2.0 * vcpus[vcpus[index].order].load)
+        if left < least:
+            best_pull, least = vcpus[index].order, left
+    for place in range(queues[local].first, queues[local].end):
+        push = vcpus[place].member
+        if vcpus[push].queue != local or hard[push, other] == 0:
+            continue
+        pushed = difference - 2.0 * vcpus[push].load
+        if abs(pushed) < least:
+            best_push, best_pull, least = push, -1, abs(pushed)
+        at = _first_below(vcpus, pulls, -pushed / 2.0)
+        for index in range(max(at - 1, 0), min(at + 1, pulls)):
+            left = abs(pushed + 2.0 * vcpus[vcpus[index].order].load)
+            if left < least:
+                best_push, best_pull, least = push, vcpus[index].order, left
+    return best_push, best_pull
+
+
+@inlined
+def _to_pull(vcpus: Table, queues: Table, hard: Ints, local: int, other: int) -> int:
+    """List who may come from another run queue, by falling load; how many they are."""
+    count = 0
+    for place in range(queues[other].first, queues[other].end):
+        pull = vcpus[place].member
+        if vcpus[pull].queue == other and hard[pull, local] != 0:
+            vcpus[count].order = pull
+            vcpus[pull].key = vcpus[pull].load
+            count += 1
+    sort_down(vcpus, count)
+    return count
+
+
+@inlined
+def _first_below(vcpus: Table, count: int, load: float) -> int:
+    """The first of the sorted list whose load is below this one."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if vcpus[vcpus[middle].order].load >= load:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def balance(vcpus: Table, queues: Table, hard: Ints, local: int) -> bool:
+    """Bring a run queue and the one whose load differs most from its own closer together (`balance_load`)."""
+    count = len(queues)
+    most, other, last = 0.0, -1, -1
+    for queue in range(count):
+        last = queue
+        if queue != local and abs(queues[local].load - queues[queue].load) > most:
+            most, other = abs(queues[local].load - queues[queue].load), queue
+    if other < 0:
+        return False
+    # Xen's loop leaves `orqd` at the list's last queue, and measures by that (4.17 to date)
+    load = max(queues[local].load, queues[last].load)
+    size = max(queues[local].end_cpu - queues[local].first_cpu, queues[last].end_cpu - queues[last].first_cpu)
+    if most < (BALANCE_UNDER if load < size else BALANCE_OVER):
+        return False
+    push, pull = _best_exchange(vcpus, queues, hard, local, other, most)
+    if push >= 0:
+        put(vcpus, queues, push, other, hard[push, other])
+    if pull >= 0:
+        put(vcpus, queues, pull, local, hard[pull, local])
+    return push >= 0 or pull >= 0

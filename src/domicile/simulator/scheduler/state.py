@@ -1,0 +1,170 @@
+"""The schedulers' state: tables of records, one for each pCPU, vCPU, run queue or domain, and vCPU x pCPU matrices.
+
+P pCPUs, V vCPUs, N nodes, Q run queues, D domains; pCPUs are numbered from 0, run queue by run queue, nodes by their
+row in the topology. Time is in ns, as float64. A table is one array of records and not an array for each field
+since Numba counts references to every array that it touches, which took three quarters of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from domicile.simulator.scheduler.queues import Arrangement
+
+__all__ = [
+    "CPU",
+    "DOMAIN",
+    "MASK_BITS",
+    "QUANTUM_NS",
+    "QUEUE",
+    "VCPU",
+    "Bools",
+    "Floats",
+    "Ints",
+    "Table",
+    "affinities",
+    "new_vcpus",
+]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Table: TypeAlias = npt.NDArray[np.void]
+
+QUANTUM_NS = 10_000_000
+"""Length of a scheduling quantum; see the package."""
+
+MASK_BITS = 62
+"""Affinity within a run queue is a mask of bits in an int64, one for each of its pCPUs; Xen puts no more than 16 into
+one, but for siblings."""
+
+CPU = np.dtype(
+    [
+        ("node", np.int64),
+        ("core", np.int64),
+        ("socket", np.int64),
+        ("threads", np.int64),
+        ("queue", np.int64),
+        ("siblings", np.int64),
+        ("busy_ns", np.float64),
+        # of this quantum: up to where the pCPU's time is taken; how long the core of this number is busy, all threads
+        ("free_at", np.float64),
+        ("core_busy", np.float64),
+        ("best", np.int64),
+        ("planned_ns", np.float64),
+    ]
+)
+"""A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
+`siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there; `planned_ns` of those who
+woke up there."""
+
+VCPU = np.dtype(
+    [
+        ("domain", np.int64),
+        ("has_soft", np.bool_),
+        ("active", np.bool_),
+        ("weight", np.float64),
+        ("pending_ns", np.float64),
+        ("stretch", np.float64),
+        ("credit", np.float64),
+        ("queue", np.int64),
+        ("processor", np.int64),
+        ("cpu", np.int64),
+        ("running", np.bool_),
+        ("woken", np.bool_),
+        ("since", np.int64),
+        ("load", np.float64),
+        ("priority", np.int64),
+        ("parked", np.bool_),
+        ("accounted", np.bool_),
+        ("work_ns", np.float64),
+        ("waited_ns", np.float64),
+        ("wanted_ns", np.float64),
+        ("moves", np.int64),
+        ("node_moves", np.int64),
+        # of this quantum
+        ("slice_ns", np.float64),
+        ("placed", np.int64),
+        ("key", np.float64),
+        # not of this vCPU: room for lists of them
+        ("member", np.int64),
+        ("order", np.int64),
+    ]
+)
+"""A vCPU.
+
+What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
+`weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
+Scheduling: `credit` (ns; credits in credit), `queue`, `processor` (the pCPU it belongs to), `cpu` (where it ran last,
+-1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not), `since` (the quantum
+from which on it waits), `load` (average share of time runnable), `priority`, `parked` and `accounted` (credit's).
+Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
+In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none), `key` that it is sorted by.
+"""
+
+QUEUE = np.dtype(
+    [
+        ("load", np.float64),
+        ("bias", np.int64),
+        ("first_cpu", np.int64),
+        ("end_cpu", np.int64),
+        ("first", np.int64),
+        ("end", np.int64),
+        ("due", np.bool_),
+        ("cores", np.float64),
+    ]
+)
+"""A run queue: `load` (average of runnable vCPUs), `bias` (the place of the pCPU picked last), its pCPUs from
+`first_cpu` to before `end_cpu`, its vCPUs `vcpus[first:end]` by `member`; `due`: its credit was reset, so it
+balances; how many `cores` it has."""
+
+DOMAIN = np.dtype(
+    [
+        ("weight", np.float64),
+        ("cap", np.float64),
+        ("budget_ns", np.float64),
+        ("active", np.int64),
+        ("share", np.float64),
+        ("balance", np.float64),
+    ]
+)
+"""A domain: `cap` in pCPUs' worth, 0 for none; `budget_ns` left; credit's `active` vCPUs the `share` that each of
+them gets, and the `balance` of their credit when it was given out last."""
+
+
+def new_vcpus(domain: Sequence[int], weight: Sequence[float], has_soft: Bools) -> Table:
+    """vCPUs that are there but run nothing yet (V)."""
+    vcpus = np.zeros(len(domain), dtype=VCPU)
+    vcpus["domain"] = domain
+    vcpus["weight"] = weight
+    vcpus["has_soft"] = has_soft
+    vcpus["stretch"] = 1.0
+    vcpus["queue"] = vcpus["cpu"] = vcpus["placed"] = -1
+    return vcpus
+
+
+def affinities(hard: Bools, soft: Bools, arrangement: Arrangement) -> tuple[Ints, Ints, Bools]:
+    """From affinity over the topology's CPUs (V x P) to masks of the pCPUs of every run queue (V x Q): hard affinity,
+    soft within hard; and who has soft affinity at all (V).
+
+    Soft affinity counts where it has pCPUs in common with hard affinity and does not hold all of it
+    (`has_soft_affinity`, xen/common/sched/private.h, 4.17). Raises ValueError where a vCPU may run nowhere.
+    """
+    if not hard.any(axis=1).all():
+        raise ValueError("a vCPU has no pCPU that it may run on")
+    both = hard & soft
+    has_soft: Bools = np.logical_and(both.any(axis=1), (hard & ~soft).any(axis=1))
+    return _masks(hard, arrangement), _masks(both, arrangement), has_soft
+
+
+def _masks(allowed: Bools, arrangement: Arrangement) -> Ints:
+    masks: Ints = np.zeros((len(allowed), arrangement.count), dtype=np.int64)
+    place = np.zeros(arrangement.count, dtype=np.int64)
+    for cpu, queue in enumerate(arrangement.queue):
+        masks[:, queue] |= allowed[:, cpu].astype(np.int64) << place[queue]
+        place[queue] += 1
+    return masks

@@ -1,0 +1,275 @@
+"""Stepping a scheduler through quanta: arrivals, budgets, balancing, running, accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from domicile.performance.assumptions import DEFAULT
+from domicile.simulator.compiled import compiled, inlined
+from domicile.simulator.scheduler import credit, credit2
+from domicile.simulator.scheduler.common import smt_loss_of
+from domicile.simulator.scheduler.credit2 import balance, pick_queue, put, run_queue, settle
+from domicile.simulator.scheduler.demand import STEP, arrive, new_demands
+from domicile.simulator.scheduler.numa_aware import EVERY_QUANTA, balance_near, pick_near
+from domicile.simulator.scheduler.queues import Arrangement, RunqueuePer, arrange
+from domicile.simulator.scheduler.state import (
+    CPU,
+    DOMAIN,
+    QUANTUM_NS,
+    QUEUE,
+    Bools,
+    Floats,
+    Ints,
+    Table,
+    affinities,
+    new_vcpus,
+)
+from domicile.topology.model import Topology
+
+__all__ = ["Scheduler", "SchedulerKind"]
+
+
+class SchedulerKind(StrEnum):
+    """Which scheduler; the names of `sched=` on Xen's command line, and `numa` for the one that Xen does not have."""
+
+    CREDIT2 = "credit2"
+    CREDIT = "credit"
+    NUMA = "numa"
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """A scheduler with its vCPUs, at a quantum. Between two calls all tables may be read and written.
+
+    `hard` and `soft` (V x Q) are affinity as masks, `ran_ns` (V x N) is where vCPUs ran since last asked, `steps` the
+    traces that `demands` point into; `lost` (V x Q) is what a vCPU loses on a run queue by the way to its memory, as a
+    share of its work: only the NUMA-aware scheduler looks at it.
+    """
+
+    kind: SchedulerKind
+    cpus: Table
+    vcpus: Table
+    doms: Table
+    queues: Table
+    demands: Table
+    steps: Table
+    hard: Ints
+    soft: Ints
+    lost: Floats
+    ran_ns: Floats
+    arrangement: Arrangement
+    smt_loss: float
+    quantum: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        topology: Topology,
+        kind: SchedulerKind,
+        domain_of_vcpu: Sequence[int],
+        weights: Sequence[float],
+        caps: Sequence[float],
+        hard: Bools,
+        soft: Bools,
+        seed: np.random.Generator,
+        per: RunqueuePer = RunqueuePer.SOCKET,
+        smt_yield: float = DEFAULT.smt_yield,
+    ) -> Scheduler:
+        """A scheduler of this machine. `weights` and `caps` (pCPUs' worth, 0 for none) are by domain, `hard` and `soft`
+        V x P. Nobody is active yet."""
+        arrangement = arrange(topology, per)
+        hard_masks, soft_masks, has_soft = affinities(hard, soft, arrangement)
+        cpus = _cpus(topology, arrangement)
+        doms = np.zeros(len(weights), dtype=DOMAIN)
+        doms["weight"], doms["cap"] = weights, caps
+        return cls(
+            kind=kind,
+            cpus=cpus,
+            vcpus=new_vcpus(domain_of_vcpu, [weights[domain] for domain in domain_of_vcpu], has_soft),
+            doms=doms,
+            queues=_queues(arrangement, cpus),
+            demands=new_demands(len(domain_of_vcpu), seed),
+            steps=np.zeros(1, dtype=STEP),
+            hard=hard_masks,
+            soft=soft_masks,
+            lost=np.zeros((len(domain_of_vcpu), arrangement.count)),
+            ran_ns=np.zeros((len(domain_of_vcpu), len(topology.nodes))),
+            arrangement=arrangement,
+            smt_loss=smt_loss_of(smt_yield),
+        )
+
+    def start(self, vcpu: int) -> None:
+        """A vCPU comes: it gets a run queue, and may run from now on."""
+        self.vcpus["credit"][vcpu] = 0.0 if self.kind is SchedulerKind.CREDIT else credit2.CREDIT_INIT
+        self.vcpus["load"][vcpu] = credit2.STARTING_LOAD
+        self.vcpus["priority"][vcpu] = credit.UNDER
+        self._assign(vcpu)
+        self.vcpus["active"][vcpu] = True
+        self.vcpus["since"][vcpu] = self.quantum
+
+    def stop(self, vcpu: int) -> None:
+        """A vCPU goes."""
+        queue = self.vcpus["queue"][vcpu]
+        if queue >= 0:
+            self.queues["load"][queue] = max(self.queues["load"][queue] - self.vcpus["load"][vcpu], 0.0)
+        for field in ("load", "pending_ns", "active", "running", "accounted", "parked"):
+            self.vcpus[field][vcpu] = 0
+        self.vcpus["queue"][vcpu] = -1
+
+    def pin(self, vcpu: int, hard: Bools, soft: Bools) -> None:
+        """Change a vCPU's affinity (P each); it looks for a new place at once, as after `xl vcpu-pin`."""
+        hard_masks, soft_masks, has_soft = affinities(hard[None], soft[None], self.arrangement)
+        self.hard[vcpu], self.soft[vcpu], self.vcpus["has_soft"][vcpu] = hard_masks[0], soft_masks[0], has_soft[0]
+        if self.vcpus["active"][vcpu]:
+            self._assign(vcpu)
+
+    def _assign(self, vcpu: int) -> None:
+        """Give a vCPU a run queue and a pCPU there."""
+        if self.kind is SchedulerKind.CREDIT:
+            credit.home(self.vcpus, self.cpus, self.queues, self.hard, self.soft, vcpu)
+            return
+        if self.kind is SchedulerKind.NUMA:
+            queue = pick_near(self.vcpus, self.queues, self.hard, self.lost, vcpu)
+            allowed = int(self.hard[vcpu, queue])
+        else:
+            queue, allowed = pick_queue(self.vcpus, self.queues, self.hard, self.soft, vcpu)
+        put(self.vcpus, self.queues, vcpu, queue, allowed)
+
+    def step(self, quanta: int) -> None:
+        """Let this many quanta pass."""
+        tables = (self.vcpus, self.doms, self.queues, self.cpus, self.demands, self.steps)
+        span = (self.ran_ns, self.quantum, quanta, self.smt_loss)
+        if self.kind is SchedulerKind.CREDIT:
+            _advance_credit(*tables, self.hard, self.soft, *span)
+        else:
+            near = self.kind is SchedulerKind.NUMA
+            _advance_credit2(*tables, self.hard, self.soft, self.lost, near, *span)
+        self.quantum += quanta
+
+    def clear_counts(self) -> None:
+        """Start counting again what vCPUs and pCPUs did."""
+        for field in ("work_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
+            self.vcpus[field] = 0
+        self.cpus["busy_ns"] = 0.0
+        self.ran_ns[:] = 0.0
+
+
+def _cpus(topology: Topology, arrangement: Arrangement) -> Table:
+    """The pCPUs of a machine. A CPU whose node is not known counts as one of the first node."""
+    cores: dict[tuple[object, ...], int] = {}
+    sockets: dict[int | None, int] = {}
+    cpus = np.zeros(len(topology.cpus), dtype=CPU)
+    for index, cpu in enumerate(topology.cpus):
+        core = (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)
+        cpus[index]["node"] = 0 if cpu.node is None else topology.node_index[cpu.node]
+        cpus[index]["core"] = cores.setdefault(core, len(cores))
+        cpus[index]["socket"] = sockets.setdefault(cpu.socket, len(sockets))
+    cpus["threads"] = np.bincount(cpus["core"])[cpus["core"]]
+    cpus["queue"] = arrangement.queue
+    cpus = cpus[arrangement.listed]
+    for index in range(len(cpus)):
+        mine = cpus["queue"] == cpus["queue"][index]
+        alike = np.flatnonzero(mine & (cpus["core"] == cpus["core"][index])) - int(np.argmax(mine))
+        cpus[index]["siblings"] = sum(1 << int(place) for place in alike)
+    return cpus
+
+
+def _queues(arrangement: Arrangement, cpus: Table) -> Table:
+    queues = np.zeros(arrangement.count, dtype=QUEUE)
+    ends = np.cumsum(np.bincount(arrangement.queue, minlength=arrangement.count))
+    queues["end_cpu"], queues["first_cpu"] = ends, ends - np.bincount(arrangement.queue, minlength=arrangement.count)
+    queues["bias"] = -1
+    queues["cores"] = [len(np.unique(cpus["core"][cpus["queue"] == queue])) for queue in range(arrangement.count)]
+    return queues
+
+
+@compiled
+def _list_members(vcpus: Table, queues: Table) -> None:
+    """List the active vCPUs run queue by run queue."""
+    for queue in range(len(queues)):
+        queues[queue].end = 0
+    for vcpu in range(len(vcpus)):
+        if vcpus[vcpu].active:
+            queues[vcpus[vcpu].queue].end += 1
+    before = 0
+    for queue in range(len(queues)):
+        queues[queue].first = before
+        before += queues[queue].end
+        queues[queue].end = queues[queue].first
+    for vcpu in range(len(vcpus)):
+        if vcpus[vcpu].active:
+            queue = vcpus[vcpu].queue
+            vcpus[queues[queue].end].member = vcpu
+            queues[queue].end += 1
+
+
+@inlined
+def _begin(vcpus: Table, doms: Table, cpus: Table, demands: Table, steps: Table, now: int) -> None:
+    """What every quantum begins with: what vCPUs want, and pCPUs that are free."""
+    arrive(vcpus, demands, steps, now)
+    for domain in range(len(doms)):
+        doms[domain].budget_ns = doms[domain].cap * QUANTUM_NS
+    for cpu in range(len(cpus)):
+        cpus[cpu].free_at = 0.0
+        cpus[cpu].core_busy = 0.0
+
+
+@compiled
+def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not records of arrays
+    vcpus: Table,
+    doms: Table,
+    queues: Table,
+    cpus: Table,
+    demands: Table,
+    steps: Table,
+    hard: Ints,
+    soft: Ints,
+    lost: Floats,
+    near: bool,
+    ran_ns: Floats,
+    quantum: int,
+    quanta: int,
+    smt_loss: float,
+) -> None:
+    """Credit2 for some quanta from this one on, with Xen's balancer or the one that knows where memory is."""
+    for now in range(quantum, quantum + quanta):
+        _begin(vcpus, doms, cpus, demands, steps, now)
+        _list_members(vcpus, queues)
+        for queue in range(len(queues)):
+            queues[queue].due = run_queue(vcpus, doms, queues, cpus, hard, soft, ran_ns, queue)
+        for queue in range(len(queues)):
+            settle(vcpus, doms, queues, cpus, queue, smt_loss)
+        for queue in range(len(queues)):
+            if near:
+                if (now + queue) % EVERY_QUANTA == 0:
+                    balance_near(vcpus, queues, hard, lost, queue)
+            elif queues[queue].due:
+                balance(vcpus, queues, hard, queue)
+
+
+@compiled
+def _advance_credit(
+    vcpus: Table,
+    doms: Table,
+    queues: Table,
+    cpus: Table,
+    demands: Table,
+    steps: Table,
+    hard: Ints,
+    soft: Ints,
+    ran_ns: Floats,
+    quantum: int,
+    quanta: int,
+    smt_loss: float,
+) -> None:
+    """Credit for some quanta from this one on."""
+    for now in range(quantum, quantum + quanta):
+        _begin(vcpus, doms, cpus, demands, steps, now)
+        for domain in range(len(doms)):
+            # its caps are credit that is not earned, not a budget
+            doms[domain].budget_ns = np.inf
+        credit.quantum(vcpus, doms, cpus, queues, hard, soft, ran_ns, now, smt_loss)

@@ -1,0 +1,188 @@
+"""What guests do: the workloads that a scenario can name, each with the source of its figures.
+
+A workload says how much CPU a vCPU wants over time (`demand`) and what it does to memory while it runs. Figures are per
+busy vCPU, for one that nothing slows. What no source gives is marked as an assumption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF
+
+__all__ = ["PATTERNS", "WORKLOADS", "Demand", "Workload"]
+
+PATTERNS: Mapping[str, int] = {"constant": CONSTANT, "on-off": ON_OFF, "diurnal": DIURNAL}
+"""Names in a scenario to the kinds of `scheduler.demand`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """CPU demand of a vCPU over time.
+
+    `level`: share of a pCPU that it wants (while on, or on average, or as a factor to its trace). `closed`: it waits
+    for its own results, so that slowness shows as less work instead of as a queue. On-off: mean `on_s` and `off_s`.
+    Diurnal: `amplitude` as a share of the level, highest at `peak_h` o'clock; simulated time starts at midnight.
+    A guest that follows a recorded VM takes its demand from there.
+    """
+
+    pattern: str = "constant"
+    level: float = 1.0
+    closed: bool = True
+    on_s: float = 1.0
+    off_s: float = 1.0
+    amplitude: float = 0.5
+    peak_h: float = 14.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload.
+
+    `memory_bound`: share of its time that is memory latency, all local and idle. `traffic_gbs`: memory traffic of a
+    busy vCPU, `read_fraction` of it reads. `cache_mib`: what it would keep in a node's last-level cache. `working_set`:
+    share of its memory that it uses at all; `hot_memory` of that gets `hot_accesses` of the accesses. `dirty_mib_s`:
+    memory that a busy vCPU writes to for the first time, a second (what a copy of a running guest runs after).
+    `messages_per_s`: round trips to each of its peers for each busy vCPU.
+    """
+
+    name: str
+    source: str
+    demand: Demand = field(default_factory=Demand)
+    memory_bound: float = 0.4
+    traffic_gbs: float = 1.0
+    read_fraction: float = 0.67
+    cache_mib: float = 0.0
+    working_set: float = 1.0
+    hot_memory: float = 1.0
+    hot_accesses: float = 1.0
+    dirty_mib_s: float = 20.0
+    messages_per_s: float = 0.0
+
+
+WORKLOADS: Mapping[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            "idle",
+            "an assumption: a guest's timers and daemons",
+            Demand(level=0.01, closed=False),
+            memory_bound=0.1,
+            traffic_gbs=0.2,
+            working_set=0.1,
+            dirty_mib_s=1.0,
+        ),
+        Workload(
+            "dom0",
+            "an assumption: a Dom0 without much I/O to do wakes up often and briefly, a millisecond in ten at busy times",
+            Demand(pattern="on-off", level=0.1, closed=False, on_s=0.5, off_s=0.5),
+            memory_bound=0.2,
+            traffic_gbs=0.5,
+            working_set=0.5,
+        ),
+        Workload(
+            "busy",
+            "the lab's tiny guest: computes and touches half of its memory (domicile.lab.guests)",
+            Demand(),
+            working_set=0.5,
+        ),
+        Workload(
+            "specjbb",
+            "SPECjbb2005 saturates its vCPUs; memory_bound from Faggioli, Xen commit ebce2d836c (14.6 % gained when "
+            "half the accesses stop being remote on 2 nodes); traffic and hot part are assumptions",
+            Demand(),
+            memory_bound=0.4,
+            traffic_gbs=1.0,
+            cache_mib=4.0,
+            working_set=0.8,
+            hot_memory=0.2,
+            hot_accesses=0.7,
+            dirty_mib_s=100.0,
+        ),
+        Workload(
+            "stream",
+            "McCalpin's STREAM: Triad moves 2 reads, 1 write and 1 write-allocate; one core draws 7 to 12 GB/s on the "
+            "Xeons of the presets (one-core figures where measured), nearly all of its time is memory",
+            Demand(),
+            memory_bound=0.9,
+            traffic_gbs=8.0,
+            read_fraction=0.75,
+            dirty_mib_s=2000.0,
+        ),
+        Workload(
+            "sysbench-memory",
+            "sysbench --test=memory writes blocks in turn; Faggioli, Xen commit ebce2d836c: 12.9 % gained if local",
+            Demand(),
+            memory_bound=0.36,
+            traffic_gbs=0.6,
+            read_fraction=0.5,
+            working_set=0.1,
+            dirty_mib_s=500.0,
+        ),
+        Workload(
+            "kernel-build",
+            "compilers compute and read files in turn; gcc misses the last-level cache seldom (SPEC CPU2006 403.gcc: "
+            "Jaleel, 'Memory Characterization of Workloads Using Instrumentation-Driven Simulation', 2007); times of "
+            "waiting for the disk are an assumption",
+            Demand(pattern="on-off", on_s=2.0, off_s=0.2),
+            memory_bound=0.15,
+            traffic_gbs=0.6,
+            cache_mib=2.0,
+            working_set=0.5,
+            hot_memory=0.2,
+            hot_accesses=0.9,
+            dirty_mib_s=60.0,
+        ),
+        Workload(
+            "key-value",
+            "a cache server: work arrives whether or not there is CPU for it, and a small part of the keys gets most "
+            "of the requests (Atikoglu et al., 'Workload Analysis of a Large-Scale Key-Value Store', SIGMETRICS 2012); "
+            "level and traffic are assumptions",
+            Demand(level=0.3, closed=False),
+            memory_bound=0.5,
+            traffic_gbs=1.5,
+            read_fraction=0.8,
+            working_set=1.0,
+            hot_memory=0.1,
+            hot_accesses=0.9,
+            dirty_mib_s=40.0,
+        ),
+        Workload(
+            "web",
+            "the front tier of a web shop: bursts, asks the tier behind it (RUBiS-like, Cecchet et al., OOPSLA 2002); "
+            "figures are assumptions",
+            Demand(pattern="on-off", level=0.7, closed=False, on_s=0.5, off_s=0.5),
+            memory_bound=0.25,
+            traffic_gbs=0.7,
+            cache_mib=2.0,
+            working_set=0.6,
+            hot_memory=0.2,
+            hot_accesses=0.8,
+            messages_per_s=20000.0,
+        ),
+        Workload(
+            "database",
+            "the tier behind it: fewer bursts, more memory (RUBiS-like, Cecchet et al., OOPSLA 2002); figures are "
+            "assumptions",
+            Demand(level=0.5, closed=False),
+            memory_bound=0.45,
+            traffic_gbs=1.5,
+            cache_mib=4.0,
+            working_set=0.9,
+            hot_memory=0.2,
+            hot_accesses=0.8,
+            dirty_mib_s=60.0,
+            messages_per_s=20000.0,
+        ),
+        Workload(
+            "office-hours",
+            "load that follows the day: by 9 to 17 o'clock twice that of the night, as enterprise loads do (Gmach et "
+            "al., 'Workload Analysis and Demand Prediction of Enterprise Data Center Applications', IISWC 2007)",
+            Demand(pattern="diurnal", level=0.3, closed=False, amplitude=0.6, peak_h=14.0),
+            memory_bound=0.3,
+            traffic_gbs=0.8,
+        ),
+    )
+}
+"""By name."""

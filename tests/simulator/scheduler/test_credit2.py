@@ -1,0 +1,74 @@
+"""Credit2's run queues and its balancer, which takes vCPUs off their soft affinity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sim_scheduling import numa_machine, scheduler
+
+from domicile.simulator.scheduler.queues import RunqueuePer, arrange
+from domicile.simulator.scheduler.stepper import SchedulerKind
+
+FOUR_NODES = numa_machine(4, 2)
+
+
+def test_run_queues_are_sockets() -> None:
+    # as Xen's boot messages say for this machine: CPUs 0 and 1 in run queue 0, 2 and 3 in 1, ...
+    assert arrange(FOUR_NODES).queue.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("per", "queues"),
+    [
+        (RunqueuePer.CPU, 64),
+        (RunqueuePer.CORE, 32),
+        (RunqueuePer.SOCKET, 4),
+        (RunqueuePer.NODE, 4),
+        (RunqueuePer.ALL, 4),
+    ],
+)
+def test_arrangements(per: RunqueuePer, queues: int) -> None:
+    made = arrange(numa_machine(2, 16, threads=2), per)
+    assert made.count == queues
+    assert np.bincount(made.queue).max() <= 16
+
+
+def test_siblings_share_a_run_queue() -> None:
+    machine = numa_machine(1, 24, threads=2)
+    queue = arrange(machine).queue
+    assert (queue[0::2] == queue[1::2]).all()
+    assert sorted(np.bincount(queue)) == [16, 16, 16]
+
+
+def test_whole_cores_come_first() -> None:
+    made = scheduler(numa_machine(1, 4, threads=2), SchedulerKind.CREDIT2, [1] * 4)
+    made.step(100)
+    assert len(set(made.cpus["core"][made.vcpus["cpu"]])) == 4
+    assert (made.vcpus["work_ns"] == 1e9).all()
+
+
+def test_siblings_slow_each_other() -> None:
+    made = scheduler(numa_machine(1, 1, threads=2), SchedulerKind.CREDIT2, [1, 1])
+    made.step(100)
+    assert made.vcpus["work_ns"].sum() / 1e9 == pytest.approx(1.25)
+
+
+def test_the_balancer_ignores_soft_affinity() -> None:
+    """Two busy vCPUs with soft affinity for one node of two pCPUs, all else idle: balance takes one away for good."""
+    soft = np.zeros((2, 8), dtype=np.bool_)
+    soft[:, 2:4] = True
+    made = scheduler(FOUR_NODES, SchedulerKind.CREDIT2, [2], soft=soft)
+    made.step(1)
+    assert made.ran_ns[:, 1].sum() == made.ran_ns.sum()
+    made.step(500)
+    made.clear_counts()
+    made.step(500)
+    assert made.ran_ns[:, 1].sum() <= made.ran_ns.sum() / 2
+
+
+def test_hard_affinity_stands_against_the_balancer() -> None:
+    hard = np.zeros((2, 8), dtype=np.bool_)
+    hard[:, 2:4] = True
+    made = scheduler(FOUR_NODES, SchedulerKind.CREDIT2, [2], hard=hard)
+    made.step(1000)
+    assert made.ran_ns[:, 1].sum() == made.ran_ns.sum()
