@@ -75,7 +75,7 @@ WORKLOADS: Mapping[str, Workload] = {
         ),
         Workload(
             "dom0",
-            "an assumption: a Dom0 without much I/O to do wakes up often and briefly, a millisecond in ten at busy times",
+            "an assumption: a Dom0 without much I/O to do wakes up often and briefly, 1 ms in 10 when busy",
             Demand(pattern="on-off", level=0.1, closed=False, on_s=0.5, off_s=0.5),
             memory_bound=0.2,
             traffic_gbs=0.5,
