@@ -105,7 +105,7 @@ class FakeDom0:
         folders = [self.run / "reservations", self.run / "building"]
         return [path.name for folder in folders if folder.exists() for path in folder.iterdir()]
 
-    def wait_for(self, what: Any, limit_s: float = 15.0) -> None:
+    def wait_for(self, what: Any, limit_s: float = 90.0) -> None:
         """Wait until `what()` is true."""
         deadline = time.monotonic() + limit_s
         while not what():
