@@ -44,7 +44,8 @@ refuse() {
 
 begin() { # the load that $busy, $touch_mib and $pattern tell
     killall load 2>/dev/null
-    wait $workers 2>/dev/null
+    # without a process to wait for it would wait for all, and those that listen for commands never end
+    [ -z "$workers" ] || wait $workers 2>/dev/null
     workers=
     rm -f /run/sweeps.*
     cpu=0
