@@ -110,3 +110,11 @@ def test_sweeps_are_asked_for_anew() -> None:
     assert TinyGuest(dom0, "g", 7).sweeps() == 12
     with pytest.raises(HostFailed, match="no answer"):
         TinyGuest(PlayedDom0(), "g", 7).sweeps(timeout_s=0.01)
+
+
+def test_a_load_that_has_ended_meanwhile_is_noticed() -> None:
+    TinyGuest(PlayedDom0(store={STATE: "busy=1 touch_mib=9 pattern=0"}), "g", 7).require_load()
+    with pytest.raises(HostFailed, match="g: the load on CPU 1 ended"):
+        TinyGuest(PlayedDom0(store={STATE: "error: the load on CPU 1 ended: too little memory"}), "g", 7).require_load()
+    with pytest.raises(HostFailed, match="g: the guest has ended"):
+        TinyGuest(PlayedDom0(), "g", 7).require_load()

@@ -9,7 +9,7 @@ from domicile.errors import BadInput
 from domicile.lab.guests.image import INITRD_NAME, KERNEL_NAME, PACKED_KERNEL_NAME
 from domicile.state.model import DomainType
 
-__all__ = ["GUESTS_FOLDER", "IDLE", "LEAST_MEMORY_MIB", "ConfigValue", "Load", "guest_config"]
+__all__ = ["GUESTS_FOLDER", "IDLE", "LEAST_MEMORY_MIB", "ConfigValue", "Load", "guest_config", "touchable_mib"]
 
 GUESTS_FOLDER = "/var/lib/domicile/guests"
 """Where Dom0 has the guests' kernel and initramfs."""
@@ -18,7 +18,11 @@ ConfigValue = str | int | Sequence["ConfigValue"]
 """What an `xl.cfg` key can be set to: a string, a number or a list of these."""
 
 LEAST_MEMORY_MIB: Mapping[DomainType, int] = dict.fromkeys(DomainType, 96)
-"""The least memory with which each type was seen to boot; the rest is free for the load."""
+"""The least memory with which each type was seen to boot; see `touchable_mib` for what is free then."""
+
+OWN_MIB = 84
+"""What a tiny guest needs for itself, whatever its size: of 128 MiB its kernel reports 79, and ran out of memory when a
+load had 52 of them."""
 
 BASE_ARGUMENTS = "console=hvc0 quiet panic=-1"
 
@@ -47,6 +51,11 @@ class Load:
 
 
 IDLE = Load()
+
+
+def touchable_mib(memory_mib: int) -> int:
+    """How much a load of a guest of this size can touch."""
+    return max(memory_mib - OWN_MIB, 0)
 
 
 def guest_config(

@@ -19,6 +19,8 @@ __all__ = ["Dom0", "TinyGuest", "output", "start_guest"]
 CONFIG_FOLDER = "/run/domicile-guests"
 READY_TIMEOUT_S = 300
 POLL_S = 1.0
+ERROR = "error:"
+"""How the state of a guest begins that cannot do, or no longer does, what it was told."""
 
 
 class Dom0(Protocol):
@@ -79,6 +81,14 @@ class TinyGuest:
         self._wait_for_state(timeout_s)
         return self.published("report") or ""
 
+    def require_load(self) -> None:
+        """Raise `HostFailed` if it has ended, or a load that it had begun has."""
+        state = self.published("state")
+        if state is None:
+            raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
+        if state.startswith(ERROR):
+            raise HostFailed(f"{self.name}: {state.removeprefix(ERROR).strip()}")
+
     def carry(self, load: Load, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Command a load, and wait until it has begun. Raises `BadInput` if the guest says that it cannot."""
         output(self.dom0, ["xenstore-rm", self._path("state")])
@@ -111,5 +121,5 @@ class TinyGuest:
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: the guest was not ready within {timeout_s:.0f} s")
             time.sleep(POLL_S)
-        if state.startswith("error:"):
-            raise BadInput(self.name, state.removeprefix("error:").strip(), "load")
+        if state.startswith(ERROR):
+            raise BadInput(self.name, state.removeprefix(ERROR).strip(), "load")

@@ -43,10 +43,6 @@ refuse() {
 }
 
 begin() { # the load that $busy, $touch_mib and $pattern tell
-    killall load 2>/dev/null
-    # without a process to wait for it would wait for all, and those that listen for commands never end
-    [ -z "$workers" ] || wait $workers 2>/dev/null
-    workers=
     rm -f /run/sweeps.*
     cpu=0
     while [ "$cpu" -lt "$busy" ]; do
@@ -85,8 +81,16 @@ obey() { # WORD...
     [ "$touch_mib" -eq 0 ] || [ "$busy" -gt 0 ] || busy=1
     if [ "$busy" -gt "$(nproc)" ]; then
         refuse "only $(nproc) vCPUs here, $busy asked for"
-    elif [ "$touch_mib" -gt "$(memory_mib /proc/meminfo MemTotal:)" ]; then
-        refuse "only $(memory_mib /proc/meminfo MemTotal:) MiB here, $touch_mib asked for"
+        return
+    fi
+    # what the load before has is free again; without a process to wait for it would wait for all, and those that listen
+    # for commands never end
+    killall load 2>/dev/null
+    [ -z "$workers" ] || wait $workers 2>/dev/null
+    workers=
+    free_mib=$(memory_mib /proc/meminfo MemAvailable:)
+    if [ "$touch_mib" -gt "$free_mib" ]; then
+        refuse "only $free_mib MiB free here, $touch_mib asked for"
     else
         begin
     fi

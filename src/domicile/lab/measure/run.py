@@ -181,6 +181,8 @@ def _measure_window(
         counted = counters.read() - before
         took = time.monotonic() - started
         sampled = split_samples(sampling.result())
+    for guest in guests:
+        guest.require_load()
     places = [_place(guest, machine, counters.layout, frames[guest.id], sampled) for guest in guests]
     return window(counted, took, machine.node_of_cpu, places)
 
