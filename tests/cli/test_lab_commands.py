@@ -62,7 +62,7 @@ def test_bad_machine_file(domicile: Run, tmp_path: Path) -> None:
     machine.write_text("[[node]]\ncpus = 2\nmemory_mib = 2048\nsize = 1\n")
     for words in (("up",), ("run", str(machine))):
         said = one_line(domicile(words[0], "--machine", str(machine), *words[1:]), 2)
-        assert f"{machine}: node[0]: Object contains unknown field `size`" in said
+        assert f"{machine}: node[0].size: no such key; there are cpus, memory_mib" in said
     assert "presets are" in one_line(domicile("up", "--machine", "no-such"), 2)
 
 

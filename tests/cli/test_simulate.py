@@ -33,7 +33,7 @@ def test_a_table_for_people() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nowhere"], "those are "),
+        (["nowhere"], "presets are "),
         (["one-busy", "--policy", "best"], "there is no 'best'; there are domicile, libxl, none"),
         (["one-busy", "--machine", "opteron"], "no such file or preset"),
     ],

@@ -49,6 +49,14 @@ def test_a_pinned_guest_has_its_memory_where_told() -> None:
     assert guest.moves_to == 1
 
 
+def test_a_small_guest_touches_what_its_kernel_leaves() -> None:
+    small, usual = (
+        read_scenario(f"{GUEST}memory_mib = {mib}\n".encode(), "s").guests[0].load.touch_mib for mib in (128, 256)
+    )
+    assert small < 52  # with which a guest of 128 MiB ran out of memory
+    assert usual == 128
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -71,6 +79,7 @@ def test_a_pinned_guest_has_its_memory_where_told() -> None:
         (GUEST + "memory_mib = 1", "guest[0].memory_mib"),
         (GUEST + "busy = 3", "guest[0].busy"),
         (GUEST + "touch_mib = 250", "guest[0].touch_mib"),
+        (GUEST + "memory_mib = 128\ntouch_mib = 64", "guest[0].touch_mib"),
         (GUEST + 'place = "pinned"', "guest[0].node"),
         (GUEST + "node = 1", "guest[0].node"),
         (GUEST + "memory_node = 1", "guest[0].memory_node"),

@@ -8,17 +8,25 @@ import pytest
 
 from domicile.errors import BadInput
 from domicile.policies.registry import POLICIES
-from domicile.simulator.scenario import guests_of, load_scenario, read_scenario, scenario_names
+from domicile.simulator.scenario import Scenario, load_scenario, scenario_names
+from domicile.simulator.scenario_check import check_scenario
+from domicile.simulator.scenario_host import guests_of
 from domicile.simulator.workloads import WORKLOADS
+from domicile.toml_file import decode_toml
 from domicile.topology.detect import read_topology
 from domicile.xlcfg.affinity import parse_cpus
 
 DOMAIN = '[[domain]]\nname = "a"\n'
 
 
+def checked(text: str) -> Scenario:
+    """What the text of a file says."""
+    return check_scenario(decode_toml(text.encode(), "shop.toml", Scenario), "shop.toml", POLICIES)
+
+
 @pytest.mark.parametrize("name", scenario_names())
 def test_those_that_come_along_fit_their_machines(name: str) -> None:
-    scenario = load_scenario(name, POLICIES)
+    scenario = check_scenario(load_scenario(name), name, POLICIES)
     guests = guests_of(scenario, read_topology(scenario.machine), name, parse_cpus)
     assert guests[0].name == "Domain-0"
     assert len(guests) > 1
@@ -60,7 +68,7 @@ def test_every_workload_says_where_it_is_from() -> None:
 )
 def test_what_is_wrong_is_named(text: str, place: str, problem: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read_scenario(text.encode(), "shop.toml", POLICIES)
+        checked(text)
     assert caught.value.place == place
     assert problem in caught.value.problem
     assert str(caught.value).startswith("shop.toml: ")
@@ -77,7 +85,7 @@ def test_what_is_wrong_is_named(text: str, place: str, problem: str) -> None:
     ],
 )
 def test_what_the_machine_has_not_is_named(text: str, place: str, problem: str) -> None:
-    scenario = read_scenario(text.encode(), "shop.toml", POLICIES)
+    scenario = checked(text)
     with pytest.raises(BadInput) as caught:
         guests_of(scenario, read_topology("4node"), "shop.toml", parse_cpus)
     assert caught.value.place == place
@@ -87,5 +95,5 @@ def test_what_the_machine_has_not_is_named(text: str, place: str, problem: str) 
 def test_a_machine_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "box.toml").write_text("nodes = 2\ncores_per_node = 2\nmemory_mib = 4096\n")
     (tmp_path / "s.toml").write_text('machine = "box.toml"\n' + DOMAIN)
-    scenario = load_scenario(str(tmp_path / "s.toml"), POLICIES)
+    scenario = load_scenario(str(tmp_path / "s.toml"))
     assert len(read_topology(scenario.machine).nodes) == 2

@@ -60,12 +60,14 @@ def command(
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
     from domicile.simulator.output import Picture, open_series  # noqa: PLC0415
     from domicile.simulator.run import simulate  # noqa: PLC0415
-    from domicile.simulator.scenario import check_scenario, check_traces, event_cpus, guests_of, load_scenario  # noqa: PLC0415
+    from domicile.simulator.scenario import load_scenario  # noqa: PLC0415
+    from domicile.simulator.scenario_check import check_scenario  # noqa: PLC0415
+    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of  # noqa: PLC0415
     from domicile.simulator.traces import read_traces  # noqa: PLC0415
     from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
 
-    asked = load_scenario(scenario, POLICIES)
+    asked = load_scenario(scenario)
     given = {key: value for key, value in replaced.items() if value is not None}
     asked = check_scenario(msgspec.structs.replace(asked, **given), scenario, POLICIES)
     topology = read_topology(asked.machine)
@@ -107,7 +109,7 @@ def command(
 def _place(scenario: Scenario) -> Place | None:
     """The scenario's policy, None for none."""
     from domicile.policies.registry import policy  # noqa: PLC0415
-    from domicile.simulator.scenario import NO_POLICY  # noqa: PLC0415
+    from domicile.simulator.scenario_check import NO_POLICY  # noqa: PLC0415
 
     return None if scenario.policy == NO_POLICY else policy(scenario.policy)
 

@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
 from domicile.errors import BadInput
 from domicile.lab.layout import MemoryRange, memory_ranges
+from domicile.toml_file import TomlKind, decode_toml
 from domicile.topology.check import slit_problem
 
 __all__ = [
@@ -55,7 +55,7 @@ MAX_CPUS = 128
 MAX_DEVICES = 32
 MAX_DEVICES_PER_NODE = 16
 MAX_MEMORY_MIB = 1 << 20
-MAX_FILE_BYTES = 1 << 20
+KIND = TomlKind("machine", "domicile.lab", "presets")
 MEMORY_STEP_MIB = 128
 """A Linux memory section: a node's memory starts and ends on one."""
 MIN_NODE0_MIB = 512
@@ -149,38 +149,17 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 
 def preset_names() -> list[str]:
     """The machines that come with domicile."""
-    folder = files("domicile.lab") / "presets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return KIND.names()
 
 
 def load_machine(named: str) -> Machine:
     """The machine of a preset's name or of a file. Raises `BadInput` if there is no such or it cannot be meant."""
-    presets = preset_names()
-    if named in presets:
-        text = (files("domicile.lab") / "presets" / f"{named}.toml").read_bytes()
-        return read_machine(text, named)
-    path = Path(named)
-    try:
-        if not path.is_file():
-            raise BadInput(named, f"no such machine file, and no preset; presets are {', '.join(presets)}")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadInput(named, "more than 1 MiB is no machine file")
-        return read_machine(path.read_bytes(), named)
-    except OSError as error:
-        raise BadInput(named, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise BadInput(repr(named), f"no file can be called that ({error})") from error
+    return read_machine(KIND.read(named), named)
 
 
 def read_machine(text: bytes, source: str) -> Machine:
     """Read and check a machine file. `source` is its name for messages. Raises `BadInput` with the key at fault."""
-    try:
-        machine = msgspec.toml.decode(text, type=Machine)
-    except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$.")
-        raise BadInput(source, problem, place.rstrip("`")) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(source, f"not TOML: {error}") from error
+    machine = decode_toml(text, source, Machine)
     _check_nodes(machine, source)
     _check_dom0(machine, source)
     _check_devices(machine, source)

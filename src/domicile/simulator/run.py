@@ -10,7 +10,8 @@ from typing import Protocol
 from domicile.simulator.engine import Epoch, Simulation
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.placing import Place
-from domicile.simulator.scenario import EventCpus, Scenario, ScenarioEvent
+from domicile.simulator.scenario import Scenario, ScenarioEvent
+from domicile.simulator.scenario_host import EventCpus
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.simulator.totals import Summary, Totals
 from domicile.simulator.traces import RecordedVm
@@ -65,7 +66,7 @@ def simulate(
 ) -> Summary:
     """Run a scenario to its end, or until `stop` says so: what was counted after the warm-up.
 
-    `cpus_of_events` is what `scenario.event_cpus` gives. `progress` is called with the simulated time, once an epoch;
+    `cpus_of_events` is from `scenario_host.event_cpus`. `progress` is called with the simulated time, once an epoch;
     `sinks` get a point every `every_s` (a five-hundredth of the duration), the warm-up included.
     """
     end_s = scenario.warm_up_s + scenario.duration_s

@@ -12,7 +12,7 @@
     vcpus = 2
     memory_mib = 256
     busy = 2                          # vCPUs that compute; left out: all
-    touch_mib = 128                   # memory that they keep touching; left out: half
+    touch_mib = 128                   # memory that they keep touching; left out: half, or what is free
     place = "xen"                     # xen: xl create as it is; domicile: domicile create; pinned: hard affinity
     node = 1                          # pinned: the node that its vCPUs are bound to,
     memory_node = 2                   #   and where its memory is; left out: the same
@@ -25,15 +25,14 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.lab.guests.config import LEAST_MEMORY_MIB, ConfigValue, Load, guest_config
+from domicile.lab.guests.config import LEAST_MEMORY_MIB, ConfigValue, Load, guest_config, touchable_mib
 from domicile.state.model import DomainType
+from domicile.toml_file import TomlKind, decode_toml
 
 __all__ = ["Place", "Scenario", "ScenarioGuest", "load_scenario", "read_scenario", "scenario_names"]
 
@@ -41,7 +40,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
 KEY = re.compile(r"[a-z][a-z0-9_]*")
 MAX_GUESTS = 64
 MAX_SECONDS = 24 * 3600
-MAX_FILE_BYTES = 1 << 20
+KIND = TomlKind("scenario", "domicile.lab.measure", "scenarios")
 SET_HERE = frozenset({"name", "type", "vcpus", "maxvcpus", "memory", "maxmem", "kernel", "ramdisk", "extra"})
 """Keys that a guest's own entries decide."""
 
@@ -75,7 +74,7 @@ class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def load(self) -> Load:
         """What it is told to do."""
         busy = self.vcpus if self.busy is None else self.busy
-        touch = self.memory_mib // 2 if self.touch_mib is None else self.touch_mib
+        touch = min(self.memory_mib // 2, touchable_mib(self.memory_mib)) if self.touch_mib is None else self.touch_mib
         return Load(busy, touch if busy else 0)
 
     def xl_config(self) -> str:
@@ -108,8 +107,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
 def scenario_names() -> list[str]:
     """The scenarios that come with domicile."""
-    folder = files("domicile.lab.measure") / "scenarios"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return KIND.names()
 
 
 def load_scenario(named: str) -> Scenario:
@@ -117,33 +115,13 @@ def load_scenario(named: str) -> Scenario:
 
     Raises `BadInput` if there is no such or it cannot be meant.
     """
-    presets = scenario_names()
-    if named in presets:
-        return read_scenario((files("domicile.lab.measure") / "scenarios" / f"{named}.toml").read_bytes(), named)
-    path = Path(named)
-    try:
-        if not path.is_file():
-            raise BadInput(named, f"no such scenario file, and no preset; presets are {', '.join(presets)}")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadInput(named, "more than 1 MiB is no scenario")
-        scenario = read_scenario(path.read_bytes(), named)
-    except OSError as error:
-        raise BadInput(named, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise BadInput(repr(named), f"no file can be called that ({error})") from error
-    beside = path.parent / scenario.machine
-    return msgspec.structs.replace(scenario, machine=str(beside)) if beside.is_file() else scenario
+    scenario = read_scenario(KIND.read(named), named)
+    return msgspec.structs.replace(scenario, machine=KIND.beside(named, scenario.machine))
 
 
 def read_scenario(text: bytes, source: str) -> Scenario:
     """Read and check a scenario. `source` is its name for messages. Raises `BadInput` with the key at fault."""
-    try:
-        scenario = msgspec.toml.decode(text, type=Scenario)
-    except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$.")
-        raise BadInput(source, problem, place.rstrip("`")) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(source, f"not TOML: {error}") from error
+    scenario = decode_toml(text, source, Scenario)
     if not 1 <= len(scenario.guests) <= MAX_GUESTS:
         raise BadInput(source, f"{len(scenario.guests)} guests; 1 to {MAX_GUESTS} can be", "guest")
     for key, seconds, least in (("warm_up_s", scenario.warm_up_s, 0), ("window_s", scenario.window_s, 1)):
@@ -176,9 +154,13 @@ def _check_guest(guest: ScenarioGuest, source: str, place: str) -> None:
         raise BadInput(source, problem, f"{place}.memory_mib")
     if not 0 <= (guest.vcpus if guest.busy is None else guest.busy) <= guest.vcpus:
         raise BadInput(source, f"{guest.busy}; it has {guest.vcpus} vCPUs", f"{place}.busy")
-    most = guest.memory_mib * 3 // 4
+    most = touchable_mib(guest.memory_mib)
     if guest.touch_mib is not None and not 0 <= guest.touch_mib <= most:
-        raise BadInput(source, f"{guest.touch_mib}; up to {most} of its memory can be touched", f"{place}.touch_mib")
+        raise BadInput(
+            source,
+            f"{guest.touch_mib}; up to {most} MiB of its memory can be touched, its kernel has the rest",
+            f"{place}.touch_mib",
+        )
     _check_place(guest, source, place)
     for key in guest.config:
         if not KEY.fullmatch(key) or key in SET_HERE:

@@ -1,0 +1,148 @@
+"""Whether a scenario can be meant: all that can be said of it without knowing the machine."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from domicile.errors import BadInput
+from domicile.simulator.scenario import Scenario, ScenarioEvent, ScenarioWorkload
+from domicile.simulator.workloads import PATTERNS, WORKLOADS
+from domicile.toml_file import unit_of
+from domicile.topology.model import Topology
+
+__all__ = ["NO_POLICY", "Checker", "check_scenario"]
+
+NO_POLICY = "none"
+"""The policy that leaves everything to Xen: no affinity, memory from all nodes."""
+
+SCHEDULERS = ("credit2", "credit", "numa")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
+MAX_DOMAINS, MAX_VCPUS = 4096, 16384
+LONGEST_S = 366 * 24 * 3600.0
+
+
+def check_scenario(scenario: Scenario, source: str, policies: Iterable[str]) -> Scenario:
+    """The same scenario, checked. Raises `BadInput` with the key at fault."""
+    check = Checker(source)
+    check.one_of("policy", scenario.policy, [*policies, NO_POLICY])
+    check.one_of("scheduler", scenario.scheduler, SCHEDULERS)
+    check.number("duration_s", scenario.duration_s, 0.01, LONGEST_S)
+    check.number("warm_up_s", scenario.warm_up_s, 0.0, LONGEST_S)
+    check.number("epoch_s", scenario.epoch_s, 0.01, 3600.0)
+    check.number("seed", scenario.seed, 0, (1 << 63) - 1)
+    check.printable("title", scenario.title)
+    check.printable("machine", scenario.machine)
+    check.number("dom0.memory_mib", scenario.dom0.memory_mib, 64, 1 << 24)
+    check.number("dom0.weight", scenario.dom0.weight, 1, 65535)
+    if scenario.dom0.vcpus is not None:
+        check.number("dom0.vcpus", scenario.dom0.vcpus, 1, 4096)
+    for index, workload in enumerate(scenario.workloads):
+        _check_workload(check, workload, f"workload[{index}]")
+    known = [*WORKLOADS, *(workload.name for workload in scenario.workloads)]
+    check.one_of("dom0.workload", scenario.dom0.workload, known)
+    names = _check_domains(check, scenario, known)
+    for index, event in enumerate(scenario.events):
+        _check_event(check, event, f"event[{index}]", names, scenario)
+    return scenario
+
+
+def _check_domains(check: Checker, scenario: Scenario, workloads: Sequence[str]) -> set[str]:
+    """What can be said of the domains without knowing the machine; their names."""
+    if not scenario.domains:
+        raise BadInput(check.source, "no [[domain]] is there", "domain")
+    seen = {"Domain-0"}
+    vcpus = 0
+    for index, domain in enumerate(scenario.domains):
+        place = f"domain[{index}]"
+        check.number(f"{place}.count", domain.count, 1, MAX_DOMAINS)
+        check.number(f"{place}.vcpus", domain.vcpus, 1, 512)
+        check.number(f"{place}.memory_mib", domain.memory_mib, 1, 1 << 28)
+        check.number(f"{place}.start_s", domain.start_s, 0.0, LONGEST_S)
+        check.number(f"{place}.every_s", domain.every_s, 0.0, LONGEST_S)
+        check.number(f"{place}.weight", domain.weight, 1, 65535)
+        check.number(f"{place}.cap", domain.cap, 0, 100 * domain.vcpus)
+        check.one_of(f"{place}.workload", domain.workload, workloads)
+        if domain.end_s is not None:
+            last_s = domain.start_s + (domain.count - 1) * domain.every_s
+            check.number(f"{place}.end_s", domain.end_s, last_s, LONGEST_S)
+        if domain.memory_nodes == ():
+            raise BadInput(check.source, "names no node; leave it out or give some", f"{place}.memory_nodes")
+        vcpus += domain.count * domain.vcpus
+        if vcpus > MAX_VCPUS:
+            raise BadInput(check.source, f"{vcpus} vCPUs up to here; {MAX_VCPUS} can be", f"{place}.count")
+        for name in domain.names:
+            if not NAME.fullmatch(name) or name in seen:
+                problem = "is there twice" if name in seen else "letters, digits, '_', '.' and '-' make a name"
+                raise BadInput(check.source, f"{name!r}: {problem}", f"{place}.name")
+            seen.add(name)
+    for index, domain in enumerate(scenario.domains):
+        for peer in domain.peers:
+            check.one_of(f"domain[{index}].peers", peer, sorted(seen))
+    return seen
+
+
+def _check_workload(check: Checker, workload: ScenarioWorkload, place: str) -> None:
+    check.one_of(f"{place}.like", workload.like, list(WORKLOADS))
+    if workload.pattern is not None:
+        check.one_of(f"{place}.pattern", workload.pattern, list(PATTERNS))
+    shares = ("amplitude", "memory_bound", "read_fraction", "working_set", "hot_memory", "hot_accesses")
+    for key in shares:
+        if (share := getattr(workload, key)) is not None:
+            check.number(f"{place}.{key}", share, 0.0, 1.0)
+    for key, least, most in (
+        ("level", 0.0, 1.0),
+        ("on_s", 0.02, LONGEST_S),
+        ("off_s", 0.02, LONGEST_S),
+        ("peak_h", 0.0, 24.0),
+        ("traffic_gbs", 0.0, 1000.0),
+        ("cache_mib", 0.0, 1e6),
+        ("dirty_mib_s", 0.0, 1e6),
+        ("messages_per_s", 0.0, 1e8),
+    ):
+        if (value := getattr(workload, key)) is not None:
+            check.number(f"{place}.{key}", value, least, most)
+
+
+def _check_event(check: Checker, event: ScenarioEvent, place: str, names: set[str], scenario: Scenario) -> None:
+    check.number(f"{place}.at_s", event.at_s, 0.0, scenario.warm_up_s + scenario.duration_s)
+    check.one_of(f"{place}.domain", event.domain, sorted(names))
+    if event.move_memory == ():
+        raise BadInput(check.source, "names no node", f"{place}.move_memory")
+    if event.balloon_mib is not None:
+        check.number(f"{place}.balloon_mib", event.balloon_mib, 1, 1 << 28)
+    if not any(value is not None for value in (event.pin, event.soft, event.move_memory, event.balloon_mib)):
+        raise BadInput(check.source, "nothing is to be done; give pin, soft, move_memory or balloon_mib", place)
+
+
+class Checker:
+    """Checks of single values, with the file's name in the message."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def one_of(self, place: str, value: object, known: Sequence[object]) -> None:
+        """The value is one of those known."""
+        if value not in known:
+            near = difflib.get_close_matches(str(value), [str(each) for each in known], 1)
+            right = f"did you mean {near[0]!r}? " if near else ""
+            shown = ", ".join(map(str, known[:40])) or "none"
+            raise BadInput(self.source, f"there is no {value!r}; {right}there are {shown}", place)
+
+    def number(self, place: str, value: float, least: float, most: float) -> None:
+        """The value is in its range, and a number at all."""
+        if not least <= value <= most:
+            raise BadInput(self.source, f"{value:g}; {least:g} to {most:g}{unit_of(place)} can be", place)
+
+    def printable(self, place: str, value: str) -> None:
+        """The text can be shown."""
+        if not value.isprintable() or len(value) > 500:
+            raise BadInput(self.source, "up to 500 printable characters can be", place)
+
+    def fits(self, place: str, memory_mib: int, topology: Topology) -> None:
+        """The machine has that much memory."""
+        whole = sum(node.memory_mib for node in topology.nodes)
+        if memory_mib > whole:
+            name = topology.name or topology.source
+            raise BadInput(self.source, f"{memory_mib} MiB; {name} has {whole} MiB altogether", place)

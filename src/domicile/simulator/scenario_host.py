@@ -1,0 +1,124 @@
+"""A scenario on its machine: the guests, and the pCPUs that its events name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from domicile.errors import BadInput
+from domicile.simulator.guests import GuestSpec
+from domicile.simulator.scenario import Scenario
+from domicile.simulator.scenario_check import Checker
+from domicile.simulator.workloads import WORKLOADS, Demand, Workload
+from domicile.state.model import DomainType
+from domicile.topology.model import Topology
+
+__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of"]
+
+DOM0_VCPUS = 16
+
+ParseCpus = Callable[[str, Topology, str, str], frozenset[int]]
+"""A CPU list (`domicile.xlcfg.affinity.parse_cpus`): the text, the machine, the file's name and the key."""
+
+EventCpus = tuple[frozenset[int] | None, frozenset[int] | None]
+"""Hard and soft affinity that an event sets, None for what it leaves."""
+
+
+def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[GuestSpec]:
+    """The scenario's domains on this machine, Dom0 first. Raises `BadInput` where the machine has no such CPU, node or
+    device, or a domain is bigger than it."""
+    workloads = _workloads(scenario)
+    dom0 = scenario.dom0
+    guests = [
+        GuestSpec(
+            "Domain-0",
+            dom0.vcpus or min(len(topology.cpus), DOM0_VCPUS),
+            dom0.memory_mib,
+            workloads[dom0.workload],
+            type=DomainType.PV,
+            weight=dom0.weight,
+            source=source,
+        )
+    ]
+    check = Checker(source)
+    check.fits("dom0.memory_mib", dom0.memory_mib, topology)
+    for index, asked in enumerate(scenario.domains):
+        place = f"domain[{index}]"
+        check.fits(f"{place}.memory_mib", asked.memory_mib, topology)
+        hard = None if asked.hard is None else _cpus(parse_cpus, asked.hard, topology, source, f"{place}.hard")
+        soft = None if asked.soft is None else _cpus(parse_cpus, asked.soft, topology, source, f"{place}.soft")
+        for node in asked.memory_nodes or ():
+            check.one_of(f"{place}.memory_nodes", node, topology.node_ids)
+        for device in asked.devices:
+            check.one_of(f"{place}.devices", device, [known.address for known in topology.devices])
+        for number, name in enumerate(asked.names):
+            guests.append(
+                GuestSpec(
+                    name,
+                    asked.vcpus,
+                    asked.memory_mib,
+                    workloads[asked.workload],
+                    type=asked.type,
+                    start_s=asked.start_s + number * asked.every_s,
+                    end_s=math.inf if asked.end_s is None else asked.end_s,
+                    weight=asked.weight,
+                    cap_percent=asked.cap,
+                    hard=hard,
+                    soft=soft,
+                    memory_nodes=asked.memory_nodes,
+                    sees_nodes=asked.sees_nodes,
+                    devices=asked.devices,
+                    peers=asked.peers,
+                    trace=asked.trace,
+                    source=source,
+                )
+            )
+    return guests
+
+
+def check_traces(scenario: Scenario, source: str, known: Sequence[str]) -> None:
+    """Raise `BadInput` where a domain follows a recorded VM that is not among these."""
+    for index, domain in enumerate(scenario.domains):
+        if domain.trace is not None and not known:
+            raise BadInput(source, "give the recording with --traces FILE.parquet", f"domain[{index}].trace")
+        if domain.trace is not None:
+            Checker(source).one_of(f"domain[{index}].trace", domain.trace, known)
+
+
+def event_cpus(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[EventCpus]:
+    """The pCPUs that events name, hard and soft; raises `BadInput` where the machine has no such CPU or node."""
+    check = Checker(source)
+    found: list[EventCpus] = []
+    for index, event in enumerate(scenario.events):
+        place = f"event[{index}]"
+        for node in event.move_memory or ():
+            check.one_of(f"{place}.move_memory", node, topology.node_ids)
+        hard = None if event.pin is None else _cpus(parse_cpus, event.pin, topology, source, f"{place}.pin")
+        soft = None if event.soft is None else _cpus(parse_cpus, event.soft, topology, source, f"{place}.soft")
+        found.append((hard, soft))
+    return found
+
+
+def _cpus(parse_cpus: ParseCpus, text: str, topology: Topology, source: str, place: str) -> frozenset[int]:
+    found = parse_cpus(text, topology, source, place)
+    if not found:
+        raise BadInput(source, f"{text!r} leaves no CPU to run on", place)
+    return found
+
+
+def _workloads(scenario: Scenario) -> dict[str, Workload]:
+    """All workloads that the scenario can name."""
+    known = dict(WORKLOADS)
+    for asked in scenario.workloads:
+        like = known[asked.like]
+        given = {field: value for field in asked.__struct_fields__ if (value := getattr(asked, field)) is not None}
+        of_demand = {field.name for field in fields(Demand)}
+        demand = replace(like.demand, **{key: value for key, value in given.items() if key in of_demand})
+        of_workload = {field.name for field in fields(Workload)} - {"name", "source", "demand"}
+        rest: dict[str, Any] = {key: value for key, value in given.items() if key in of_workload}
+        known[asked.name] = replace(
+            like, name=asked.name, source=f"the scenario, like {like.name}", demand=demand, **rest
+        )
+    return known
