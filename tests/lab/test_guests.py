@@ -94,7 +94,7 @@ def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Lab, start: Any) -> No
     assert guest.published("state") == Load(2, 16).text
     with pytest.raises(BadInput, match="only 2 vCPUs here, 3 asked for"):
         guest.carry(Load(3))
-    with pytest.raises(BadInput, match=r"only \d+ MiB here, 4096 asked for"):
+    with pytest.raises(BadInput, match=r"only \d+ MiB free here, 4096 asked for"):
         guest.carry(Load(1, 4096))
 
 

@@ -12,13 +12,14 @@ from hypothesis.extra.numpy import arrays
 
 from domicile.lab.measure.counters import OTHER_CODE, XEN_CODE, CounterFile, Counters
 from domicile.lab.measure.memory import MemoryLayout
-from domicile.lab.measure.result import FIRST_GUEST_OWNER, GuestPlace, window
+from domicile.lab.measure.result import DOM0_OWNER, FIRST_GUEST_OWNER, GuestPlace, window
 
 CPUS, NODES, OWNERS = 4, 2, 4
 NODE_OF_CPU = (0, 0, 1, 1)
 MEMORY = arrays(np.uint64, (CPUS, 2, NODES, OWNERS, 2), elements=st.integers(0, 2**50))
 OTHER = arrays(np.uint64, (CPUS, 2, 3, 2), elements=st.integers(0, 2**50))
 COUNTERS = st.builds(Counters, MEMORY, OTHER)
+DOM0 = GuestPlace("Domain-0", 0, {0: 5}, (), 0.0)
 PLACES = [GuestPlace(f"g{number}", number, {0: 5}, (), 0.0) for number in range(OWNERS - FIRST_GUEST_OWNER)]
 
 
@@ -43,12 +44,13 @@ def test_shares_are_shares(counters: Counters) -> None:
 
 @given(COUNTERS)
 def test_a_result_adds_up(counters: Counters) -> None:
-    found = window(counters, 10.0, NODE_OF_CPU, PLACES)
+    found = window(counters, 10.0, NODE_OF_CPU, DOM0, PLACES)
     assert found.loads + found.stores + found.xen_loads + found.xen_stores == counters.total
     assert sum(pcpu.local + pcpu.remote for pcpu in found.pcpus) == found.loads + found.stores
     outside = sum(pcpu.remote for pcpu in found.pcpus)
     if found.remote_share is not None:
         assert found.remote_share == pytest.approx(outside / (found.loads + found.stores))
+    assert found.dom0.accesses == int(counters.by_node(OTHER_CODE, [DOM0_OWNER]).sum())
     assert sum(guest.accesses for guest in found.guests) == int(
         counters.by_node(OTHER_CODE, range(FIRST_GUEST_OWNER, OWNERS)).sum()
     )

@@ -67,14 +67,13 @@ class Window:
     """One window. Shares are 0 to 1, None where nothing was accessed.
 
     `remote_share` counts every access to memory but those of Xen's own code, `guests_remote_share` those of them that
-    went to memory of the scenario's guests, `dom0_remote_share` to Dom0's, `xen_remote_share` those of Xen's code.
+    went to memory of the scenario's guests, `xen_remote_share` those of Xen's code. `dom0` is not one of `guests`.
     `unplaced` went to memory that is on no node as far as is known: many of them mean that the counts are wrong.
     """
 
     seconds: float
     remote_share: float | None
     guests_remote_share: float | None
-    dom0_remote_share: float | None
     xen_remote_share: float | None
     loads: int
     stores: int
@@ -82,6 +81,7 @@ class Window:
     xen_stores: int
     unplaced: int
     pcpus: tuple[PcpuResult, ...]
+    dom0: GuestResult
     guests: tuple[GuestResult, ...]
 
 
@@ -98,7 +98,9 @@ class Measurement:
     windows: tuple[Window, ...]
 
 
-def window(counted: Counters, seconds: float, node_of_cpu: Sequence[int], guests: Sequence[GuestPlace]) -> Window:
+def window(
+    counted: Counters, seconds: float, node_of_cpu: Sequence[int], dom0: GuestPlace, guests: Sequence[GuestPlace]
+) -> Window:
     """The result of a window from what was counted in it. Guests are owners from `FIRST_GUEST_OWNER` on, in order."""
     owners = range(FIRST_GUEST_OWNER, FIRST_GUEST_OWNER + len(guests))
     loads, stores = counted.loads_and_stores(OTHER_CODE)
@@ -108,7 +110,6 @@ def window(counted: Counters, seconds: float, node_of_cpu: Sequence[int], guests
         seconds=seconds,
         remote_share=counted.remote_share(node_of_cpu),
         guests_remote_share=counted.remote_share(node_of_cpu, owners=owners),
-        dom0_remote_share=counted.remote_share(node_of_cpu, owners=[DOM0_OWNER]),
         xen_remote_share=counted.remote_share(node_of_cpu, XEN_CODE),
         loads=loads,
         stores=stores,
@@ -119,12 +120,11 @@ def window(counted: Counters, seconds: float, node_of_cpu: Sequence[int], guests
             PcpuResult(cpu, node, tuple(map(int, by_node[cpu])), tuple(map(int, xen_by_node[cpu])))
             for cpu, node in enumerate(node_of_cpu)
         ),
-        guests=tuple(
-            GuestResult(
-                place,
-                int(counted.by_node(OTHER_CODE, [owner]).sum()),
-                counted.remote_share(node_of_cpu, owners=[owner]),
-            )
-            for owner, place in zip(owners, guests, strict=True)
-        ),
+        dom0=_result(counted, node_of_cpu, DOM0_OWNER, dom0),
+        guests=tuple(_result(counted, node_of_cpu, owner, place) for owner, place in zip(owners, guests, strict=True)),
     )
+
+
+def _result(counted: Counters, node_of_cpu: Sequence[int], owner: int, place: GuestPlace) -> GuestResult:
+    accesses = int(counted.by_node(OTHER_CODE, [owner]).sum())
+    return GuestResult(place, accesses, counted.remote_share(node_of_cpu, owners=[owner]))

@@ -183,12 +183,16 @@ def _measure_window(
         sampled = split_samples(sampling.result())
     for guest in guests:
         guest.require_load()
-    places = [_place(guest, machine, counters.layout, frames[guest.id], sampled) for guest in guests]
-    return window(counted, took, machine.node_of_cpu, places)
+    dom0, *places = (
+        _place(name, domain, machine, counters.layout, frames[domain], sampled)
+        for name, domain in (("Domain-0", 0), *((guest.name, guest.id) for guest in guests))
+    )
+    return window(counted, took, machine.node_of_cpu, dom0, places)
 
 
 def _place(
-    guest: TinyGuest,
+    name: str,
+    domain: int,
     machine: MeasuredMachine,
     layout: MemoryLayout,
     frames: Frames,
@@ -198,12 +202,12 @@ def _place(
     mine: dict[int, list[VcpuSample]] = {}
     for sample in sampled:
         for vcpu in sample:
-            if vcpu.domain == guest.id:
+            if vcpu.domain == domain:
                 mine.setdefault(vcpu.vcpu, []).append(vcpu)
     node_of_cpu = dict(enumerate(machine.node_of_cpu))
     return GuestPlace(
-        name=guest.name,
-        id=guest.id,
+        name=name,
+        id=domain,
         pages_by_node=dict(zip(map(int, nodes), map(int, pages), strict=True)),
         vcpus_ran_on=tuple(ran_on(samples, node_of_cpu) for _, samples in sorted(mine.items())),
         cpu_s=round(sum(samples[-1].time_s - samples[0].time_s for samples in mine.values()), 1),

@@ -47,10 +47,10 @@ def _pcpus(window: Window, title: str) -> Table:
 
 
 def _guests(window: Window) -> Table:
-    table = Table(title="guests", title_justify="left")
-    for heading in ("guest", "memory on", "vCPUs ran on", "CPU time", "accesses", "remote"):
-        table.add_column(heading, justify="left" if heading in ("guest", "memory on", "vCPUs ran on") else "right")
-    for guest in window.guests:
+    table = Table(title="domains", title_justify="left")
+    for heading in ("domain", "memory on", "vCPUs ran on", "CPU time", "accesses", "remote"):
+        table.add_column(heading, justify="left" if heading in ("domain", "memory on", "vCPUs ran on") else "right")
+    for guest in (*window.guests, window.dom0):
         table.add_row(*_guest_row(guest))
     return table
 
@@ -66,7 +66,6 @@ def _shares(window: Window) -> Table:
     table = Table(title="remote share", title_justify="left", show_header=False)
     table.add_row("of all accesses outside Xen", _percent(window.remote_share))
     table.add_row("of those to the guests' memory", _percent(window.guests_remote_share))
-    table.add_row("of those to Dom0's memory", _percent(window.dom0_remote_share))
     table.add_row("of Xen's own", _percent(window.xen_remote_share))
     placed = window.loads + window.stores + window.xen_loads + window.xen_stores
     if placed and window.unplaced > placed / 1000:
