@@ -16,7 +16,7 @@ from pathlib import Path
 
 from domicile.lab.programs import BUILDING, RUNNING, find, missing_packages
 
-COMPILER = {"gcc": "gcc", "/usr/include/stdio.h": "libc6-dev"}
+TOOLS = {"gcc": "gcc", "/usr/include/stdio.h": "libc6-dev", "cpio": "cpio"}
 """For the lab's guests and its counting plug-in."""
 SERVER = {"sshd": "openssh-server"}
 """Tests start an sshd of their own on loopback. Debian's package starts one for everybody, so only CI gets it."""
@@ -27,7 +27,7 @@ XL_LIBRARY = ("libxlutil.so.4.17", "libxenmisc4.17")
 def missing() -> list[str]:
     """The packages that are not installed."""
     packages = set(missing_packages([*RUNNING, *BUILDING, *(["newuidmap"] if os.geteuid() else [])]))
-    for thing, package in (COMPILER | (SERVER if os.environ.get("CI") else {})).items():
+    for thing, package in (TOOLS | (SERVER if os.environ.get("CI") else {})).items():
         if not (Path(thing).exists() if thing.startswith("/") else find(thing)):
             packages.add(package)
     try:

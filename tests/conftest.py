@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from sim_world import World
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """A C compiler."""
+    from needs import missing  # noqa: PLC0415 - found by the path above
+
+    if not any(map(shutil.which, ("cc", "gcc"))):
+        missing("no C compiler: apt-get install gcc libc6-dev")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import missing
 
 from domicile.lab.guests.cpio import Directory, Entry, File, Link, archive
 
@@ -72,12 +73,15 @@ def test_a_path_that_is_there_twice_is_refused() -> None:
 UNPACKERS = [["cpio", "-i"], ["busybox", "cpio", "-i"], ["bsdtar", "-xf", "-"]]
 
 
-@pytest.mark.parametrize("unpacker", UNPACKERS, ids=lambda argv: argv[0])
-def test_others_unpack_it(tmp_path: Path, unpacker: list[str]) -> None:
-    if shutil.which(unpacker[0]) is None:
-        pytest.skip(f"{unpacker[0]} is not installed")
-    subprocess.run(unpacker, input=archive(ENTRIES), cwd=tmp_path, check=True)
-    assert (tmp_path / "bin/tool").read_bytes() == b"#!/bin/sh\n"
-    assert (tmp_path / "bin/tool").stat().st_mode & 0o777 == 0o755
-    assert (tmp_path / "bin/other").readlink() == Path("tool")
-    assert (tmp_path / "notes").read_bytes() == b"odd siz"
+def test_others_unpack_it(tmp_path: Path) -> None:
+    installed = [argv for argv in UNPACKERS if shutil.which(argv[0])]
+    if not installed:
+        missing("none of cpio, busybox and bsdtar is here")
+    for unpacker in installed:
+        folder = tmp_path / unpacker[0]
+        folder.mkdir()
+        subprocess.run(unpacker, input=archive(ENTRIES), cwd=folder, check=True)
+        assert (folder / "bin/tool").read_bytes() == b"#!/bin/sh\n"
+        assert (folder / "bin/tool").stat().st_mode & 0o777 == 0o755
+        assert (folder / "bin/other").readlink() == Path("tool")
+        assert (folder / "notes").read_bytes() == b"odd siz"

@@ -15,10 +15,6 @@ from domicile.errors import BadInput, HostFailed
 from domicile.lab.guests.compiler import compile_c
 from domicile.lab.guests.image import COMPILE_OPTIONS, build, initramfs
 
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc"))), reason="no C compiler: apt-get install gcc libc6-dev"
-)
-
 
 @pytest.fixture(name="program", scope="module")
 def guest_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,14 +24,14 @@ def guest_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_the_same_input_gives_the_same_bytes(program: Path) -> None:
     first = initramfs(program)
     assert initramfs(program) == first
     assert b"domicile-guest: " in first
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_build_puts_kernel_and_initramfs_where_told(tmp_path: Path, program: Path) -> None:
     kernel = tmp_path / "vmlinuz-6.1"
     kernel.write_bytes(bzimage(lzma.compress(b"\x7fELF") + bytes(4)))
@@ -46,7 +42,7 @@ def test_build_puts_kernel_and_initramfs_where_told(tmp_path: Path, program: Pat
     assert (into / "initrd.cpio").read_bytes() == initramfs(program)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_the_busybox_of_the_kernel_s_tree_is_taken(tmp_path: Path, program: Path) -> None:
     kernel = tmp_path / "tree/boot/vmlinuz-6.1"
     busybox = tmp_path / "tree/usr/bin/busybox"
@@ -83,7 +79,7 @@ def test_the_init_script_is_one(tmp_path: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_the_program_checks_its_arguments(program: Path) -> None:
     for arguments in (
         [],
@@ -95,7 +91,7 @@ def test_the_program_checks_its_arguments(program: Path) -> None:
         assert subprocess.run([program, *arguments], check=False).returncode == 2
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_the_load_goes_over_its_memory_again_and_again(tmp_path: Path, program: Path) -> None:
     sweeps = tmp_path / "sweeps"
     for verify in ("0", "1"):
@@ -111,7 +107,7 @@ def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         compile_c(tmp_path / "x.c", tmp_path / "x", [])
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_what_does_not_compile_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "broken.c"
     source.write_text("int main(void) { return nothing; }\n")

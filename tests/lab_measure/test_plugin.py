@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterable
 from importlib.resources import files
@@ -18,9 +17,7 @@ from domicile.lab.measure.counters import LOAD, OTHER_CODE, STORE, XEN_CODE, XEN
 from domicile.lab.measure.memory import MemoryLayout
 from domicile.lab.measure.plugin import build_plugin, plugin_option, require_counting_qemu
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc"))), reason="no C compiler: apt-get install gcc libc6-dev"
-)
+pytestmark = pytest.mark.usefixtures("compiler")
 
 NODES = MemoryLayout((512, 256))
 CPUS = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -34,18 +35,16 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_parquet_says_the_same(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
     path = tmp_path / "s.parquet"
     with open_series(path) as series:
         series.write(point(1.0))
-    rows = parquet.read_table(path).to_pylist()
+    rows = import_module("pyarrow.parquet").read_table(path).to_pylist()
     bare = [{key: value for key, value in row.items() if value is not None} for row in rows]
     assert bare == domain_rows(point(1.0))
 
 
 @pytest.mark.parametrize(("ending", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
 def test_a_picture(tmp_path: Path, ending: str, magic: bytes) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     path = tmp_path / f"s{ending}"
     with Picture(path, "a title") as picture:
         for time in range(2000):
@@ -56,6 +55,5 @@ def test_a_picture(tmp_path: Path, ending: str, magic: bytes) -> None:
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the series cannot be written"):
         open_series(tmp_path / "no" / "s.jsonl")
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     with pytest.raises(BadInput, match="ends in"):
         Picture(tmp_path / "s.gif")

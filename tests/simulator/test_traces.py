@@ -31,7 +31,6 @@ def test_a_recording_is_replayed_and_begins_again() -> None:
 
 
 def test_the_fifty_recorded_vms() -> None:
-    pytest.importorskip("pyarrow", reason="traces need pyarrow")
     if not RECORDING.is_file():
         pytest.skip("the recording is not here")
     vms = read_traces(RECORDING)
@@ -44,7 +43,6 @@ def test_the_fifty_recorded_vms() -> None:
 
 
 def test_what_is_no_recording(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="traces need pyarrow")
     path = tmp_path / "a.trace.parquet"
     path.write_bytes(b"no Parquet")
     with pytest.raises(BadInput, match="no Parquet with the columns"):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from needs import missing
 
 from domicile.errors import BadInput
 from domicile.xlcfg.syntax import Config, decode, encode, parse
@@ -91,7 +92,7 @@ class Libxlutil:
 def xl() -> Libxlutil:
     path = library()
     if path is None:
-        pytest.skip("no libxlutil here (Debian: libxenmisc4.17)")
+        missing("no libxlutil here (Debian: libxenmisc4.17)")
     return Libxlutil(path)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import missing
 
 from domicile.hosts.xen.channel import Runtime
 from domicile.hosts.xen.host import XenHost, open_xen
@@ -142,7 +143,7 @@ def sshd(tmp_path: Path, dom0: FakeDom0) -> Iterator[SshTransport]:
     """A real sshd on loopback that leads into the fake Dom0; its process id is in `sshd.pid`."""
     program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
     if program is None or shutil.which("ssh") is None:
-        pytest.skip("no sshd here (Debian: openssh-server)")
+        missing("no sshd here (Debian: openssh-server)")
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):

@@ -17,10 +17,8 @@ FOUR_NODES = numa_machine(4, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("weights", [(256, 256), (256, 512), (128, 256, 1024), (100, 900), (256, 256, 512, 2048)])
+@pytest.mark.parametrize("weights", [(256, 256), (256, 512), (128, 256, 1024), (100, 900)])
 def test_shares_follow_weights(kind: SchedulerKind, weights: tuple[int, ...]) -> None:
-    if kind is SchedulerKind.CREDIT and len(weights) > 3:
-        pytest.skip("credit takes turns of 30 ms among all that are OVER, whatever their weight")
     # as many vCPUs in every domain as pCPUs: each could use them all
     made = scheduler(ONE_NODE, kind, [2] * len(weights), weights=[float(weight) for weight in weights])
     made.step(200)
@@ -28,6 +26,22 @@ def test_shares_follow_weights(kind: SchedulerKind, weights: tuple[int, ...]) ->
     made.step(6000)
     assert shares(made) == pytest.approx(np.array(weights) / sum(weights), abs=0.03)
     assert cpu_s(made).sum() == pytest.approx(2 * 60.0)
+
+
+def test_shares_of_very_unlike_weights() -> None:
+    """Credit2 keeps them. Credit runs all that are OVER in turns of 30 ms: it keeps their order, and no more."""
+    weights = [256.0, 256.0, 512.0, 2048.0]
+    found = {}
+    for kind in (SchedulerKind.CREDIT2, SchedulerKind.CREDIT):
+        made = scheduler(ONE_NODE, kind, [2] * 4, weights=weights)
+        made.step(200)
+        made.clear_counts()
+        made.step(6000)
+        found[kind] = shares(made)
+    assert found[SchedulerKind.CREDIT2] == pytest.approx(np.array(weights) / sum(weights), abs=0.03)
+    light, same, middle, heavy = found[SchedulerKind.CREDIT]
+    assert light == pytest.approx(same, abs=0.03)
+    assert same < middle < heavy
 
 
 @pytest.mark.parametrize("kind", KINDS)
