@@ -43,6 +43,7 @@ class FakeDom0:
         self.folder = folder
         self.bin = folder / "bin"
         self.run = folder / "run"
+        self._calls_seen = 0
         self.bin.mkdir()
         # an import, so that the byte code is kept
         start = (
@@ -85,13 +86,14 @@ class FakeDom0:
         (self.bin / "behaviour").write_bytes(marshal.dumps(named))
 
     def calls(self) -> list[list[str]]:
-        """The commands that were run, and forget them."""
+        """The commands that were run since this was last asked."""
         log = self.bin / "calls.log"
         if not log.exists():
             return []
-        lines = log.read_text().splitlines()
-        log.unlink()
-        return [ast.literal_eval(line) for line in lines]
+        # whole lines: another may be on its way into the file
+        lines = log.read_text().split("\n")[:-1]
+        fresh, self._calls_seen = lines[self._calls_seen :], len(lines)
+        return [ast.literal_eval(line) for line in fresh]
 
     def transport(self) -> Transport:
         """A way into it without SSH."""
