@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from domicile.errors import BadInput
+from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
 from domicile.lab import Lab
 from domicile.lab.guests import IDLE, LEAST_MEMORY_MIB, Load, guest_config
 from domicile.lab.guests.config import ConfigValue
 from domicile.lab.guests.control import TinyGuest, output, start_guest
-from domicile.lab.measure.vcpus import parse_vcpu_list
 from domicile.state.model import DomainType
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -44,8 +44,8 @@ def guest_starter(lab: Lab) -> Iterator[Any]:
 
 def cpu_s(lab: Lab, guest: TinyGuest) -> dict[int, float]:
     """CPU seconds used so far by each vCPU."""
-    listed = parse_vcpu_list(output(lab, ["xl", "vcpu-list", guest.name]))
-    return {sample.vcpu: sample.time_s for sample in listed}
+    listed = parse_vcpu_table(output(lab, ["xl", "vcpu-list", guest.name]))
+    return {row.vcpu: row.time_s for row in listed}
 
 
 @pytest.mark.parametrize("kind", [DomainType.PV, DomainType.PVH])

@@ -19,8 +19,8 @@ NODE_OF_CPU = (0, 0, 1, 1)
 MEMORY = arrays(np.uint64, (CPUS, 2, NODES, OWNERS, 2), elements=st.integers(0, 2**50))
 OTHER = arrays(np.uint64, (CPUS, 2, 3, 2), elements=st.integers(0, 2**50))
 COUNTERS = st.builds(Counters, MEMORY, OTHER)
-DOM0 = GuestPlace("Domain-0", 0, {0: 5}, (), 0.0)
-PLACES = [GuestPlace(f"g{number}", number, {0: 5}, (), 0.0) for number in range(OWNERS - FIRST_GUEST_OWNER)]
+DOM0 = GuestPlace("Domain-0", 0, {0: 5})
+PLACES = [GuestPlace(f"g{number}", number, {0: 5}) for number in range(OWNERS - FIRST_GUEST_OWNER)]
 
 
 @given(COUNTERS, COUNTERS)
@@ -50,6 +50,8 @@ def test_a_result_adds_up(counters: Counters) -> None:
     outside = sum(pcpu.remote for pcpu in found.pcpus)
     if found.remote_share is not None:
         assert found.remote_share == pytest.approx(outside / (found.loads + found.stores))
+    for guest in (found.dom0, *found.guests):
+        assert sum(guest.ran_on.values()) == pytest.approx(1 if guest.accesses else 0)
     assert found.dom0.accesses == int(counters.by_node(OTHER_CODE, [DOM0_OWNER]).sum())
     assert sum(guest.accesses for guest in found.guests) == int(
         counters.by_node(OTHER_CODE, range(FIRST_GUEST_OWNER, OWNERS)).sum()

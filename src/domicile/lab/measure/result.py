@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from domicile.lab.measure.counters import OTHER_CODE, XEN_CODE, Counters
 
 __all__ = [
@@ -44,21 +46,24 @@ class PcpuResult:
 
 @dataclass(frozen=True, slots=True)
 class GuestPlace:
-    """Where a guest was in a window: pages by node, each vCPU's share of samples by node, CPU seconds used."""
+    """A guest, and where its memory was when a window opened: pages by node."""
 
     name: str
     id: int
     pages_by_node: Mapping[int, int]
-    vcpus_ran_on: tuple[Mapping[int, float], ...]
-    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class GuestResult:
-    """A guest in a window. `remote_share` is that of the accesses to its own memory, None if there were none."""
+    """A guest in a window, by the accesses to its own memory: where they came from shows where its vCPUs ran.
+
+    `ran_on`: node to the share of them that its pCPUs made, nodes without any left out. `remote_share`: of those that
+    went to another node, None if there were none.
+    """
 
     place: GuestPlace
     accesses: int
+    ran_on: Mapping[int, float]
     remote_share: float | None
 
 
@@ -126,5 +131,7 @@ def window(
 
 
 def _result(counted: Counters, node_of_cpu: Sequence[int], owner: int, place: GuestPlace) -> GuestResult:
-    accesses = int(counted.by_node(OTHER_CODE, [owner]).sum())
-    return GuestResult(place, accesses, counted.remote_share(node_of_cpu, owners=[owner]))
+    by_cpu = counted.by_node(OTHER_CODE, [owner]).sum(axis=1)
+    by_node = np.bincount(node_of_cpu, weights=by_cpu)
+    ran_on = {int(node): float(by_node[node] / by_node.sum()) for node in np.flatnonzero(by_node)}
+    return GuestResult(place, int(by_cpu.sum()), ran_on, counted.remote_share(node_of_cpu, owners=[owner]))

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,8 @@ from domicile.lab.measure.memory import MemoryLayout
 from domicile.lab.measure.plugin import build_plugin, plugin_option, require_counting_qemu
 from domicile.lab.measure.result import DOM0_OWNER, FIRST_GUEST_OWNER, GuestPlace, Measurement, Window, window
 from domicile.lab.measure.scenario import Place, Scenario, ScenarioGuest
-from domicile.lab.measure.vcpus import VcpuSample, ran_on, sampling_command, split_samples
 
 __all__ = ["MeasuredLab", "MeasuredMachine", "Progress", "counting", "create_with_domicile", "frames_now", "measure"]
-
-SAMPLE_EVERY_S = 2
-WINDOW_SLACK_S = 120
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0.0 to 1.0."""
@@ -103,6 +98,8 @@ def measure(
         _measure_window(lab, machine, counters, guests, scenario.window_s, f"window {number}", progress)
         for number in range(1, scenario.windows + 1)
     )
+    for guest in guests:
+        guest.require_load()
     about = output(lab, ["xl", "info"])
     return Measurement(
         title=scenario.title,
@@ -166,52 +163,27 @@ def _measure_window(
     what: str,
     progress: Progress,
 ) -> Window:
+    # nothing is asked in Dom0 while a window is open: under emulation one `xl` keeps a pCPU busy for a second or more,
+    # enough for the scheduler to move guests
     ids = [guest.id for guest in guests]
     frames = frames_now(lab, machine, [0, *ids])
     owned = {FIRST_GUEST_OWNER + index: frames[domain] for index, domain in enumerate(ids)}
     counters.set_owners({DOM0_OWNER: frames[0], **owned})
-    samples = max(int(seconds) // SAMPLE_EVERY_S, 2)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        sampling = pool.submit(
-            output, lab, sampling_command(samples, SAMPLE_EVERY_S), timeout_s=2 * seconds + WINDOW_SLACK_S
-        )
-        started = time.monotonic()
-        before = counters.read()
-        _pass_time(seconds, what, progress)
-        counted = counters.read() - before
-        took = time.monotonic() - started
-        sampled = split_samples(sampling.result())
-    for guest in guests:
-        guest.require_load()
+    started = time.monotonic()
+    before = counters.read()
+    _pass_time(seconds, what, progress)
+    counted = counters.read() - before
+    took = time.monotonic() - started
     dom0, *places = (
-        _place(name, domain, machine, counters.layout, frames[domain], sampled)
+        _place(name, domain, counters.layout, frames[domain])
         for name, domain in (("Domain-0", 0), *((guest.name, guest.id) for guest in guests))
     )
     return window(counted, took, machine.node_of_cpu, dom0, places)
 
 
-def _place(
-    name: str,
-    domain: int,
-    machine: MeasuredMachine,
-    layout: MemoryLayout,
-    frames: Frames,
-    sampled: Sequence[tuple[VcpuSample, ...]],
-) -> GuestPlace:
+def _place(name: str, domain: int, layout: MemoryLayout, frames: Frames) -> GuestPlace:
     nodes, pages = np.unique(layout.node_of_frame(frames), return_counts=True)
-    mine: dict[int, list[VcpuSample]] = {}
-    for sample in sampled:
-        for vcpu in sample:
-            if vcpu.domain == domain:
-                mine.setdefault(vcpu.vcpu, []).append(vcpu)
-    node_of_cpu = dict(enumerate(machine.node_of_cpu))
-    return GuestPlace(
-        name=name,
-        id=domain,
-        pages_by_node=dict(zip(map(int, nodes), map(int, pages), strict=True)),
-        vcpus_ran_on=tuple(ran_on(samples, node_of_cpu) for _, samples in sorted(mine.items())),
-        cpu_s=round(sum(samples[-1].time_s - samples[0].time_s for samples in mine.values()), 1),
-    )
+    return GuestPlace(name, domain, dict(zip(map(int, nodes), map(int, pages), strict=True)))
 
 
 def _pass_time(seconds: float, what: str, progress: Progress) -> None:

@@ -48,7 +48,7 @@ def _pcpus(window: Window, title: str) -> Table:
 
 def _guests(window: Window) -> Table:
     table = Table(title="domains", title_justify="left")
-    for heading in ("domain", "memory on", "vCPUs ran on", "CPU time", "accesses", "remote"):
+    for heading in ("domain", "memory on", "vCPUs ran on", "accesses", "remote"):
         table.add_column(heading, justify="left" if heading in ("domain", "memory on", "vCPUs ran on") else "right")
     for guest in (*window.guests, window.dom0):
         table.add_row(*_guest_row(guest))
@@ -58,8 +58,7 @@ def _guests(window: Window) -> Table:
 def _guest_row(guest: GuestResult) -> tuple[str, ...]:
     place = guest.place
     memory = ", ".join(f"node {node}: {pages / 256:.0f} MiB" for node, pages in sorted(place.pages_by_node.items()))
-    ran = "\n".join(f"vCPU {vcpu}: {_nodes(shares)}" for vcpu, shares in enumerate(place.vcpus_ran_on))
-    return place.name, memory, ran, f"{place.cpu_s:.1f} s", _millions(guest.accesses), _percent(guest.remote_share)
+    return place.name, memory, _nodes(guest.ran_on), _millions(guest.accesses), _percent(guest.remote_share)
 
 
 def _shares(window: Window) -> Table:
