@@ -93,6 +93,10 @@ def measure(
         guest = _start(lab, machine, asked)
         guest.wait_until_ready()
         guests.append(guest)
+    # not before all are there: beside busy ones a guest takes many minutes to boot under emulation
+    for index, (guest, asked) in enumerate(zip(guests, scenario.guests, strict=True)):
+        progress("setting them to work", index / len(guests))
+        guest.carry(asked.load)
     _pass_time(scenario.warm_up_s, "warming up", progress)
     windows = tuple(
         _measure_window(lab, machine, counters, guests, scenario.window_s, f"window {number}", progress)

@@ -2,7 +2,7 @@
 
     title = "one busy guest, left to Xen"
     machine = "4node"                 # a preset of the lab or a machine file
-    warm_up_s = 60                    # from the last guest being ready
+    warm_up_s = 60                    # from the last guest being busy
     window_s = 20
     windows = 1                       # one after the other
 
@@ -18,7 +18,7 @@
     memory_node = 2                   #   and where its memory is; left out: the same
     config = { cap = 50 }             # further xl.cfg keys
 
-Guests are started in the order of the file, each when the one before is ready.
+Guests are started idle in the order of the file, each when the one before is ready; then each is told its load.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Load(busy, touch if busy else 0)
 
     def xl_config(self) -> str:
-        """Its `xl.cfg`. A pinned guest is started where its memory is to be; its vCPUs are moved by `moves_to`."""
+        """Its `xl.cfg`, with nothing to do yet.
+
+        A pinned guest is started where its memory is to be; its vCPUs are moved by `moves_to`.
+        """
         keys: dict[str, ConfigValue] = {}
         if self.place is Place.PINNED:
             memory_node = self.node if self.memory_node is None else self.memory_node
@@ -86,7 +89,7 @@ class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             # Xen takes it from where both are: one that has them on different nodes has its memory with the hard one
             keys = {"cpus": f"nodes:{memory_node}", "cpus_soft": f"nodes:{memory_node}"}
         keys.update(self.config)
-        return guest_config(self.name, self.type, self.vcpus, self.memory_mib, load=self.load, keys=keys)
+        return guest_config(self.name, self.type, self.vcpus, self.memory_mib, keys=keys)
 
     @property
     def moves_to(self) -> int | None:
