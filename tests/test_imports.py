@@ -62,9 +62,12 @@ MEMORY_ALLOWED = {"errors", "topology", "state", "performance", MEMORY}
 
 LAZILY: dict[str, set[str]] = {
     "hosts.open": {"lab"},
+    "hosts.simulated.advance": {"simulator"},
+    "hosts.simulated.workload": {"simulator"},
     "lab.measure": {"manager", "policies"},
 }
-"""What single modules may import besides, within a function: where a URI names a lab, and where a lab is measured."""
+"""What single modules may import besides, within a function: where a URI names a lab, where time passes on a simulated
+host, and where a lab is measured."""
 
 SIMULATED = "hosts.simulated"
 

@@ -135,6 +135,11 @@ class HostMemory:
         held = self._heap.pages_of(name)
         return {self._ids[node]: int(pages) for node, pages in enumerate(held) if pages}
 
+    def held(self, name: str) -> Counts:
+        """A domain's own pages of each part on each node (parts x N), Xen's for it left out."""
+        parts = self._pages.parts_of(self._index[name])
+        return np.asarray(self._pages.hot[parts] + self._pages.cold[parts])
+
     def size_mib(self, name: str) -> int:
         """What a domain has now, without Xen's overhead for it."""
         return self._heap.size_of(name) // PAGES_PER_MIB
