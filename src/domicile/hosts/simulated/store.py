@@ -6,7 +6,6 @@ What belongs to a process that has ended is gone for everybody who looks: the fi
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +37,9 @@ FORMAT = Format(
         CLOCK_TABLE,
     ),
     # no time had passed on hosts of format 1
-    upgrades={1: (CLOCK_TABLE,)},
+    upgrades={
+        1: (CLOCK_TABLE, "INSERT INTO clock SELECT 1, strftime('%s', 'now'), 0, 0, '{}', x'' FROM machine"),
+    },
 )
 
 
@@ -59,8 +60,6 @@ class Store:
             with self._database.writing() as connection:
                 if connection.execute("SELECT 1 FROM machine").fetchone() is None:
                     _save_new(connection, first())
-                elif connection.execute("SELECT 1 FROM clock").fetchone() is None:
-                    _insert_clock(connection, Clock(time.time()))
             self.read()
         except BaseException:
             self._database.close()
