@@ -43,7 +43,7 @@ class HostMemory:
 
     def __init__(self, topology: Topology, xen: XenPolicy | None = XenPolicy.LOCAL_STACKS) -> None:
         ranges = ranges_of(topology)
-        self._ids = topology.node_ids
+        self._ids, self._nodes = topology.node_ids, topology.nodes
         self._heap = Heap.of(ranges, len(topology.nodes))
         if xen is not None:
             boot_xen(self._heap, ranges, topology, xen)
@@ -100,8 +100,10 @@ class HostMemory:
         return self._keep(spec, held, len(held) > 1)
 
     def settle_xen(self, held: Counts) -> None:
-        """What Xen itself has of each node (N), on a host that has booted already. Raises as `settle`."""
-        self._take(XEN, held, refcounted=True)
+        """What Xen itself has of each node (N), on a host that has booted already and where nobody else has anything
+        yet. Raises as `settle`."""
+        kept = np.array([node.memory_mib * PAGES_PER_MIB for node in self._nodes]) - self._heap.free_pages
+        self._take(XEN, np.maximum(held - kept, 0), refcounted=True)
 
     def _take(self, owner: str, held: Counts, refcounted: bool) -> None:
         """Take so many pages of each node, in large blocks as far as there are."""
