@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +93,27 @@ def test_placing_by_measured_load_lets_time_pass(state: Path) -> None:
     # the node of the idle guest is as good as an empty one, that of the busy one is not
     homes = {domain["name"]: domain["home_nodes"] for domain in looked("-c", uri)["domains"]}
     assert placed["placements"][0]["nodes"] != homes["busy"]
+
+
+def test_an_interrupt_keeps_what_has_passed(state: Path) -> None:
+    uri = "sim:///mine?machine=4node"
+    create(state, uri, web1="busy=1")
+    before = looked("-c", uri)["taken_at"]
+    month = 31 * 86400
+    argv = [sys.executable, "-m", "domicile", "show", "-c", uri, "--window", str(month)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as show:
+        try:
+            while looked("-c", uri)["taken_at"] == before:
+                assert show.poll() is None
+                time.sleep(0.05)
+            show.send_signal(signal.SIGINT)
+            _, said = show.communicate()
+        finally:
+            show.kill()
+    assert (show.returncode, said.strip()) == (130, "domicile: interrupted")
+    after = looked("-c", uri)
+    assert 0 < after["taken_at"] - before < month
+    assert sum(vcpu["time_ns"] for vcpu in after["domains"][1]["vcpus"]) > 0
 
 
 def test_a_workload_that_is_none(state: Path) -> None:

@@ -22,6 +22,9 @@ def wait(host: Host, seconds: float) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        host.wait(seconds)
+        return
     what = "simulated seconds" if host.capabilities().simulated_time else "seconds"
     bars = Progress(
         TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {what}"),
@@ -29,7 +32,6 @@ def wait(host: Host, seconds: float) -> None:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     )
     task = bars.add_task("", total=seconds)
     # a compiler may be at work before the host tells anything for the first time
@@ -41,4 +43,5 @@ def wait(host: Host, seconds: float) -> None:
     finally:
         later.cancel()
         later.join()
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()

@@ -19,6 +19,7 @@ from domicile.errors import HostFailed, Refused
 from domicile.hosts.actions import CreatePaused, Destroy, SetAffinity
 from domicile.hosts.simulated import SimulatedHost, create_simulated, open_simulated
 from domicile.hosts.simulated.advance import advance
+from domicile.hosts.simulated.state import SimulatedState
 from domicile.local.paths import STATE_VARIABLE
 from domicile.state.load import load_between
 from domicile.state.model import Cpupool, Domain, Snapshot
@@ -124,6 +125,26 @@ class TestTheClock:
             host.wait(3, lambda _: other.wait(1))
         # three pieces (1, 2 and none), with a second of the other's after each
         assert host.snapshot().taken_at - before == pytest.approx(5)
+
+    def test_others_may_use_it_meanwhile(self, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What they change is there afterwards, and the time passes with it."""
+        started: list[str] = []
+
+        def disturbed(state: SimulatedState, seconds: float) -> SimulatedState:
+            if len(started) < 2:
+                name = f"web{len(started)}"
+                started.append(name)
+                with open_simulated("sim:///box", presets={}, read_guest=read_guest) as other:
+                    start(other, name)
+            return advance(state, seconds)
+
+        monkeypatch.setattr("domicile.hosts.simulated.host.advance", disturbed)
+        before = host.snapshot().taken_at
+        host.wait(1)
+        snapshot = host.snapshot()
+        assert snapshot.taken_at - before == pytest.approx(1)
+        assert [domain.name for domain in snapshot.domains] == ["Domain-0", "web0", "web1"]
+        assert all((domain.time_ns or 0) > 1.5e9 for domain in snapshot.domains[1:])
 
 
 class TestWhatHappens:

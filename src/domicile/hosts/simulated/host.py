@@ -16,7 +16,7 @@ from domicile.hosts.simulated.acts import alter, carry_out
 from domicile.hosts.simulated.advance import advance
 from domicile.hosts.simulated.build import ReadGuest
 from domicile.hosts.simulated.placement import ChooseNodes, least_used_nodes
-from domicile.hosts.simulated.state import Owner
+from domicile.hosts.simulated.state import Owner, SimulatedState
 from domicile.hosts.simulated.store import Store
 from domicile.hosts.simulated.view import snapshot_of
 from domicile.local.process import this_process
@@ -25,7 +25,10 @@ from domicile.state.model import Domain, MemoryMapAge, Snapshot
 __all__ = ["SimulatedHost"]
 
 PIECE_TAKES_S = 1.0
-"""How long simulating a piece of time may take, roughly: nobody else can use the host meanwhile."""
+"""How long simulating a piece of time may take, roughly: so much is lost when it is interrupted."""
+
+ATTEMPTS_ASIDE = 3
+"""How often a piece is worked out beside others before the host is held for it."""
 
 
 class SimulatedHost:
@@ -90,15 +93,29 @@ class SimulatedHost:
             # pieces are whole seconds but for the last, so that rounding up to quanta happens once
             piece_s = min(piece_s, seconds - passed_s)
             begun = time.monotonic()
-            with self._store.changing() as transaction:
-                try:
-                    transaction.state = advance(transaction.state, piece_s)
-                except ValueError as error:
-                    raise HostFailed(f"{self._uri}: {error}; {self._store.remedy}") from error
+            self._let_pass(piece_s)
             passed_s += piece_s
             progress(passed_s)
             if time.monotonic() - begun < PIECE_TAKES_S / 2:
                 piece_s *= 2
+
+    def _let_pass(self, seconds: float) -> None:
+        """One piece of time. It is worked out while others may use the host, and again if they have changed it."""
+        for _ in range(ATTEMPTS_ASIDE):
+            before = self._store.read()
+            after = self._advanced(before, seconds)
+            with self._store.changing() as transaction:
+                if transaction.state == before:
+                    transaction.state = after
+                    return
+        with self._store.changing() as transaction:
+            transaction.state = self._advanced(transaction.state, seconds)
+
+    def _advanced(self, state: SimulatedState, seconds: float) -> SimulatedState:
+        try:
+            return advance(state, seconds)
+        except ValueError as error:
+            raise HostFailed(f"{self._uri}: {error}; {self._store.remedy}") from error
 
     def close(self) -> None:
         """End the connection and what belongs to it; again is not an error."""
