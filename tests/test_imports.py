@@ -62,19 +62,22 @@ MEMORY_ALLOWED = {"errors", "topology", "state", "performance", MEMORY}
 
 LAZILY: dict[str, set[str]] = {
     "hosts.open": {"lab"},
+    "hosts.simulated.advance": {"simulator"},
+    "hosts.simulated.workload": {"simulator"},
     "lab.measure": {"manager", "policies"},
 }
-"""What single modules may import besides, within a function: where a URI names a lab, and where a lab is measured."""
+"""What single modules may import besides, within a function: where a URI names a lab, where time passes on a simulated
+host, and where a lab is measured."""
 
 SIMULATED = "hosts.simulated"
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """What is imported of domicile, without its name, and whether that happens within a function."""
+    """What is imported of domicile, without its name, and whether within a function or for types alone."""
     lazy = {
         id(node)
         for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef) or for_types(outer)
         for node in ast.walk(outer)
     }
     for node in ast.walk(tree):
@@ -91,6 +94,11 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
         yield from (
             (name.removeprefix("domicile."), id(node) in lazy) for name in found if name.startswith("domicile.")
         )
+
+
+def for_types(node: ast.AST) -> bool:
+    """Whether this is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def dotted(module: Path) -> str:
@@ -136,6 +144,9 @@ def test_the_simulated_host_knows_no_real_one() -> None:
     [
         ("policies.placement", "from domicile.hosts.protocol import Host", ["hosts.protocol"]),
         ("policies.placement", "import domicile.state.model", []),
+        ("policies.placement", "if TYPE_CHECKING:\n    from domicile.hosts.protocol import Host", ["hosts.protocol"]),
+        ("hosts.open", "if TYPE_CHECKING:\n    from domicile.lab.state import find", []),
+        ("hosts.open", "if found:\n    from domicile.lab.state import find", ["lab.state"]),
         ("hosts.xen.agent", "from domicile import manager", ["manager"]),
         ("hosts.xen.agent", "def f():\n    import domicile.manager.create", ["manager.create"]),
         ("xlcfg.place", "from domicile.policies.plan import Placement", []),

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite").mkdir()
     with pytest.raises(HostFailed, match=r"x\.sqlite: Is a directory"):
         Database(tmp_path / "x.sqlite", KIND)
+
+
+def test_an_older_file_is_brought_up_step_by_step(tmp_path: Path) -> None:
+    Database(tmp_path / "x.sqlite", KIND).close()
+    steps = {
+        KIND.version: ("CREATE TABLE labels (text TEXT)", "INSERT INTO labels VALUES ('a')"),
+        KIND.version + 1: ("INSERT INTO labels SELECT text || 'b' FROM labels",),
+    }
+    later = replace(KIND, version=KIND.version + 2, upgrades=steps)
+    for _ in range(2):
+        opened = Database(tmp_path / "x.sqlite", later)
+        with opened.reading() as connection:
+            assert [row["text"] for row in connection.execute("SELECT text FROM labels")] == ["a", "ab"]
+        opened.close()
+    with pytest.raises(HostFailed, match="newer domicile"):
+        Database(tmp_path / "x.sqlite", KIND)
+
+
+def test_a_file_too_old_says_what_to_do(tmp_path: Path) -> None:
+    Database(tmp_path / "x.sqlite", KIND).close()
+    later = replace(KIND, version=KIND.version + 2, upgrades={KIND.version + 1: ()})
+    with pytest.raises(HostFailed, match=r"older domicile \(format 2\); remove it with"):
+        Database(tmp_path / "x.sqlite", later)
 
 
 def test_a_remedy_is_safe_to_paste(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def guest(
 
 
 def compare(intent: DomainIntent, *domains: Domain) -> list[Deviation]:
-    return deviations(Snapshot(machine(), domains, 0.0), [intent])
+    return deviations(Snapshot(machine(), domains, 0.0), [intent], 0.0)
 
 
 @given(pages, st.lists(sets, min_size=1, max_size=4).map(tuple), sets)

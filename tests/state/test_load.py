@@ -58,3 +58,15 @@ def test_a_domain_started_again_is_another() -> None:
 def test_order_matters() -> None:
     with pytest.raises(ValueError, match="not later"):
         load_between(snapshot(2.0, 1, {}), snapshot(2.0, 1, {}))
+
+
+def test_slowdown_is_time_spent_over_work_done() -> None:
+    first, last = snapshot(1.0, 5, {}), snapshot(2.0, 25, {})
+    worked = [
+        replace(each, domains=(replace(each.domains[0], waited_ns=waited, work_ns=work),))
+        for each, waited, work in ((first, 10, 100), (last, 50, 140))
+    ]
+    assert load_between(*worked).slowdowns == {"web1": (20 + 40) / 40}
+    assert load_between(first, last).slowdowns == {}
+    idle = replace(last, domains=(replace(last.domains[0], waited_ns=50, work_ns=100),))
+    assert load_between(worked[0], idle).slowdowns == {}

@@ -12,7 +12,7 @@ from typing import Self
 
 from domicile.errors import HostFailed
 from domicile.hosts.actions import Action
-from domicile.hosts.protocol import Capabilities, Host
+from domicile.hosts.protocol import Capabilities, Host, no_progress
 from domicile.state.model import MemoryMapAge, Snapshot
 
 __all__ = ["Fault", "FaultyHost", "dead_after", "failing", "failing_at", "kill_me", "killed", "run_in_child"]
@@ -48,6 +48,11 @@ class FaultyHost:
         self._host.perform(action)
         self.performed.append(action)
         self.fault(name, True)
+
+    def wait(self, seconds: float, progress: Callable[[float], None] = no_progress) -> None:
+        self.fault("wait", False)
+        self._host.wait(seconds, progress)
+        self.fault("wait", True)
 
     def close(self) -> None:
         self._host.close()

@@ -63,8 +63,11 @@ def read_guest(text: str, source: str, topology: Topology) -> GuestRequest:
         devices=tuple(values.get("pci", ())),
         vnodes=tuple(Vnode(pnode, mib, frozenset()) for pnode, mib in values.get("vnuma", ())),
         cpupool=values.get("pool", "Pool-0"),
+        weight=values.get("cpu_weight", 256),
+        cap_percent=values.get("cap", 0),
         uuid=values.get("uuid", ""),
         source=source,
+        kernel_arguments=values.get("extra", ""),
     )
 
 

@@ -54,6 +54,21 @@ def test_the_least_config() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ("", ""),
+        ("extra = 'quiet busy=2'", "quiet busy=2"),
+        ("root = '/dev/xvda1'", "root=/dev/xvda1"),
+        ("root = '/dev/xvda1'; extra = 'ro quiet'", "root=/dev/xvda1 ro quiet"),
+        ("cmdline = 'workload=web'; root = '/dev/xvda1'; extra = 'busy=2'", "workload=web"),
+        ("extra = 'quiet'\nextra += ' busy=1'", "quiet busy=1"),
+    ],
+)
+def test_the_kernels_command_line(settings: str, arguments: str) -> None:
+    assert guest(settings).kernel_arguments == arguments
+
+
 def test_a_full_config() -> None:
     request = guest(
         "type = 'hvm'; vcpus = 2; maxvcpus = 3; maxmem = '0x200'; pool = 'Pool-numa'; cpu_weight = 512; cap = 150\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from domicile.cli.connect import connect_option, default_uri
+from domicile.cli.waiting import wait
 from domicile.errors import BadInput
 from domicile.hosts.protocol import Host
 from domicile.intent_file import load_intent
@@ -123,5 +123,5 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
 def _measured_load(host: Host, window_s: float) -> Mapping[str, float]:
     """The domains' load over this many seconds, in vCPUs busy at once."""
     earlier = host.snapshot()
-    time.sleep(window_s)
+    wait(host, window_s)
     return load_between(earlier, host.snapshot()).domains

@@ -18,6 +18,7 @@ def host_json(uri: str, snapshot: Snapshot, load: Load | None) -> dict[str, Any]
         "uri": uri,
         "xen_version": snapshot.xen_version,
         "scheduler": snapshot.scheduler,
+        "taken_at": snapshot.taken_at,
         "nodes": [
             {
                 "id": node.id,
@@ -54,6 +55,7 @@ def _domain(domain: Domain, snapshot: Snapshot, load: Load | None) -> dict[str, 
     """One domain."""
     remote = remote_share(domain, vcpu_share_by_node(domain, snapshot.topology))
     used = load.domains.get(domain.name) if load else None
+    slowdown = load.slowdowns.get(domain.name) if load else None
     return {
         "id": domain.id,
         "name": domain.name,
@@ -71,6 +73,7 @@ def _domain(domain: Domain, snapshot: Snapshot, load: Load | None) -> dict[str, 
         else {str(node): pages for node, pages in sorted(domain.pages_by_node.items())},
         "remote_share": None if remote is None else round(remote, 4),
         "load": None if used is None else round(used, 3),
+        "slowdown": None if slowdown is None else round(slowdown, 4),
         "devices": list(domain.devices),
         "vcpus": [
             {

@@ -88,6 +88,8 @@ def _domains(snapshot: Snapshot, load: Load | None) -> Table:
     table.add_column("vCPUs on pCPUs", overflow="fold")
     table.add_column("load", justify="right")
     table.add_column("remote", justify="right")
+    if load and load.slowdowns:
+        table.add_column("slowdown", justify="right")
     for domain in snapshot.domains:
         remote = remote_share(domain, vcpu_share_by_node(domain, snapshot.topology))
         style = "red" if remote and remote >= 0.5 else "yellow" if remote and remote >= 0.1 else "green"
@@ -102,8 +104,14 @@ def _domains(snapshot: Snapshot, load: Load | None) -> Table:
             _positions(domain),
             "?" if used is None else f"{used:.1f}",
             Text(percent(remote), style=style if remote is not None else ""),
+            *([_slowdown(load.slowdowns.get(domain.name))] if load and load.slowdowns else []),
         )
     return table
+
+
+def _slowdown(factor: float | None) -> str:
+    """How many times as long as at best, "-" for one that did not work."""
+    return "-" if factor is None else f"{factor:.2f}"
 
 
 def _home(domain: Domain, snapshot: Snapshot) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.host_json import host_json
 from domicile.cli.host_view import host_view
 from domicile.cli.output import print_json, show
+from domicile.cli.waiting import wait
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host
 from domicile.state.load import Load, load_between
 from domicile.state.model import MemoryMapAge, Snapshot
 
 __all__ = ["command"]
+
+USUAL_WINDOW_S = 1.0
+LONGEST_WINDOW_S = 31 * 86400.0
+"""A month, for hosts whose time takes none of ours."""
 
 
 @click.command()
@@ -31,15 +34,16 @@ __all__ = ["command"]
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, max=3600),
-    default=1.0,
-    show_default=True,
-    help="Measure load for this many seconds; 0 does not.",
+    type=click.FloatRange(min=0, max=LONGEST_WINDOW_S),
+    help="Measure load for this many seconds; 0 does not.  [default: 1; on a simulated host 0: its time stands still "
+    "but for this]",
 )
-def command(connect: str | None, *, as_json: bool, memory_map: str, window_s: float) -> None:
+def command(connect: str | None, *, as_json: bool, memory_map: str, window_s: float | None) -> None:
     """Show the host now: nodes with load and memory, domains with home, memory, vCPUs and what is remote."""
     uri = default_uri(connect)
     with open_host(uri) as host:
+        if window_s is None:
+            window_s = 0.0 if host.capabilities().simulated_time else USUAL_WINDOW_S
         snapshot, load = look(host, MemoryMapAge(memory_map), window_s)
     if as_json:
         print_json(host_json(uri, snapshot, load))
@@ -52,6 +56,6 @@ def look(host: Host, memory_map: MemoryMapAge, window_s: float) -> tuple[Snapsho
     if not window_s:
         return host.snapshot(memory_map), None
     earlier = host.snapshot()
-    time.sleep(window_s)
+    wait(host, window_s)
     later = host.snapshot(memory_map)
     return later, load_between(earlier, later)

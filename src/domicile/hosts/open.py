@@ -66,7 +66,7 @@ def _open_simulated(uri: str) -> Host:
     from domicile.xlcfg.guest import read_as_started  # noqa: PLC0415
     from domicile.xlcfg.syntax import parse  # noqa: PLC0415
 
-    _name_in(uri)
+    _name_in(uri.partition("?")[0])
 
     def topology_of(name: str) -> Topology:
         return load_preset(name).topology

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -9,20 +10,26 @@ from typing import Protocol, Self, runtime_checkable
 from domicile.hosts.actions import Action
 from domicile.state.model import MemoryMapAge, Snapshot
 
-__all__ = ["Capabilities", "Host"]
+__all__ = ["Capabilities", "Host", "no_progress"]
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a host can do, and how it was found out.
 
-    `via` names the way the host is seen ("xl with libxenctrl", "xl alone", "simulated").
+    `via` names the way the host is seen ("xl with libxenctrl", "xl alone", "simulated"). `simulated_time`: its time
+    passes in `Host.wait` alone, and takes hardly any of ours.
     """
 
     via: str
     memory_map: bool
     node_affinity: bool
     pcpu_idle: bool
+    simulated_time: bool = False
+
+
+def no_progress(passed_s: float) -> None:
+    """For who does not want to be told."""
 
 
 @runtime_checkable
@@ -47,6 +54,13 @@ class Host(Protocol):
 
     def perform(self, action: Action) -> None:
         """Carry out one action, or raise having changed nothing (`Refused`, `ReservationConflict`, `HostFailed`)."""
+        ...
+
+    def wait(self, seconds: float, progress: Callable[[float], None] = no_progress) -> None:
+        """Let so many seconds of the host's time pass: a real host's is the clock on the wall.
+
+        `progress` is called now and then with the seconds that have passed. Raises ValueError for less than none.
+        """
         ...
 
     def close(self) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from domicile.errors import HostFailed
@@ -27,6 +27,7 @@ _ATTEMPTS_TO_MAKE = 200
 class Format:
     """What is in a file. `what` names it to a person, `tables` are its CREATE statements, one a string.
 
+    `upgrades`: an older version to the statements that make the next one of it; a version that is not there is refused.
     `durable` waits for the disk at every commit: a record written before an act is there after a power cut.
     """
 
@@ -35,6 +36,7 @@ class Format:
     what: str
     tables: tuple[str, ...]
     durable: bool = False
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Database:
@@ -110,8 +112,7 @@ class Database:
         with self.writing() as connection:
             if self._header() == (self.kind.application_id, self.kind.version):
                 return
-            self._require_new()
-            for statement in self.kind.tables:
+            for statement in self._upgrade() or self._new():
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {self.kind.application_id}")
             connection.execute(f"PRAGMA user_version = {self.kind.version}")
@@ -129,8 +130,18 @@ class Database:
             else:
                 return
 
-    def _require_new(self) -> None:
-        """Only an empty file becomes ours."""
+    def _upgrade(self) -> list[str]:
+        """The statements that make an older file one of this version; none where it is not ours or too old."""
+        application, version = self._header()
+        if application != self.kind.application_id or version >= self.kind.version:
+            return []
+        steps = range(version, self.kind.version)
+        if any(step not in self.kind.upgrades for step in steps):
+            raise HostFailed(f"{self.path}: was written by an older domicile (format {version}); {self.remedy}")
+        return [statement for step in steps for statement in self.kind.upgrades[step]]
+
+    def _new(self) -> tuple[str, ...]:
+        """The statements that make an empty file ours; only such a one becomes so."""
         application, version = self._header()
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application == self.kind.application_id and version > self.kind.version:
@@ -140,6 +151,7 @@ class Database:
             )
         if (application, version, tables) != (0, 0, 0):
             raise self.corrupt("it belongs to another program or an unknown version")
+        return self.kind.tables
 
     def _header(self) -> tuple[int, int]:
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]

@@ -76,6 +76,10 @@ class Journal:
         """The journal of the host with this id (`Snapshot.host_id`), made at its first use."""
         return cls(state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite", host_id)
 
+    def now(self) -> float:
+        """The clock that intents are dated by: ours, not the host's."""
+        return self._now()
+
     @property
     def path(self) -> Path:
         """The file."""

@@ -84,7 +84,7 @@ def verify(host: Host, journal: Journal, memory_map: MemoryMapAge = MemoryMapAge
     """Compare the host with the journal. A domain stays reported as gone until it is started again or forgotten."""
     intents, left = journal.active(), orphans(journal)
     snapshot = host.snapshot(memory_map)
-    found = [*deviations(snapshot, intents), *_half_made(snapshot, left)]
+    found = [*deviations(snapshot, intents, journal.now()), *_half_made(snapshot, left)]
     unchecked = [
         f"{intent.wanted.domain}: the host gave no memory map, so where its memory is was not checked"
         for intent in intents
@@ -101,9 +101,10 @@ def forget(journal: Journal, domain: str) -> None:
         raise Refused(f"{domain}: no domain of this name is looked after; those that are: {names}")
 
 
-def deviations(snapshot: Snapshot, intents: Iterable[DomainIntent]) -> list[Deviation]:
-    """Every difference between the host and the active intents, in the order of the intents."""
-    return [deviation for intent in intents for deviation in _of_one(snapshot, intent)]
+def deviations(snapshot: Snapshot, intents: Iterable[DomainIntent], now: float) -> list[Deviation]:
+    """Every difference between the host and the active intents, in the order of the intents. `now` is by the clock
+    that dated them: the host's may go otherwise."""
+    return [deviation for intent in intents for deviation in _of_one(snapshot, intent, now)]
 
 
 def memory_problem(planned_mib: Mapping[int, int], pages: Mapping[int, int]) -> bool:
@@ -126,7 +127,7 @@ def soft_affinity_problem(
     return _differing(_by_vcpu(wanted), domain, lambda vcpu: vcpu.soft_affinity, online)
 
 
-def _of_one(snapshot: Snapshot, intent: DomainIntent) -> Iterator[Deviation]:
+def _of_one(snapshot: Snapshot, intent: DomainIntent, now: float) -> Iterator[Deviation]:
     name = intent.wanted.domain
     domain = domain_with_uuid(snapshot, intent.wanted.uuid, name)
     if domain is None:
@@ -143,7 +144,7 @@ def _of_one(snapshot: Snapshot, intent: DomainIntent) -> Iterator[Deviation]:
     yield from _memory(intent, domain)
     yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus))
     online = sum(vcpu.online for vcpu in domain.vcpus)
-    booting = snapshot.taken_at - intent.changed_at < BOOT_S
+    booting = now - intent.changed_at < BOOT_S
     if online > intent.wanted.vcpus or (online < intent.wanted.vcpus and not booting):
         yield Deviation(name, DeviationKind.VCPUS, f"{intent.wanted.vcpus} vCPUs", f"{online} vCPUs online")
     if domain.cpupool != intent.wanted.cpupool:

@@ -20,7 +20,7 @@ from domicile.simulator.host_memory import HostMemory
 from domicile.simulator.memory.flow import Flow
 from domicile.simulator.placing import Place, Seat, seat
 from domicile.simulator.progress import ProgressModel
-from domicile.simulator.scheduler.demand import STEP, TRACE
+from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, STEP, TRACE
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.traces import RecordedVm
@@ -28,11 +28,13 @@ from domicile.simulator.workloads import PATTERNS, Demand
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
 
-__all__ = ["EPOCH_S", "Epoch", "Simulation"]
+__all__ = ["EPOCH_S", "QUANTA_PER_S", "Epoch", "Simulation"]
 
 EPOCH_S = 1.0
 """How often the performance model is asked: about the window over which credit2 averages load, so that it follows what
 the scheduler decides; where memory is changes more slowly."""
+
+KINDS = dict(zip(PATTERNS, (CONSTANT, ON_OFF, DIURNAL), strict=True))
 
 QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
 Floats = npt.NDArray[np.float64]
@@ -80,11 +82,13 @@ class Simulation:
         seed: int = 0,
         epoch_s: float = EPOCH_S,
         traces: Mapping[str, RecordedVm] | None = None,
+        memory: HostMemory | None = None,
     ) -> None:
+        """A guest whose `start_s` is infinite waits for `sit`; `memory` is that of a host that has booted already."""
         self.topology = topology
         self.guests = tuple(guests)
         self.epoch_quanta = max(round(epoch_s * QUANTA_PER_S), 1)
-        self.memory = HostMemory(topology)
+        self.memory = memory or HostMemory(topology)
         self._flows: Mapping[str, tuple[Flow, ...]] = {}
         self.refused: dict[str, str] = {}
         self._place = place
@@ -125,7 +129,8 @@ class Simulation:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._asked = 0
         for number, guest in enumerate(guests):
-            self.at(guest.start_s, lambda number=number: self._start(number))  # type: ignore[misc]
+            if guest.start_s < float("inf"):
+                self.at(guest.start_s, lambda number=number: self._start(number))  # type: ignore[misc]
             if guest.end_s < float("inf"):
                 self.at(guest.end_s, lambda number=number: self._end(number))  # type: ignore[misc]
 
@@ -147,11 +152,15 @@ class Simulation:
         while self.scheduler.quantum < end:
             start = self.scheduler.quantum
             goal = min(start + self.epoch_quanta, end)
-            while self.scheduler.quantum < goal:
-                self._happen()
-                until = min(goal, self._events[0][0] if self._events else goal)
-                self.scheduler.step(until - self.scheduler.quantum)
-            each(self._epoch(start, goal))
+            self.step_to(goal)
+            each(self.close_epoch(start, goal))
+
+    def step_to(self, goal: int) -> None:
+        """Let time pass up to a quantum; the epoch stays open."""
+        while self.scheduler.quantum < goal:
+            self._happen()
+            until = min(goal, self._events[0][0] if self._events else goal)
+            self.scheduler.step(until - self.scheduler.quantum)
 
     def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
         """Change the affinity of a domain's vCPUs now (`xl vcpu-pin`): its memory stays. None leaves one as it is."""
@@ -236,28 +245,38 @@ class Simulation:
         except DomicileError as error:
             self.refused[guest.name] = str(error)
             return
-        self._seats[number] = placed
-        first = int(self._first_row[number])
-        self._accesses[first : first + parts] = self.memory.accesses(guest.name)
-        self._home[number] = self._home_of(placed)
+        if parts > 1:  # libxl: each vCPU prefers its vnode's CPUs (set_vnuma_affinity)
+            vnodes = [placed.nodes[vcpu * parts // guest.vcpus] for vcpu in range(guest.vcpus)]
+            placed = replace(placed, soft=tuple(self.topology.cpus_of([node]) for node in vnodes))
+        self.sit(number, placed, [vcpu * parts // guest.vcpus for vcpu in range(guest.vcpus)])
+        for index in self.vcpus_of(number):
+            self.scheduler.start(index)
+
+    def sit(self, number: int, placed: Seat, part_of: Sequence[int]) -> None:
+        """A domain whose memory has been taken gets its place; its vCPUs are still to be started.
+
+        `part_of`: the part of its memory that each vCPU uses, one of those that `memory` knows.
+        """
+        guest, first = self.guests[number], int(self._first_row[number])
+        self._seats[number], self._home[number] = placed, self._home_of(placed)
+        accesses = self.memory.accesses(guest.name)
+        self._accesses[first : first + len(accesses)] = accesses
+        for vcpu, index in enumerate(self.vcpus_of(number)):
+            self._row_of[index] = first + part_of[vcpu]
+            self._set_demand(index, guest.demand(vcpu), guest.trace)
+            self.scheduler.pin(index, self._mask(placed.hard[vcpu]), self._mask(placed.soft[vcpu]))
         if self.scheduler.kind is SchedulerKind.NUMA:
             self.scheduler.lost[:] = self._lost()[self._row_of]
-        for vcpu in range(guest.vcpus):
-            index = int(self._first_vcpu[number]) + vcpu
-            part = vcpu * parts // guest.vcpus
-            self._row_of[index] = first + part
-            self._set_demand(index, guest.workload.demand, guest.trace)
-            soft = placed.soft[vcpu]
-            if parts > 1:  # libxl: each vCPU prefers its vnode's CPUs (set_vnuma_affinity)
-                soft = self.topology.cpus_of([placed.nodes[part]])
-            self.scheduler.pin(index, self._mask(placed.hard[vcpu]), self._mask(soft))
-            self.scheduler.start(index)
+
+    def vcpus_of(self, number: int) -> range:
+        """A domain's vCPUs in the scheduler's tables."""
+        return range(int(self._first_vcpu[number]), int(self._first_vcpu[number + 1]))
 
     def _end(self, number: int) -> None:
         """A domain ends."""
         if self._seats.pop(number, None) is None:
             return
-        for index in range(self._first_vcpu[number], self._first_vcpu[number + 1]):
+        for index in self.vcpus_of(number):
             self.scheduler.stop(index)
         self.memory.destroy(self.guests[number].name)
         self._accesses[self._first_row[number] : self._first_row[number + 1]] = 0.0
@@ -318,7 +337,7 @@ class Simulation:
 
     def _set_demand(self, vcpu: int, demand: Demand, trace: str | None) -> None:
         row = self.scheduler.demands[vcpu]
-        row["kind"], row["closed"], row["level"] = PATTERNS[demand.pattern], demand.closed, demand.level
+        row["kind"], row["closed"], row["level"] = KINDS[demand.pattern], demand.closed, demand.level
         row["on_s"], row["off_s"], row["until_s"] = demand.on_s, demand.off_s, self.now_s
         if demand.pattern == "diurnal":
             row["on_s"], row["off_s"] = demand.amplitude, demand.peak_h
@@ -327,8 +346,8 @@ class Simulation:
             row["first"], row["end"] = self._steps_of[trace]
             row["at"], row["lap_s"] = row["first"], self.now_s
 
-    def _epoch(self, start: int, end: int) -> Epoch:
-        """Close an epoch: count what happened, and let the performance model say how fast the next one goes."""
+    def close_epoch(self, start: int, end: int) -> Epoch:
+        """Close the epoch of these quanta: count what happened, and ask the performance model how fast it goes on."""
         scheduler, vcpus = self.scheduler, self.scheduler.vcpus
         seconds = (end - start) / QUANTA_PER_S
 

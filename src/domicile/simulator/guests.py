@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from domicile.simulator.workloads import Workload
+from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
 
@@ -18,7 +18,8 @@ class GuestSpec:
     Affinity is in CPU ids of the topology, None for all; `memory_nodes` are node ids that its memory is to come from,
     None for where its affinity or the policy says. `sees_nodes`: it knows its virtual nodes and keeps accesses on them;
     a guest that does not spreads its accesses over all of its memory. `peers` are domains that it sends messages to.
-    `trace` is the number of the recorded VM that its demand follows. Dom0 is the first guest of a host.
+    `trace` is the number of the recorded VM that its demand follows. Only its first `busy_vcpus` do the workload, the
+    others idle; None for all. Dom0 is the first guest of a host.
     """
 
     name: str
@@ -38,7 +39,13 @@ class GuestSpec:
     peers: tuple[str, ...] = ()
     trace: str | None = None
     overhead_mib: int = 0
+    busy_vcpus: int | None = None
     source: str = field(default="", compare=False)
+
+    def demand(self, vcpu: int) -> Demand:
+        """What a vCPU wants."""
+        works = self.busy_vcpus is None or vcpu < self.busy_vcpus
+        return (self.workload if works else WORKLOADS["idle"]).demand
 
     def request(self) -> GuestRequest:
         """What a placement policy is told of it."""

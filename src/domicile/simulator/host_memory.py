@@ -15,7 +15,7 @@ from domicile.simulator.guests import GuestSpec
 from domicile.simulator.memory.balloon import Balloons
 from domicile.simulator.memory.boot import XenPolicy, boot_dom0, boot_xen
 from domicile.simulator.memory.flow import Flow
-from domicile.simulator.memory.heap import Heap
+from domicile.simulator.memory.heap import XEN, Heap, Request
 from domicile.simulator.memory.layout import ranges_of
 from domicile.simulator.memory.migration import PageMove
 from domicile.simulator.memory.pages import DomainPages
@@ -29,18 +29,24 @@ __all__ = ["MOVE_GBS", "HostMemory"]
 MOVE_GBS = 1.0
 """Rate at which pages move, as a share of a controller's 10 to 80 GB/s that nobody minds: an assumption."""
 
+SUPERPAGE_ORDER = 9
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
 class HostMemory:
-    """The memory of a host of N nodes (rows of the topology)."""
+    """The memory of a host of N nodes (rows of the topology).
 
-    def __init__(self, topology: Topology, xen: XenPolicy = XenPolicy.LOCAL_STACKS) -> None:
+    Without a policy for Xen's own memory the host is one that has booted already: `settle` says who has what.
+    """
+
+    def __init__(self, topology: Topology, xen: XenPolicy | None = XenPolicy.LOCAL_STACKS) -> None:
         ranges = ranges_of(topology)
-        self._ids = topology.node_ids
+        self._ids, self._nodes = topology.node_ids, topology.nodes
         self._heap = Heap.of(ranges, len(topology.nodes))
-        boot_xen(self._heap, ranges, topology, xen)
+        if xen is not None:
+            boot_xen(self._heap, ranges, topology, xen)
         self._pages = DomainPages.empty(len(topology.nodes))
         self._balloons = Balloons()
         self._index: dict[str, int] = {}
@@ -82,6 +88,33 @@ class HostMemory:
             raise
         return self._keep(spec, held, len(parts) > 1)
 
+    def settle(self, spec: GuestSpec, held: Counts, overhead: Counts) -> int:
+        """A domain that is there already, with so many pages of each part on each node (parts x N), and Xen's own for
+        it (N).
+
+        Returns its number of parts. Raises ValueError where a node has not so many.
+        """
+        self._heap.add(spec.name)
+        self._take(spec.name, held.sum(axis=0), refcounted=True)
+        self._take(spec.name, overhead, refcounted=False)
+        return self._keep(spec, held, len(held) > 1)
+
+    def settle_xen(self, held: Counts) -> None:
+        """What Xen itself has of each node (N), on a host that has booted already and where nobody else has anything
+        yet. Raises as `settle`."""
+        kept = np.array([node.memory_mib * PAGES_PER_MIB for node in self._nodes]) - self._heap.free_pages
+        self._take(XEN, np.maximum(held - kept, 0), refcounted=True)
+
+    def _take(self, owner: str, held: Counts, refcounted: bool) -> None:
+        """Take so many pages of each node, in large blocks as far as there are."""
+        for node, pages in enumerate(held.tolist()):
+            left = pages
+            for order in (SUPERPAGE_ORDER, 0):
+                request = Request(order, node=node, exact=True, refcounted=refcounted)
+                left -= sum(each.pages for each in self._heap.alloc_many(owner, left >> order, request))
+            if left:
+                raise ValueError(f"{owner}: node {self._ids[node]} has not {pages} pages")
+
     def _keep(self, spec: GuestSpec, held: Counts, sees_nodes: bool) -> int:
         """Note where the pages are: what is outside the working set is never touched, so it counts as cold."""
         workload = spec.workload
@@ -103,6 +136,11 @@ class HostMemory:
         """A domain's pages by node id, nodes without any left out."""
         held = self._heap.pages_of(name)
         return {self._ids[node]: int(pages) for node, pages in enumerate(held) if pages}
+
+    def held(self, name: str) -> Counts:
+        """A domain's own pages of each part on each node (parts x N), Xen's for it left out."""
+        parts = self._pages.parts_of(self._index[name])
+        return np.asarray(self._pages.hot[parts] + self._pages.cold[parts])
 
     def size_mib(self, name: str) -> int:
         """What a domain has now, without Xen's overhead for it."""

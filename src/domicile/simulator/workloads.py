@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF
-
 __all__ = ["PATTERNS", "WORKLOADS", "Demand", "Workload"]
 
-PATTERNS: Mapping[str, int] = {"constant": CONSTANT, "on-off": ON_OFF, "diurnal": DIURNAL}
-"""Names in a scenario to the kinds of `scheduler.demand`."""
+PATTERNS = ("constant", "on-off", "diurnal")
+"""What a demand over time can be; a trace is not among them. Only names here: who reads them needs no compiler."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ in that time, in CPUs' worth. Counting vCPUs, as libxl does, takes an idle guest
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from domicile.state.model import Snapshot
+from domicile.state.model import Domain, Snapshot
 
 __all__ = ["Load", "load_between"]
 
@@ -19,12 +19,14 @@ class Load:
     """Load over `window_s` seconds, in pCPUs' worth: 1.5 is one and a half pCPUs busy all the time.
 
     `nodes` is empty where the host does not tell its pCPUs' idle time; a domain is missing from `domains` if it was not
-    there throughout, or the host does not tell its CPU time.
+    there throughout, or the host does not tell its CPU time. `slowdowns`: (time run + time waited) / work done, 1.0 at
+    best, of the domains that worked, where the host tells.
     """
 
     window_s: float
     nodes: Mapping[int, float]
     domains: Mapping[str, float]
+    slowdowns: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_between(earlier: Snapshot, later: Snapshot) -> Load:
@@ -32,7 +34,12 @@ def load_between(earlier: Snapshot, later: Snapshot) -> Load:
     window_s = later.taken_at - earlier.taken_at
     if window_s <= 0:
         raise ValueError("the second snapshot is not later than the first")
-    return Load(window_s, _node_load(earlier, later, window_s), _domain_load(earlier, later, window_s))
+    return Load(
+        window_s,
+        _node_load(earlier, later, window_s),
+        _domain_load(earlier, later, window_s),
+        _slowdowns(earlier, later),
+    )
 
 
 def _node_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[int, float]:
@@ -51,12 +58,32 @@ def _node_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[int,
 
 def _domain_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[str, float]:
     """CPUs' worth of time used by each domain that both snapshots have."""
-    before = {(domain.id, domain.uuid): domain for domain in earlier.domains}
     loads = {}
-    for domain in later.domains:
-        same = before.get((domain.id, domain.uuid))
-        if same is None or same.time_ns is None or domain.time_ns is None:
+    for same, domain in _in_both(earlier, later):
+        if same.time_ns is None or domain.time_ns is None:
             continue
         used_s = max(domain.time_ns - same.time_ns, 0) / 1e9
         loads[domain.name] = min(used_s / window_s, float(len(domain.vcpus)))
     return loads
+
+
+def _slowdowns(earlier: Snapshot, later: Snapshot) -> dict[str, float]:
+    """The slowdown of each domain that both snapshots have and that worked between them."""
+    found = {}
+    for same, domain in _in_both(earlier, later):
+        if domain.waited_ns is None or domain.work_ns is None or domain.time_ns is None:
+            continue
+        work_ns = domain.work_ns - (same.work_ns or 0)
+        spent_ns = domain.time_ns - (same.time_ns or 0) + domain.waited_ns - (same.waited_ns or 0)
+        if work_ns > 0:
+            found[domain.name] = spent_ns / work_ns
+    return found
+
+
+def _in_both(earlier: Snapshot, later: Snapshot) -> Iterator[tuple[Domain, Domain]]:
+    """Each domain that both snapshots have, as it was and as it is."""
+    before = {(domain.id, domain.uuid): domain for domain in earlier.domains}
+    for domain in later.domains:
+        same = before.get((domain.id, domain.uuid))
+        if same is not None:
+            yield same, domain

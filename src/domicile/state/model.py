@@ -65,7 +65,9 @@ class Domain:
 
     `memory_mib` is what it has now, `max_memory_mib` what it may balloon up to (equal where unknown).
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
-    its pages are, None where no memory map was taken.
+    its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
+    `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
+    simulated one knows its guests' work.
     """
 
     id: int
@@ -84,6 +86,8 @@ class Domain:
     vnodes: tuple[Vnode, ...] = ()
     claimed_mib: int = 0
     paused: bool = False
+    waited_ns: int | None = None
+    work_ns: int | None = None
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:

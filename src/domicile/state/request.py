@@ -22,7 +22,7 @@ class GuestRequest:
     configuration itself sets: one entry for every vCPU, None where it says nothing; they are never overridden.
     `vnodes` is a virtual topology that the configuration sets. `devices` are the PCI addresses passed through.
     `numa_placement` is whether `xl` would let libxl place it: an affinity given as a list, even of equal sets, and
-    vnodes on pnodes switch that off; None where nobody looked.
+    vnodes on pnodes switch that off; None where nobody looked. `kernel_arguments` is its kernel's command line.
     """
 
     name: str
@@ -42,6 +42,7 @@ class GuestRequest:
     uuid: str = ""
     source: str = ""
     numa_placement: bool | None = None
+    kernel_arguments: str = ""
 
     @property
     def need_mib(self) -> int:

@@ -75,6 +75,7 @@ def read_as_started(config: Config, topology: Topology, hardware: Hardware | Non
         cap_percent=_bounded(config, "cap", 0, 100 * max_vcpus, 0),
         uuid=_uuid(config),
         source=config.source,
+        kernel_arguments=_kernel_arguments(config),
     )
 
 
@@ -221,6 +222,14 @@ def _cpupool(config: Config) -> str:
     if not pool or not pool.isprintable():
         raise config.error("pool", f"{shown(pool)} is no cpupool's name")
     return pool
+
+
+def _kernel_arguments(config: Config) -> str:
+    """The kernel's command line (`parse_cmdline`): `cmdline=` alone, else `root=` and `extra=`."""
+    whole, root, extra = (config.string(key) for key in ("cmdline", "root", "extra"))
+    if whole is not None:
+        return whole
+    return " ".join(([] if root is None else [f"root={root}"]) + ([] if extra is None else [extra]))
 
 
 def _uuid(config: Config) -> str:

@@ -104,6 +104,16 @@ class Life(RuleBasedStateMachine):
         self.hosts[which].perform(Release(token))
         self.promised.pop(token, None)
 
+    @rule(which=st.integers(0, 1), quanta=st.integers(1, 150))
+    def wait(self, which: int, quanta: int) -> None:
+        before = self.hosts[0].snapshot()
+        self.hosts[which].wait(quanta / 100)
+        after = self.hosts[0].snapshot()
+        assert round((after.taken_at - before.taken_at) * 100) == quanta
+        for domain in after.domains:
+            assert domain.paused or all((vcpu.time_ns or 0) >= 0 for vcpu in domain.vcpus)
+            assert not domain.paused or domain == before.domain(domain.name)
+
     @precondition(lambda self: self.paused or self.promised)
     @rule(which=st.integers(0, 1))
     def reconnect(self, which: int) -> None:

@@ -140,9 +140,9 @@ class TestOpening:
     def test_a_file_from_a_newer_domicile(self, host: SimulatedHost, state: Path) -> None:
         host.close()
         with sqlite3.connect(state / "simulated/box/host.sqlite") as connection:
-            connection.execute("PRAGMA user_version = 2")
+            connection.execute("PRAGMA user_version = 3")
         connection.close()
-        with pytest.raises(HostFailed, match=r"newer domicile.*format 2.*update domicile, or remove it"):
+        with pytest.raises(HostFailed, match=r"newer domicile.*format 3.*update domicile, or remove it"):
             again()
 
     def test_a_state_folder_that_cannot_be(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

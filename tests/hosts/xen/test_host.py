@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,20 @@ def test_it_is_a_host(dom0: FakeDom0, runtime: Runtime) -> None:
     with dom0.open(runtime) as host:
         assert isinstance(host, Host)
         assert ("no Python" in host.capabilities().via) == (runtime is Runtime.SHELL)
+
+
+def test_its_time_is_the_clock_on_the_wall(dom0: FakeDom0, runtime: Runtime) -> None:
+    with dom0.open(runtime) as host:
+        assert not host.capabilities().simulated_time
+        passed: list[float] = []
+        begun = time.monotonic()
+        host.wait(0.6, passed.append)
+        assert time.monotonic() - begun >= 0.6
+        assert passed == sorted(passed)
+        assert len(passed) >= 3
+        assert passed[-1] == 0.6
+        with pytest.raises(ValueError, match="cannot pass"):
+            host.wait(-1.0)
 
 
 def test_both_ways_see_the_same(dom0: FakeDom0) -> None:

@@ -14,6 +14,7 @@ from domicile.hosts.simulated.memory import node_affinity, take_pages
 from domicile.hosts.simulated.placement import ChooseNodes
 from domicile.hosts.simulated.state import Owner, Resident, SimulatedState
 from domicile.hosts.simulated.view import snapshot_of
+from domicile.hosts.simulated.workload import asked_workload
 from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, DomainType, Vcpu
 from domicile.state.request import GuestRequest
 from domicile.topology.model import Topology
@@ -55,7 +56,9 @@ def build(state: SimulatedState, request: GuestRequest, owner: Owner, choose_nod
         vnodes=request.vnodes,
         paused=True,
     )
-    return _with_memory(state, request, Resident(domain, affinity_follows=follows, owner=owner))
+    workload, busy_vcpus = asked_workload(request)
+    resident = Resident(domain, affinity_follows=follows, owner=owner, workload=workload, busy_vcpus=busy_vcpus)
+    return _with_memory(state, request, resident)
 
 
 def _chosen(state: SimulatedState, request: GuestRequest, choose_nodes: ChooseNodes) -> frozenset[int] | None:
@@ -63,7 +66,7 @@ def _chosen(state: SimulatedState, request: GuestRequest, choose_nodes: ChooseNo
     if request.vnodes:
         return frozenset(vnode.pnode for vnode in request.vnodes if vnode.pnode is not None)
     if request.hard_affinity is None and request.soft_affinity is None:
-        return choose_nodes(snapshot_of(state, 0.0), request)
+        return choose_nodes(snapshot_of(state), request)
     return None
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from domicile.errors import BadInput, HostFailed
+from domicile.hosts.simulated.address import DEFAULT_SCHEDULER, Address, parse_address
 from domicile.hosts.simulated.build import ReadGuest
 from domicile.hosts.simulated.host import SimulatedHost
 from domicile.hosts.simulated.memory import node_affinity
 from domicile.hosts.simulated.placement import ChooseNodes, least_used_nodes
-from domicile.hosts.simulated.state import Machine, Resident, SimulatedState
+from domicile.hosts.simulated.state import Clock, Machine, Resident, SimulatedState
 from domicile.hosts.simulated.store import Store
 from domicile.local.paths import state_folder
 from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, DomainType, Vcpu
@@ -40,22 +40,50 @@ def open_simulated(
 ) -> SimulatedHost:
     """The simulated host that a URI names; a preset's name creates it at its first use.
 
-    Raises `BadInput` for a name that is neither on disk nor a preset's, `HostFailed` for a file that is damaged or
-    from a newer domicile.
+    Raises `BadInput` for a name that is neither on disk nor a preset's, or where the host that is there is another than
+    the URI says, `HostFailed` for a file that is damaged or from a newer domicile.
     """
-    name = _name(uri)
-    path = _file(name)
-    load = presets.get(name)
-    if not path.exists() and load is None:
+    address = parse_address(uri)
+    path = _file(address.name)
+    load = presets.get(address.machine)
+    if load is None and ("machine" in address.said or not path.exists()):
         known = ", ".join(sorted(presets))
-        raise BadInput(uri, f"no simulated host and no preset is called {name!r}; presets: {known}")
+        what = "no preset" if "machine" in address.said else "no simulated host and no preset"
+        raise BadInput(uri, f"{what} is called {address.machine!r}; presets: {known}")
 
     def first() -> SimulatedState:
         if load is None:
             raise HostFailed(f"{path}: is empty; remove it with: {shlex.join(['rm', '-r', str(path.parent)])}")
-        return first_state(name, load())
+        topology = load()
+        pool = Cpupool("Pool-0", frozenset(cpu.id for cpu in topology.cpus), address.scheduler)
+        return first_state(address.name, topology, (pool,), preset=address.machine, seed=address.seed)
 
-    return SimulatedHost(uri, Store(path, first), read_guest, choose_nodes)
+    store = Store(path, first)
+    try:
+        _require_as_said(address, store.read())
+    except BaseException:
+        store.close()
+        raise
+    return SimulatedHost(uri, store, read_guest, choose_nodes)
+
+
+def _require_as_said(address: Address, state: SimulatedState) -> None:
+    """Raise `BadInput` where the host is another than its URI says."""
+    machine = state.machine
+    found = {
+        "machine": machine.preset or address.name,
+        "scheduler": machine.cpupools[0].scheduler,
+        "seed": str(state.clock.seed),
+    }
+    said = dict(address.said) | ({"seed": str(address.seed)} if "seed" in address.said else {})
+    for word, value in said.items():
+        if value != found[word]:
+            remove = shlex.join(["rm", "-r", str(simulated_folder(address.name))])
+            raise BadInput(
+                address.uri,
+                f"{address.name} is there already, with {word}={found[word]}; take another name "
+                f"(sim:///NAME?machine={found['machine']}&{word}={value}), or remove it with: {remove}",
+            )
 
 
 def create_simulated(
@@ -71,7 +99,7 @@ def create_simulated(
     Without cpupools all CPUs are in Pool-0 under credit2. Raises `BadInput` where the name is taken or no name.
     """
     uri = f"sim:///{name}"
-    path = _file(_name(uri))
+    path = _file(parse_address(uri).name)
     if path.exists():
         raise BadInput(uri, "is there already; take another name")
     store = Store(path, lambda: first_state(name, topology, cpupools))
@@ -80,7 +108,7 @@ def create_simulated(
 
 def remove_simulated(name: str) -> None:
     """Remove a simulated host from disk; one that is not there is not an error."""
-    folder = simulated_folder(_name(f"sim:///{name}"))
+    folder = simulated_folder(parse_address(f"sim:///{name}").name)
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
@@ -94,7 +122,9 @@ def simulated_folder(name: str) -> Path:
     return state_folder() / "simulated" / name
 
 
-def first_state(name: str, topology: Topology, cpupools: Sequence[Cpupool] = ()) -> SimulatedState:
+def first_state(
+    name: str, topology: Topology, cpupools: Sequence[Cpupool] = (), preset: str = "", seed: int = 0
+) -> SimulatedState:
     """A host that has just booted: Xen and Dom0, nothing else."""
     everything = frozenset(cpu.id for cpu in topology.cpus)
     machine = Machine(
@@ -104,9 +134,10 @@ def first_state(name: str, topology: Topology, cpupools: Sequence[Cpupool] = ())
             node.id: node.memory_mib * PAGES_PER_MIB - node.memory_mib * PAGES_PER_MIB // XEN_SHARE
             for node in topology.nodes
         },
-        cpupools=tuple(cpupools) or (Cpupool("Pool-0", everything, "credit2"),),
+        cpupools=tuple(cpupools) or (Cpupool("Pool-0", everything, DEFAULT_SCHEDULER),),
+        preset=preset,
     )
-    return SimulatedState(machine, (Resident(_dom0(machine, everything)),))
+    return SimulatedState(machine, (Resident(_dom0(machine, everything)),), Clock(time.time(), seed=seed))
 
 
 def _dom0(machine: Machine, everything: frozenset[int]) -> Domain:
@@ -135,19 +166,3 @@ def _dom0(machine: Machine, everything: frozenset[int]) -> Domain:
 
 def _file(name: str) -> Path:
     return simulated_folder(name) / "host.sqlite"
-
-
-def _name(uri: str) -> str:
-    """The name in a URI; only what is a plain file name can be one."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise BadInput(uri, f"not a host URI ({error}); give sim:///NAME") from error
-    name = unquote(parts.path.removeprefix("/"))
-    if parts.scheme != "sim" or parts.netloc or parts.query or parts.fragment:
-        raise BadInput(uri, "a simulated host is named as sim:///NAME, with three slashes")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise BadInput(
-            uri, "a simulated host's name is letters, digits, '.', '_' and '-', beginning with one of the first two"
-        )
-    return name

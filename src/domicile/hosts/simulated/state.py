@@ -11,7 +11,10 @@ from domicile.local.process import ProcessId
 from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, Reservation
 from domicile.topology.model import Topology
 
-__all__ = ["Machine", "Owner", "Promise", "Resident", "SimulatedState"]
+__all__ = ["BUSY", "Clock", "Machine", "Owner", "Promise", "Resident", "SimulatedState"]
+
+BUSY = "busy"
+"""What a domain does of which nothing else is said: all vCPUs compute, as placement takes them to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,20 @@ class Owner:
 class Resident:
     """A domain on the host, with what `Domain` has no field for.
 
-    `domain.pages_by_node` is always set, `domain.vcpus[..].pcpu` never: positions are worked out for a snapshot.
+    `domain.pages_by_node` is always set, `pcpu` and `time_ns` of its vCPUs only once time has passed: until then their
+    positions are worked out for a snapshot.
     `overhead_pages` are Xen's own for it (HAP or shadow pool), in no memory map. `affinity_follows` is Xen's
     `auto_node_affinity`: node-affinity is derived again when a vCPU's affinity changes. `owner` is the connection
-    that it ends with, None once it was unpaused.
+    that it ends with, None once it was unpaused. `workload` is what it does (a name of `domicile.simulator.workloads`),
+    and `busy_vcpus` how many of its vCPUs do it (None for all): the others idle. Dom0 does what a Dom0 does.
     """
 
     domain: Domain
     overhead_pages: Mapping[int, int] = field(default_factory=dict)
     affinity_follows: bool = True
     owner: Owner | None = None
+    workload: str = BUSY
+    busy_vcpus: int | None = None
 
     def pages_on(self, node: int) -> int:
         """All that it takes of a node."""
@@ -51,13 +58,35 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """Simulated time. `started_at`: when the host was made, in seconds since 1970; `up_ns` have passed since then.
+
+    `seed` is what chance comes from. `idle_ns` by CPU id; `record` is what the engine keeps from one time to the next
+    (`domicile.simulator.living`): what is going on, down to the scheduler's credits.
+    """
+
+    started_at: float
+    up_ns: int = 0
+    seed: int = 0
+    idle_ns: Mapping[int, int] = field(default_factory=dict)
+    record: bytes = b""
+
+    @property
+    def now(self) -> float:
+        """The simulated time, in seconds since 1970."""
+        return self.started_at + self.up_ns / 1e9
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
-    """What never changes. `capacity_pages` is each node's memory less what Xen itself keeps."""
+    """What never changes. `capacity_pages` is each node's memory less what Xen itself keeps; `preset` is what the
+    machine was made of, "" where it was none."""
 
     host_id: str
     topology: Topology
     capacity_pages: Mapping[int, int]
     cpupools: tuple[Cpupool, ...]
+    preset: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +95,7 @@ class SimulatedState:
 
     machine: Machine
     residents: tuple[Resident, ...]
+    clock: Clock
     promises: tuple[Promise, ...] = ()
     generation: int = 0
     next_id: int = 1

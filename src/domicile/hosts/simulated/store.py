@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.hosts.simulated.state import Machine, Owner, Promise, Resident, SimulatedState
+from domicile.hosts.simulated.state import Clock, Machine, Owner, Promise, Resident, SimulatedState
 from domicile.local.database import Database, Format
 from domicile.local.process import is_alive
 from domicile.topology.check import checked
@@ -22,16 +22,24 @@ from domicile.topology.model import Topology
 
 __all__ = ["Store", "Transaction"]
 
+CLOCK_TABLE = """CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), started_at REAL NOT NULL,
+               up_ns INTEGER NOT NULL, seed INTEGER NOT NULL, idle_ns TEXT NOT NULL, record BLOB NOT NULL)"""
+
 FORMAT = Format(
     application_id=0x444F4D53,  # "DOMS"
-    version=1,
+    version=2,
     what="simulated host",
     tables=(
         """CREATE TABLE machine (one INTEGER PRIMARY KEY CHECK (one = 1), record TEXT NOT NULL,
                generation INTEGER NOT NULL, next_id INTEGER NOT NULL)""",
         "CREATE TABLE residents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL)",
         "CREATE TABLE promises (token TEXT PRIMARY KEY, record TEXT NOT NULL)",
+        CLOCK_TABLE,
     ),
+    # no time had passed on hosts of format 1
+    upgrades={
+        1: (CLOCK_TABLE, "INSERT INTO clock SELECT 1, strftime('%s', 'now'), 0, 0, '{}', x'' FROM machine"),
+    },
 )
 
 
@@ -56,6 +64,11 @@ class Store:
         except BaseException:
             self._database.close()
             raise
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do about a file that makes no sense."""
+        return self._database.remedy
 
     def read(self) -> SimulatedState:
         """The state now."""
@@ -94,6 +107,7 @@ class Store:
                     msgspec.json.decode(each["record"], type=Promise)
                     for each in connection.execute("SELECT record FROM promises ORDER BY rowid")
                 ),
+                clock=_clock(connection),
                 generation=row["generation"],
                 next_id=row["next_id"],
             )
@@ -132,7 +146,23 @@ def _save_new(connection: sqlite3.Connection, state: SimulatedState) -> None:
         "INSERT INTO machine (one, record, generation, next_id) VALUES (1, ?, ?, ?)",
         (_text(state.machine), state.generation, state.next_id),
     )
+    _insert_clock(connection, state.clock)
     _save_changes(connection, replace(state, residents=(), promises=()), state)
+
+
+def _clock(connection: sqlite3.Connection) -> Clock:
+    row = connection.execute("SELECT started_at, up_ns, seed, idle_ns, record FROM clock").fetchone()
+    if row is None:
+        raise TypeError("it has no clock")
+    idle_ns = msgspec.json.decode(row["idle_ns"], type=dict[int, int])
+    return Clock(row["started_at"], row["up_ns"], row["seed"], idle_ns, bytes(row["record"]))
+
+
+def _insert_clock(connection: sqlite3.Connection, clock: Clock) -> None:
+    connection.execute(
+        "INSERT INTO clock (one, started_at, up_ns, seed, idle_ns, record) VALUES (1, ?, ?, ?, ?, ?)",
+        (clock.started_at, clock.up_ns, clock.seed, _text(clock.idle_ns), clock.record),
+    )
 
 
 def _save_changes(connection: sqlite3.Connection, before: SimulatedState, after: SimulatedState) -> None:
@@ -158,6 +188,9 @@ def _save_changes(connection: sqlite3.Connection, before: SimulatedState, after:
     )
     if (before.generation, before.next_id) != (after.generation, after.next_id):
         connection.execute("UPDATE machine SET generation = ?, next_id = ?", (after.generation, after.next_id))
+    if before.clock != after.clock:
+        connection.execute("DELETE FROM clock")
+        _insert_clock(connection, after.clock)
 
 
 def _text(record: object) -> str:

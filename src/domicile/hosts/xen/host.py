@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -12,7 +14,7 @@ import msgspec
 
 from domicile.errors import BadInput
 from domicile.hosts.actions import Action, CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
-from domicile.hosts.protocol import Capabilities
+from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.hosts.xen.agent_channel import AgentChannel
 from domicile.hosts.xen.assemble import assemble, disagreement
 from domicile.hosts.xen.channel import Channel, Runtime, greet, start_command
@@ -29,6 +31,7 @@ CONNECT_S = 180.0
 """For a Dom0 that is slow; one that is not there is told much sooner, by ssh."""
 CREATE_LIMIT_S = 600.0
 BEATS_PER_LEASE = 6
+WAIT_STEP_S = 0.25
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UNUSABLE_NAME = re.compile(r"[\x00-\x1f\x7f/]|^\s|\s$|^$")
 
@@ -91,6 +94,15 @@ class XenHost:
         """Carry out one action, or raise having changed nothing (`BadInput` for what no host would take)."""
         with self._one_at_a_time:
             self._carry_out(action)
+
+    def wait(self, seconds: float, progress: Callable[[float], None] = no_progress) -> None:
+        """Wait as long as the clock on the wall says."""
+        if not seconds >= 0:
+            raise ValueError(f"{seconds} s cannot pass")
+        begun = time.monotonic()
+        while (left := begun + seconds - time.monotonic()) > 0:
+            time.sleep(min(left, WAIT_STEP_S))
+            progress(min(time.monotonic() - begun, seconds))
 
     def close(self) -> None:
         """End the connection, and with it reservations and paused domains made through it."""
