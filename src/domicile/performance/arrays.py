@@ -102,7 +102,7 @@ class Work(NamedTuple):
     latency with its utilisation. `gives`: N x N, and `give`: R, how much traffic gives way to more latency (to more
     utilisation). `load`, `u`, `gain`, `last`: R, traffic, utilisation, how boldly it moves, and how far off it was
     last. `flow`: F x 2, domain and node; `stretch`: F. `first`: D + 1, `at`: the nodes of d's memory are
-    `at[first[d]:first[d + 1]]`.
+    `at[first[d]:first[d + 1]]`. `waiting`: D, for lists of domains.
     """
 
     alone: Floats
@@ -126,3 +126,4 @@ class Work(NamedTuple):
     stretch: Floats
     first: Integers
     at: Integers
+    waiting: npt.NDArray[np.bool_]

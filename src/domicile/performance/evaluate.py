@@ -157,20 +157,24 @@ def _system(machine: Machine, assumptions: Assumptions) -> tuple[System, tuple[s
 
 
 def _given(load: MachineLoad) -> Given:
+    figures = np.empty((8, load.domains))
+    for row, figure in enumerate(
+        (
+            load.demand_vcpus,
+            load.traffic_gbs,
+            load.read_fraction,
+            load.memory_bound,
+            load.cache_mib,
+            load.weight,
+            load.device_bound,
+            load.cap,
+        )
+    ):
+        if figure.shape != (load.domains,):
+            raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+        figures[row] = figure
     return Given(
-        figures=np.array(
-            [
-                load.demand_vcpus,
-                load.traffic_gbs,
-                load.read_fraction,
-                load.memory_bound,
-                load.cache_mib,
-                load.weight,
-                load.device_bound,
-                load.cap,
-            ],
-            dtype=np.float64,
-        ),
+        figures=figures,
         pool=load.pool.astype(np.int64),
         dma=_floats(load.dma_gbs),
         peers=load.peers.astype(np.int64),
@@ -185,8 +189,8 @@ def _check_shapes(machine: Machine, load: MachineLoad, given: Given) -> None:
         array = getattr(load, name)
         if array.shape[-2:] != shape:
             raise ValueError(f"{name} is {array.shape}, not ... x {shape[0]} domains x {shape[1]} nodes")
-    if given.figures.shape != (8, load.domains) or given.pool.shape != (load.domains,):
-        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+    if given.pool.shape != (load.domains,):
+        raise ValueError(f"a cpupool for each of {load.domains} domains is wanted")
     if given.peers.shape != (len(given.messages), 2):
         raise ValueError(f"{given.peers.shape} peers for {len(given.messages)} message rates")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from domicile.local.compiled import entrance, maker, part
 from domicile.performance.arrays import (
     CACHE,
     CPU,
@@ -22,10 +21,9 @@ from domicile.performance.arrays import (
     System,
     Work,
 )
-from domicile.performance.compiled import entrance, part
 from domicile.performance.curves import Floats
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
-from domicile.performance.loops_memory import agree, alone, share_fairly
+from domicile.performance.loops_memory import agree, alone, overfull, share_fairly
 
 __all__ = ["evaluate_all"]
 
@@ -33,10 +31,10 @@ __all__ = ["evaluate_all"]
 @part
 def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
     """What each domain's work stretches by, term by term, its nodes weighted by the work done there."""
-    out.latency_ns[:] = 0.0
-    out.bandwidth[:] = 0.0
-    out.rate[:] = 0.0
-    out.terms[:] = 0.0
+    for d in range(len(domains.demand)):
+        out.latency_ns[d] = out.bandwidth[d] = out.rate[d] = 0.0
+        for term in range(TERMS):
+            out.terms[term, d] = 0.0
     for f in range(flows):
         d, n = work.flow[f]
         out.rate[d] += out.running[d, n] * work.speed[d, n] / work.stretch[f]
@@ -60,11 +58,14 @@ def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work:
 
 
 @part
-def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
+def _by_domain(system: System, domains: Domains, out: Outcome, work: Work) -> None:
     """Terms of the slowdown: 1 and all of them multiply out to waiting x sharing a core x stretch / stretch alone."""
+    for r in range(len(system.peak)):
+        out.utilisation[r] = work.load[r] / system.peak[r]
     for d in range(len(domains.demand)):
         if domains.demand[d] <= 0.0:
-            out.terms[:, d] = 0.0
+            for term in range(TERMS):
+                out.terms[term, d] = 0.0
             continue
         time, worth = 0.0, 0.0
         for n in range(out.running.shape[1]):
@@ -80,27 +81,6 @@ def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
                 out.terms[term, d] *= waiting * paired / work.alone[d]
         out.terms[CPU, d] = waiting - 1.0
         out.terms[SMT, d] = waiting * (paired - 1.0)
-
-
-@part
-def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
-    """Evaluate one candidate."""
-    run(system, domains, place, out)
-    siblings(system, domains, out, work)
-    caches(system, domains, out, work)
-    devices(system, domains, place, out, work)
-    messages(system, domains, out, work)
-    flows = lists(place, out, work)
-    agree(system, domains, place, out, work, flows)
-    full = False
-    for r in range(len(system.peak)):
-        full = full or work.load[r] > system.peak[r] * 1.001
-    if full:
-        share_fairly(system, domains, place, out, work, flows)
-    for r in range(len(system.peak)):
-        out.utilisation[r] = work.load[r] / system.peak[r]
-    _by_flow(system, domains, place, out, work, flows)
-    _by_domain(domains, out, work)
 
 
 @part
@@ -134,13 +114,13 @@ def _usable(system: System, given: Given, places: Place) -> bool:
     )
 
 
-@part
+@maker
 def _room(domains: int, nodes: int, resources: int) -> Work:
     """Room for so many."""
     return Work(
-        np.ones(domains),
-        np.ones((domains, nodes)),
-        np.ones((domains, nodes)),
+        np.zeros(domains),
+        np.zeros((domains, nodes)),
+        np.zeros((domains, nodes)),
         np.zeros(domains),
         np.zeros(domains),
         np.zeros(resources),
@@ -156,41 +136,48 @@ def _room(domains: int, nodes: int, resources: int) -> Work:
         np.zeros(resources),
         np.zeros(resources),
         np.zeros((domains * nodes, 2), dtype=np.int64),
-        np.ones(domains * nodes),
+        np.zeros(domains * nodes),
         np.zeros(domains + 1, dtype=np.int64),
         np.zeros(domains * nodes, dtype=np.int64),
+        np.zeros(domains, dtype=np.bool_),
     )
 
 
 @entrance
-def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], bool]:
+def evaluate_all(system: System, given: Given, places: Place, outs: Outcome) -> bool:
     """Evaluate B candidates. The arrays of the place have B or 1 in front. False, and nothing done, if a figure is
     negative or not finite, or an index out of range."""
-
-    def loop(system: System, given: Given, places: Place, outs: Outcome) -> bool:
-        if stamp < 0 or not _usable(system, given, places):
-            return False
-        g = given.figures
-        domains = Domains(
-            g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+    if not _usable(system, given, places):
+        return False
+    g = given.figures
+    domains = Domains(
+        g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+    )
+    work = _room(len(given.pool), len(system.latency), len(system.peak))
+    alone(system, domains, work)
+    for b in range(len(outs.rate)):
+        place = Place(
+            places.want[min(b, len(places.want) - 1)],
+            places.memory[min(b, len(places.memory) - 1)],
+            places.buffers[min(b, len(places.buffers) - 1)],
         )
-        work = _room(len(given.pool), len(system.latency), len(system.peak))
-        alone(system, domains, work)
-        for b in range(len(outs.rate)):
-            place = Place(
-                places.want[min(b, len(places.want) - 1)],
-                places.memory[min(b, len(places.memory) - 1)],
-                places.buffers[min(b, len(places.buffers) - 1)],
-            )
-            out = Outcome(
-                outs.running[b],
-                outs.terms[:, b],
-                outs.latency_ns[b],
-                outs.bandwidth[b],
-                outs.rate[b],
-                outs.utilisation[b],
-            )
-            _one(system, domains, place, out, work)
-        return True
-
-    return loop
+        out = Outcome(
+            outs.running[b],
+            outs.terms[:, b],
+            outs.latency_ns[b],
+            outs.bandwidth[b],
+            outs.rate[b],
+            outs.utilisation[b],
+        )
+        run(system, domains, place, out, work)
+        siblings(system, domains, out, work)
+        caches(system, domains, out, work)
+        devices(system, domains, place, out, work)
+        messages(system, domains, out, work)
+        flows = lists(place, out, work)
+        agree(system, domains, place, out, work, flows)
+        if overfull(system, work):
+            share_fairly(system, domains, place, out, work, flows)
+        _by_flow(system, domains, place, out, work, flows)
+        _by_domain(system, domains, out, work)
+    return True
