@@ -205,8 +205,8 @@ def charge(system: System, work: Work, load: Floats) -> None:
 
 
 @part
-def lists(place: Place, out: Outcome, work: Work) -> int:
-    """Who runs where (the number of flows is returned), and where everybody's memory is."""
+def lists(domains: Domains, place: Place, out: Outcome, work: Work) -> int:
+    """Who runs where with how much traffic (the number of flows is returned), and where everybody's memory is."""
     count, nodes = place.memory.shape
     flows = 0
     for d in range(count):
@@ -214,6 +214,7 @@ def lists(place: Place, out: Outcome, work: Work) -> int:
         for n in range(nodes):
             if out.running[d, n] > 0.0:
                 work.flow[flows, 0], work.flow[flows, 1] = d, n
+                work.amount[flows] = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * work.misses[d, n]
                 flows += 1
             if place.memory[d, n] > 0.0:
                 work.at[work.first[d + 1]] = n

@@ -14,6 +14,8 @@ __all__ = ["agree", "alone", "overfull", "share_fairly"]
 
 MOST_ROUNDS = 40
 CLOSE_ENOUGH = 5e-4
+NEWTON_STEPS = 4
+"""Within one piece of a curve, whose rise changes little there: each step doubles the digits."""
 LONGEST_STEP = 0.4
 """Of utilisation."""
 LEAST_STRETCH = 0.05
@@ -54,18 +56,38 @@ def alone(system: System, domains: Domains, work: Work) -> None:
     for d in range(len(domains.demand)):
         use = domains.read[d] * system.read_use[n, n, 0] + (1.0 - domains.read[d]) * system.write_use[n, n, 0]
         most = min(domains.demand[d], cores) * domains.traffic[d] * use / system.peak[n]
-        low, high = 0.0, 1.0
-        while high - low > 1e-5:
-            u = 0.5 * (low + high)
-            if most > u * _stretch(domains.bound[d], (1.0 + _added(table, u)) * local):
-                low = u
-            else:
-                high = u
-        work.alone[d] = max(_stretch(domains.bound[d], (1.0 + _added(table, low)) * local), most)
+        bound = domains.bound[d]
+        u = _alone(table, bound, local, most)
+        work.alone[d] = max(_stretch(bound, (1.0 + _added(table, u)) * local), most)
 
 
 @part
-def agree(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+def _alone(table: Floats, bound: float, local: float, most: float) -> float:
+    """The utilisation at which a domain alone, which would need `most` if nothing slowed it, has u * stretch(u) = most.
+
+    The curve is made of straight pieces: find the one by halving; on it that is a quadratic equation, whose left side
+    rises and bends upwards, so that Newton's steps from its end come down to the root.
+    """
+    cells = len(table) - 1
+    if most >= _stretch(bound, (1.0 + table[cells]) * local):
+        return 1.0
+    low, high = 0, cells
+    while high - low > 1:
+        middle = (low + high) // 2
+        if most > middle / cells * _stretch(bound, (1.0 + table[middle]) * local):
+            low = middle
+        else:
+            high = middle
+    stretch = _stretch(bound, (1.0 + table[low]) * local)
+    rise = _stretch(bound, (1.0 + table[high]) * local) - stretch
+    x, wanted = 1.0, most * cells
+    for _ in range(NEWTON_STEPS):
+        x -= ((low + x) * (stretch + rise * x) - wanted) / (stretch + rise * (low + 2.0 * x))
+    return (low + x) / cells
+
+
+@part
+def agree(system: System, domains: Domains, place: Place, work: Work, flows: int) -> None:
     """Find the utilisations at which latency and traffic agree.
 
     Newton's step for each, taken as if all moved together; shorter for one that has gone back and forth. Where even the
@@ -75,7 +97,7 @@ def agree(system: System, domains: Domains, place: Place, out: Outcome, work: Wo
         work.u[r], work.gain[r], work.last[r] = 0.0, 0.8, 0.0
     for _ in range(MOST_ROUNDS):
         _latencies(system, work)
-        _traffic(system, domains, place, out, work, flows)
+        _traffic(system, domains, place, work, flows)
         _as_devices_do(work)
         charge(system, work, work.load)
         _giving_way(system, work)
@@ -111,7 +133,7 @@ def _latencies(system: System, work: Work) -> None:
 
 
 @swift
-def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+def _traffic(system: System, domains: Domains, place: Place, work: Work, flows: int) -> None:
     """Traffic between nodes at the latencies that there are now. Over all nodes, memory there or not: plain loops over
     neighbouring figures are faster than lists of those that are not 0."""
     nodes = len(work.way)
@@ -125,12 +147,13 @@ def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work:
         mean = 0.0
         for m in range(nodes):
             mean += memory[m] * way[m]
+        work.mean_ns[f] = mean
         misses = work.misses[d, n]
         bound = domains.bound[d] if mean > 0.0 else 0.0
         stretch = _stretch(bound, misses * mean * per_best) + work.devices[d] + work.messages[d]
         work.stretch[f] = stretch
         speed = 1.0 / stretch
-        total = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * misses * speed
+        total = work.amount[f] * speed
         read, written = total * domains.read[d], total * (1.0 - domains.read[d])
         yields = total * bound * misses * speed * per_best  # as if all of its latency rose by as much
         reads, writes, gives = work.reads[n], work.writes[n], work.gives[n]
@@ -205,9 +228,7 @@ def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, w
         wish.start[f + 1] = size
         wish.weight[f] = out.running[d, n]
         if work.first[d + 1] > work.first[d]:
-            wish.demand[f] = (
-                out.running[d, n] * work.speed[d, n] * domains.traffic[d] * work.misses[d, n] / work.stretch[f]
-            )
+            wish.demand[f] = work.amount[f] / work.stretch[f]
     fill(wish, np.maximum(system.peak - work.dma, 0.05 * system.peak), got)
     _as_devices_do(work)
     for f in range(flows):

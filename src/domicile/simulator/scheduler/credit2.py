@@ -110,7 +110,8 @@ def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Tabl
                 break
             own = vcpus[vcpu].processor - first
             if turn == FOLLOWS:
-                bit = _soonest(cpus, first, own, vcpus[vcpu].may & free)
+                mine = vcpus[vcpu].may & free
+                bit = _soonest(cpus, first, count, own, mine) if mine else -1
             else:
                 bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, vcpus[vcpu].may, vcpus[vcpu].likes, idle, whole)
             if bit < 0:
@@ -152,16 +153,18 @@ def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
 
 
 @inlined
-def _soonest(cpus: Table, first: int, own: int, free: int) -> int:
-    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none."""
-    best, soonest = -1, 0.0
-    bit = 0
-    while free >> bit:
-        if (free >> bit) & 1:
-            at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
-            if best < 0 or at < soonest:
-                best, soonest = bit, at
-        bit += 1
+def _soonest(cpus: Table, first: int, count: int, own: int, free: int) -> int:
+    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none.
+
+    Nothing in its loop depends on a branch, which nobody could predict.
+    """
+    best, soonest = -1, np.inf
+    for bit in range(count):
+        at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
+        at = at if (free >> bit) & 1 else np.inf
+        sooner = at < soonest
+        best = bit if sooner else best
+        soonest = at if sooner else soonest
     return best
 
 
