@@ -1,9 +1,21 @@
-"""All benchmarks, one after the other."""
+"""All benchmarks, one after the other: first what they come to, beside what was asked for, then all figures."""
 
-from benchmarks.evaluate import main as evaluate
-from benchmarks.placement import main as placement
-from benchmarks.simulator import main as simulator
+from __future__ import annotations
 
-placement()
-simulator()
-evaluate()
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import evaluate, memory, placement, simulator
+
+said = Console(stderr=True)
+summary = Table("what", "measured", "wanted", title="domicile bench")
+tables = []
+for part in (simulator, evaluate, memory, placement):
+    said.print(f"measuring: {part.TITLE}")
+    found = part.measure()
+    tables += found.tables
+    for row in found.rows:
+        summary.add_row(*row)
+shown = Console()
+for table in (summary, *tables):
+    shown.print(table)

@@ -6,12 +6,18 @@ import io
 import json
 import os
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+from domicile.local.compiled import when_compiling
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["console", "plain", "print_json", "show"]
+__all__ = ["console", "plain", "print_json", "say_if_compiling", "show"]
+
+COMPILING_S = 20
+"""CPU time of compiling the simulator's loops and the performance model's, on a machine of 2021."""
 
 
 def plain(text: str) -> str:
@@ -45,3 +51,13 @@ def print_json(value: Any) -> None:
         # the reader has seen enough; keep Python from complaining again when it closes standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def say_if_compiling() -> AbstractContextManager[None]:
+    """While it lasts, say so once on standard error when the simulator has to be compiled: seconds without a word."""
+
+    def say() -> None:
+        sys.stderr.write(f"domicile: compiling the simulator (once, about {COMPILING_S} s)\n")
+        sys.stderr.flush()
+
+    return when_compiling(say)

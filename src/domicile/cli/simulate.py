@@ -55,7 +55,7 @@ def command(
     # imported here: --help is to be quick
     import msgspec  # noqa: PLC0415
 
-    from domicile.cli.output import print_json, show  # noqa: PLC0415
+    from domicile.cli.output import print_json, say_if_compiling, show  # noqa: PLC0415
     from domicile.cli.simulate_view import summary_view  # noqa: PLC0415
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
     from domicile.simulator.output import Picture, open_series  # noqa: PLC0415
@@ -80,6 +80,7 @@ def command(
         if picture:
             sinks.append(stack.enter_context(Picture(picture, asked.title)))
         progress = stack.enter_context(_progress(asked.warm_up_s + asked.duration_s))
+        stack.enter_context(say_if_compiling())
         interrupted = stack.enter_context(_interruptible())
         summary = simulate(
             asked,

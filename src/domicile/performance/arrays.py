@@ -14,15 +14,19 @@ import numpy.typing as npt
 from domicile.performance.curves import Floats
 
 __all__ = [
-    "CACHE", "CPU", "DEVICES", "DISTANCE", "LOAD", "PEERS", "SMT", "TERMS",
-    "Domains", "Given", "Integers", "Outcome", "Place", "System", "Work",
+    "BANDWIDTH", "CACHE", "CPU", "DEVICES", "DISTANCE", "FIGURES", "LATENCY_NS", "LOAD", "PEERS", "RATE", "SLOWDOWN",
+    "SMT", "TERMS", "Domains", "Given", "Integers", "Outcome", "Outcomes", "Place", "System", "Work",
 ]  # fmt: skip
 
 Integers = npt.NDArray[np.int64]
 
 CPU, SMT, DISTANCE, CACHE, LOAD, DEVICES, PEERS = range(7)
 TERMS = 7
-"""Rows of `Outcome.terms`."""
+"""What slowdown is made of: the first rows of `Outcome.figures`."""
+
+SLOWDOWN, LATENCY_NS, BANDWIDTH, RATE = range(7, 11)
+FIGURES = 11
+"""The rest of its rows, and how many they are."""
 
 
 class Given(NamedTuple):
@@ -81,15 +85,20 @@ class System(NamedTuple):
     message_lines: float
 
 
-class Outcome(NamedTuple):
-    """`running`: D x N, `terms`: TERMS x D, `latency_ns`, `bandwidth`, `rate`: D, `utilisation`: R. Of a batch: with B
-    in front, but `terms`, which is TERMS x B x D."""
+class Outcomes(NamedTuple):
+    """What Python gets of B candidates. `running`: B x D x N, `utilisation`: B x R, `figures`: FIGURES x B x D:
+    the terms of the slowdown, then those of `SLOWDOWN` to `RATE`."""
 
     running: Floats
-    terms: Floats
-    latency_ns: Floats
-    bandwidth: Floats
-    rate: Floats
+    figures: Floats
+    utilisation: Floats
+
+
+class Outcome(NamedTuple):
+    """One candidate of them: `running`: D x N, `figures`: FIGURES x D, `utilisation`: R."""
+
+    running: Floats
+    figures: Floats
     utilisation: Floats
 
 
@@ -101,8 +110,9 @@ class Work(NamedTuple):
     traffic. `way`: N x N, latency under load; `busiest`: N x N, link on it or -1; `steep`: N, growth of a controller's
     latency with its utilisation. `gives`: N x N, and `give`: R, how much traffic gives way to more latency (to more
     utilisation). `load`, `u`, `gain`, `last`: R, traffic, utilisation, how boldly it moves, and how far off it was
-    last. `flow`: F x 2, domain and node; `stretch`: F. `first`: D + 1, `at`: the nodes of d's memory are
-    `at[first[d]:first[d + 1]]`.
+    last. `flow`: F x 2, domain and node; `amount`, `mean_ns`, `stretch`: F, traffic if nothing slows it,
+    mean latency, what work stretches by. `first`: D + 1, `at`: the nodes of d's memory are
+    `at[first[d]:first[d + 1]]`. `waiting`: D, for lists of domains.
     """
 
     alone: Floats
@@ -123,6 +133,9 @@ class Work(NamedTuple):
     gain: Floats
     last: Floats
     flow: Integers
+    amount: Floats
+    mean_ns: Floats
     stretch: Floats
     first: Integers
     at: Integers
+    waiting: npt.NDArray[np.bool_]

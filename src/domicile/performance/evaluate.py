@@ -27,12 +27,31 @@ are small. What is left out: bursts within the averages, clock frequency, prefet
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from domicile.performance.arrays import TERMS, Given, Outcome, Place, System
+from domicile.performance.arrays import (
+    BANDWIDTH,
+    CACHE,
+    CPU,
+    DEVICES,
+    DISTANCE,
+    FIGURES,
+    LATENCY_NS,
+    LOAD,
+    PEERS,
+    RATE,
+    SLOWDOWN,
+    SMT,
+    Given,
+    Outcomes,
+    Place,
+    System,
+)
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
 from domicile.performance.machine import Machine
@@ -88,8 +107,6 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
     Raises `ValueError` for arrays that do not fit together or the machine, and for figures that are negative or not
     finite (a cap may be infinite).
     """
-    from domicile.performance.kernel import evaluate_all  # noqa: PLC0415 (it takes seconds to load or to compile)
-
     system, names = _system(machine, assumptions)
     domains, nodes, resources = load.domains, load.nodes, len(system.peak)
     varying = (load.cpu_share, load.memory_share, load.dma_share)
@@ -99,35 +116,39 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
     if any(array.ndim > 2 for array in varying):
         lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
     count = math.prod(lead)
-    out = Outcome(
+    out = Outcomes(
         running=np.empty((count, domains, nodes)),
-        terms=np.empty((TERMS, count, domains)),
-        latency_ns=np.empty((count, domains)),
-        bandwidth=np.empty((count, domains)),
-        rate=np.empty((count, domains)),
+        figures=np.empty((FIGURES, count, domains)),
         utilisation=np.empty((count, resources)),
     )
     want, memory, buffers = (_flat(array, lead) for array in varying)
-    if not evaluate_all(system, given, Place(want, memory, buffers), out):
+    if not _loops()(system, given, Place(want, memory, buffers), out):
         raise ValueError(_what_is_wrong(machine, load, given))
-    shape = (*lead, domains)
-    cpu, smt, distance, cache, under_load, devices, peers = out.terms.reshape((TERMS, *shape))
+    figures = out.figures.reshape((FIGURES, *lead, domains))
     return Evaluation(
-        slowdown=(1.0 + out.terms.sum(axis=0)).reshape(shape),
-        cpu=cpu,
-        smt=smt,
-        distance=distance,
-        cache=cache,
-        load=under_load,
-        devices=devices,
-        peers=peers,
-        latency_ns=out.latency_ns.reshape(shape),
-        bandwidth_gbs=out.bandwidth.reshape(shape),
-        rate_vcpus=out.rate.reshape(shape),
-        running=out.running.reshape((*shape, nodes)),
+        slowdown=figures[SLOWDOWN],
+        cpu=figures[CPU],
+        smt=figures[SMT],
+        distance=figures[DISTANCE],
+        cache=figures[CACHE],
+        load=figures[LOAD],
+        devices=figures[DEVICES],
+        peers=figures[PEERS],
+        latency_ns=figures[LATENCY_NS],
+        bandwidth_gbs=figures[BANDWIDTH],
+        rate_vcpus=figures[RATE],
+        running=out.running.reshape((*lead, domains, nodes)),
         utilisation=out.utilisation.reshape((*lead, resources)),
         resources=names,
     )
+
+
+@functools.cache
+def _loops() -> Callable[[System, Given, Place, Outcomes], bool]:
+    """The compiled loops, which take a second or two to load."""
+    from domicile.performance.kernel import evaluate_all  # noqa: PLC0415
+
+    return evaluate_all
 
 
 def _system(machine: Machine, assumptions: Assumptions) -> tuple[System, tuple[str, ...]]:
@@ -157,20 +178,20 @@ def _system(machine: Machine, assumptions: Assumptions) -> tuple[System, tuple[s
 
 
 def _given(load: MachineLoad) -> Given:
+    figures = (
+        load.demand_vcpus,
+        load.traffic_gbs,
+        load.read_fraction,
+        load.memory_bound,
+        load.cache_mib,
+        load.weight,
+        load.device_bound,
+        load.cap,
+    )
+    if any(figure.shape != (load.domains,) for figure in figures):
+        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
     return Given(
-        figures=np.array(
-            [
-                load.demand_vcpus,
-                load.traffic_gbs,
-                load.read_fraction,
-                load.memory_bound,
-                load.cache_mib,
-                load.weight,
-                load.device_bound,
-                load.cap,
-            ],
-            dtype=np.float64,
-        ),
+        figures=np.concatenate(figures).reshape(len(figures), load.domains),
         pool=load.pool.astype(np.int64),
         dma=_floats(load.dma_gbs),
         peers=load.peers.astype(np.int64),
@@ -185,8 +206,8 @@ def _check_shapes(machine: Machine, load: MachineLoad, given: Given) -> None:
         array = getattr(load, name)
         if array.shape[-2:] != shape:
             raise ValueError(f"{name} is {array.shape}, not ... x {shape[0]} domains x {shape[1]} nodes")
-    if given.figures.shape != (8, load.domains) or given.pool.shape != (load.domains,):
-        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+    if given.pool.shape != (load.domains,):
+        raise ValueError(f"a cpupool for each of {load.domains} domains is wanted")
     if given.peers.shape != (len(given.messages), 2):
         raise ValueError(f"{given.peers.shape} peers for {len(given.messages)} message rates")
 
@@ -206,8 +227,9 @@ def _what_is_wrong(machine: Machine, load: MachineLoad, given: Given) -> str:
 
 def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
     """Leading dimensions as one; left at 1 where the array has none, which stands for all candidates."""
-    if array.ndim > 2:
-        array = np.broadcast_to(array, lead + array.shape[-2:])
+    if array.ndim == 2:
+        return _floats(array)[None]
+    array = np.broadcast_to(array, lead + array.shape[-2:])
     return _floats(array.reshape((math.prod(array.shape[:-2]), *array.shape[-2:])))
 
 

@@ -8,13 +8,12 @@ a fixed amount of each resource per unit of its rate, so that one flow can use s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from domicile.performance.compiled import entrance, part
+from domicile.local.compiled import entrance, maker, part
 from domicile.performance.curves import Floats
 
 __all__ = ["Flows", "fill", "max_min"]
@@ -69,7 +68,7 @@ class _State(NamedTuple):
     done: npt.NDArray[np.bool_]
 
 
-@part
+@maker
 def fill(flows: Flows, capacity: Floats, rate: Floats) -> None:
     """Rates of the flows into `rate`."""
     count, resources = len(flows.demand), len(capacity)
@@ -141,14 +140,9 @@ def _settle(flows: Flows, state: _State, f: int, rate: float) -> None:
 
 
 @entrance
-def _fill_all(stamp: int) -> Callable[[Floats, Floats, Floats, Floats, Floats], None]:
-    def loop(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats) -> None:
-        if stamp < 0:
-            return
-        flows, resources = use.shape[1], use.shape[2]
-        start = np.arange(flows + 1) * resources
-        resource = np.arange(flows * resources) % resources
-        for b in range(len(use)):
-            fill(Flows(start, resource, use[b].reshape(-1), demand[b], weight[b]), capacity[b], rate[b])
-
-    return loop
+def _fill_all(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats) -> None:
+    flows, resources = use.shape[1], use.shape[2]
+    start = np.arange(flows + 1) * resources
+    resource = np.arange(flows * resources) % resources
+    for b in range(len(use)):
+        fill(Flows(start, resource, use[b].reshape(-1), demand[b], weight[b]), capacity[b], rate[b])

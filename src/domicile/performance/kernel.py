@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from domicile.local.compiled import entrance, maker, part
 from domicile.performance.arrays import (
+    BANDWIDTH,
     CACHE,
     CPU,
     DEVICES,
     DISTANCE,
+    FIGURES,
+    LATENCY_NS,
     LOAD,
     PEERS,
+    RATE,
+    SLOWDOWN,
     SMT,
     TERMS,
     Domains,
     Given,
     Outcome,
+    Outcomes,
     Place,
     System,
     Work,
 )
-from domicile.performance.compiled import entrance, part
 from domicile.performance.curves import Floats
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
-from domicile.performance.loops_memory import agree, alone, share_fairly
+from domicile.performance.loops_memory import agree, alone, overfull, share_fairly
 
 __all__ = ["evaluate_all"]
 
@@ -33,38 +37,40 @@ __all__ = ["evaluate_all"]
 @part
 def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
     """What each domain's work stretches by, term by term, its nodes weighted by the work done there."""
-    out.latency_ns[:] = 0.0
-    out.bandwidth[:] = 0.0
-    out.rate[:] = 0.0
-    out.terms[:] = 0.0
+    for d in range(len(domains.demand)):
+        for row in range(FIGURES):
+            out.figures[row, d] = 0.0
     for f in range(flows):
         d, n = work.flow[f]
-        out.rate[d] += out.running[d, n] * work.speed[d, n] / work.stretch[f]
+        out.figures[RATE, d] += out.running[d, n] * work.speed[d, n] / work.stretch[f]
     for f in range(flows):
         d, n = work.flow[f]
         done = out.running[d, n] * work.speed[d, n] / work.stretch[f]
-        part = done / max(out.rate[d], LEAST)
-        idle, loaded, distance, cached = 0.0, 0.0, 0.0, 0.0
+        part = done / max(out.figures[RATE, d], LEAST)
+        idle, distance, cached = 0.0, 0.0, 0.0
         for i in range(work.first[d], work.first[d + 1]):
             idle += place.memory[d, work.at[i]] * system.latency[n, work.at[i]]
-            loaded += place.memory[d, work.at[i]] * work.way[n, work.at[i]]
         if work.first[d + 1] > work.first[d]:
-            out.bandwidth[d] += done * domains.traffic[d] * work.misses[d, n]
+            out.figures[BANDWIDTH, d] += done * domains.traffic[d] * work.misses[d, n]
             distance = domains.bound[d] * (idle / system.best_ns - 1.0)
             cached = domains.bound[d] * (work.misses[d, n] - 1.0) * idle / system.best_ns
-        out.latency_ns[d] += part * loaded
-        out.terms[DISTANCE, d] += part * distance
-        out.terms[CACHE, d] += part * cached
+        out.figures[LATENCY_NS, d] += part * work.mean_ns[f]
+        out.figures[DISTANCE, d] += part * distance
+        out.figures[CACHE, d] += part * cached
         rest = work.stretch[f] - 1.0 - distance - cached - work.devices[d] - work.messages[d]
-        out.terms[LOAD, d] += part * rest
+        out.figures[LOAD, d] += part * rest
 
 
 @part
-def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
+def _by_domain(system: System, domains: Domains, out: Outcome, work: Work) -> None:
     """Terms of the slowdown: 1 and all of them multiply out to waiting x sharing a core x stretch / stretch alone."""
+    for r in range(len(system.peak)):
+        out.utilisation[r] = work.load[r] / system.peak[r]
     for d in range(len(domains.demand)):
+        out.figures[SLOWDOWN, d] = 1.0
         if domains.demand[d] <= 0.0:
-            out.terms[:, d] = 0.0
+            for term in range(TERMS):
+                out.figures[term, d] = 0.0
             continue
         time, worth = 0.0, 0.0
         for n in range(out.running.shape[1]):
@@ -73,34 +79,17 @@ def _by_domain(domains: Domains, out: Outcome, work: Work) -> None:
         waiting = domains.demand[d] / max(time, LEAST)
         paired = time / worth if worth > 0.0 else 1.0
         if time > 0.0:
-            out.terms[LOAD, d] -= work.alone[d] - 1.0
-            out.terms[DEVICES, d] = work.devices[d]
-            out.terms[PEERS, d] = work.messages[d]
+            out.figures[LOAD, d] -= work.alone[d] - 1.0
+            out.figures[DEVICES, d] = work.devices[d]
+            out.figures[PEERS, d] = work.messages[d]
             for term in range(DISTANCE, TERMS):
-                out.terms[term, d] *= waiting * paired / work.alone[d]
-        out.terms[CPU, d] = waiting - 1.0
-        out.terms[SMT, d] = waiting * (paired - 1.0)
-
-
-@part
-def _one(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
-    """Evaluate one candidate."""
-    run(system, domains, place, out)
-    siblings(system, domains, out, work)
-    caches(system, domains, out, work)
-    devices(system, domains, place, out, work)
-    messages(system, domains, out, work)
-    flows = lists(place, out, work)
-    agree(system, domains, place, out, work, flows)
-    full = False
-    for r in range(len(system.peak)):
-        full = full or work.load[r] > system.peak[r] * 1.001
-    if full:
-        share_fairly(system, domains, place, out, work, flows)
-    for r in range(len(system.peak)):
-        out.utilisation[r] = work.load[r] / system.peak[r]
-    _by_flow(system, domains, place, out, work, flows)
-    _by_domain(domains, out, work)
+                out.figures[term, d] *= waiting * paired / work.alone[d]
+        out.figures[CPU, d] = waiting - 1.0
+        out.figures[SMT, d] = waiting * (paired - 1.0)
+        terms = 0.0
+        for term in range(TERMS):
+            terms += out.figures[term, d]
+        out.figures[SLOWDOWN, d] += terms
 
 
 @part
@@ -134,13 +123,13 @@ def _usable(system: System, given: Given, places: Place) -> bool:
     )
 
 
-@part
+@maker
 def _room(domains: int, nodes: int, resources: int) -> Work:
     """Room for so many."""
     return Work(
-        np.ones(domains),
-        np.ones((domains, nodes)),
-        np.ones((domains, nodes)),
+        np.zeros(domains),
+        np.zeros((domains, nodes)),
+        np.zeros((domains, nodes)),
         np.zeros(domains),
         np.zeros(domains),
         np.zeros(resources),
@@ -156,41 +145,47 @@ def _room(domains: int, nodes: int, resources: int) -> Work:
         np.zeros(resources),
         np.zeros(resources),
         np.zeros((domains * nodes, 2), dtype=np.int64),
-        np.ones(domains * nodes),
+        np.zeros(domains * nodes),
+        np.zeros(domains * nodes),
+        np.zeros(domains * nodes),
         np.zeros(domains + 1, dtype=np.int64),
         np.zeros(domains * nodes, dtype=np.int64),
+        np.zeros(domains, dtype=np.bool_),
     )
 
 
 @entrance
-def evaluate_all(stamp: int) -> Callable[[System, Given, Place, Outcome], bool]:
+def evaluate_all(system: System, given: Given, places: Place, outs: Outcomes) -> bool:
     """Evaluate B candidates. The arrays of the place have B or 1 in front. False, and nothing done, if a figure is
     negative or not finite, or an index out of range."""
-
-    def loop(system: System, given: Given, places: Place, outs: Outcome) -> bool:
-        if stamp < 0 or not _usable(system, given, places):
-            return False
-        g = given.figures
-        domains = Domains(
-            g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+    if not _usable(system, given, places):
+        return False
+    g = given.figures
+    domains = Domains(
+        g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], given.pool, given.dma, given.peers, given.messages
+    )
+    work = _room(len(given.pool), len(system.latency), len(system.peak))
+    alone(system, domains, work)
+    for b in range(len(outs.running)):
+        place = Place(
+            places.want[min(b, len(places.want) - 1)],
+            places.memory[min(b, len(places.memory) - 1)],
+            places.buffers[min(b, len(places.buffers) - 1)],
         )
-        work = _room(len(given.pool), len(system.latency), len(system.peak))
-        alone(system, domains, work)
-        for b in range(len(outs.rate)):
-            place = Place(
-                places.want[min(b, len(places.want) - 1)],
-                places.memory[min(b, len(places.memory) - 1)],
-                places.buffers[min(b, len(places.buffers) - 1)],
-            )
-            out = Outcome(
-                outs.running[b],
-                outs.terms[:, b],
-                outs.latency_ns[b],
-                outs.bandwidth[b],
-                outs.rate[b],
-                outs.utilisation[b],
-            )
-            _one(system, domains, place, out, work)
-        return True
-
-    return loop
+        out = Outcome(
+            outs.running[b],
+            outs.figures[:, b],
+            outs.utilisation[b],
+        )
+        run(system, domains, place, out, work)
+        siblings(system, domains, out, work)
+        caches(system, domains, out, work)
+        devices(system, domains, place, out, work)
+        messages(system, domains, out, work)
+        flows = lists(domains, place, out, work)
+        agree(system, domains, place, work, flows)
+        if overfull(system, work):
+            share_fairly(system, domains, place, out, work, flows)
+        _by_flow(system, domains, place, out, work, flows)
+        _by_domain(system, domains, out, work)
+    return True

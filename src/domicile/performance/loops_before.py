@@ -3,24 +3,58 @@ messages between domains."""
 
 from __future__ import annotations
 
-import numpy as np
-
+from domicile.local.compiled import part
 from domicile.performance.arrays import Domains, Outcome, Place, System, Work
-from domicile.performance.compiled import part
 from domicile.performance.curves import Floats
 
-__all__ = ["LEAST", "caches", "charge", "devices", "lists", "messages", "run", "siblings"]
+__all__ = [
+    "LEAST",
+    "added_up",
+    "caches",
+    "charge",
+    "clear",
+    "clear_rows",
+    "devices",
+    "lists",
+    "messages",
+    "run",
+    "siblings",
+]
 
 LEAST = 1e-9
 """Stands for 0 where something is divided by it."""
 
 
 @part
-def run(system: System, domains: Domains, place: Place, out: Outcome) -> None:
+def added_up(values: Floats) -> float:
+    """The sum of a row."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@part
+def clear(values: Floats) -> None:
+    """Set all of a row to 0."""
+    for i in range(len(values)):
+        values[i] = 0.0
+
+
+@part
+def clear_rows(values: Floats) -> None:
+    """Set all of some rows to 0."""
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            values[i, j] = 0.0
+
+
+@part
+def run(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
     """How much of what is wanted runs: where pCPUs are short they are shared by weight of the vCPUs."""
     count, nodes = place.want.shape
     for d in range(count):
-        total = place.want[d].sum()
+        total = added_up(place.want[d])
         most = domains.cap[d] / total if total > domains.cap[d] else 1.0
         for n in range(nodes):
             out.running[d, n] = place.want[d, n] * most
@@ -31,14 +65,13 @@ def run(system: System, domains: Domains, place: Place, out: Outcome) -> None:
                 if domains.pool[d] == q:
                     total += out.running[d, n]
             if total > system.pcpus[q, n]:
-                _take_turns(domains, place, out, q, n, system.pcpus[q, n])
+                _take_turns(domains, place, out, work, q, n, system.pcpus[q, n])
 
 
 @part
-def _take_turns(domains: Domains, place: Place, out: Outcome, q: int, n: int, pcpus: float) -> None:
+def _take_turns(domains: Domains, place: Place, out: Outcome, work: Work, q: int, n: int, pcpus: float) -> None:
     """Share out a node's pCPUs: vCPUs get time in proportion to their weight, but no more than `running` has now."""
-    count = len(domains.weight)
-    waiting = np.zeros(count, dtype=np.bool_)
+    count, waiting = len(domains.weight), work.waiting
     for d in range(count):
         waiting[d] = domains.pool[d] == q and out.running[d, n] > 0.0
     spare, level, content = pcpus, 0.0, True
@@ -85,7 +118,7 @@ def caches(system: System, domains: Domains, out: Outcome, work: Work) -> None:
     """
     count, nodes = out.running.shape
     for d in range(count):
-        total = max(out.running[d].sum(), 1.0)
+        total = max(added_up(out.running[d]), 1.0)
         for n in range(nodes):
             work.misses[d, n] = domains.cache[d] * out.running[d, n] / total
     for n in range(nodes):
@@ -105,17 +138,17 @@ def caches(system: System, domains: Domains, out: Outcome, work: Work) -> None:
 def devices(system: System, domains: Domains, place: Place, out: Outcome, work: Work) -> None:
     """What the distance of devices costs, and the load that their traffic is."""
     count, nodes = out.running.shape
-    work.dma[:] = 0.0
-    work.reads[:] = 0.0
-    work.writes[:] = 0.0
+    clear(work.dma)
+    clear_rows(work.reads)
+    clear_rows(work.writes)
     some = False
     for d in range(count):
         work.devices[d] = 0.0
-        total = domains.dma[d].sum()
+        total = added_up(domains.dma[d])
         if total <= 0.0:
             continue
         some = True
-        runs = max(out.running[d].sum(), LEAST)
+        runs = max(added_up(out.running[d]), LEAST)
         for a in range(nodes):
             for n in range(nodes):
                 both = 0.5 * domains.dma[d, a] * place.buffers[d, n]
@@ -132,10 +165,10 @@ def devices(system: System, domains: Domains, place: Place, out: Outcome, work: 
 def messages(system: System, domains: Domains, out: Outcome, work: Work) -> None:
     """What talking to domains on other nodes costs, for both."""
     nodes = out.running.shape[1]
-    work.messages[:] = 0.0
+    clear(work.messages)
     for p in range(len(domains.peers)):
         one, other = domains.peers[p]
-        ones, others = out.running[one].sum(), out.running[other].sum()
+        ones, others = added_up(out.running[one]), added_up(out.running[other])
         if ones <= 0.0 or others <= 0.0:
             continue
         extra = 0.0
@@ -172,8 +205,8 @@ def charge(system: System, work: Work, load: Floats) -> None:
 
 
 @part
-def lists(place: Place, out: Outcome, work: Work) -> int:
-    """Who runs where (the number of flows is returned), and where everybody's memory is."""
+def lists(domains: Domains, place: Place, out: Outcome, work: Work) -> int:
+    """Who runs where with how much traffic (the number of flows is returned), and where everybody's memory is."""
     count, nodes = place.memory.shape
     flows = 0
     for d in range(count):
@@ -181,6 +214,7 @@ def lists(place: Place, out: Outcome, work: Work) -> int:
         for n in range(nodes):
             if out.running[d, n] > 0.0:
                 work.flow[flows, 0], work.flow[flows, 1] = d, n
+                work.amount[flows] = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * work.misses[d, n]
                 flows += 1
             if place.memory[d, n] > 0.0:
                 work.at[work.first[d + 1]] = n

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from domicile.local.compiled import maker, part, swift
 from domicile.performance.arrays import Domains, Outcome, Place, System, Work
-from domicile.performance.compiled import part, swift
 from domicile.performance.curves import Floats
 from domicile.performance.fair import Flows, fill
-from domicile.performance.loops_before import LEAST, charge
+from domicile.performance.loops_before import LEAST, charge, clear, clear_rows
 
-__all__ = ["agree", "alone", "share_fairly"]
+__all__ = ["agree", "alone", "overfull", "share_fairly"]
 
 MOST_ROUNDS = 40
 CLOSE_ENOUGH = 5e-4
+NEWTON_STEPS = 4
+"""Within one piece of a curve, whose rise changes little there: each step doubles the digits."""
 LONGEST_STEP = 0.4
 """Of utilisation."""
 LEAST_STRETCH = 0.05
@@ -48,38 +50,66 @@ def alone(system: System, domains: Domains, work: Work) -> None:
     """What work stretches by that is alone on the reference node: its own traffic makes memory slower."""
     n = system.reference
     table, local = system.added[n], system.latency[n, n] / system.best_ns
-    cores = system.cores[:, n].sum()
+    cores = 0.0
+    for q in range(len(system.cores)):
+        cores += system.cores[q, n]
     for d in range(len(domains.demand)):
         use = domains.read[d] * system.read_use[n, n, 0] + (1.0 - domains.read[d]) * system.write_use[n, n, 0]
         most = min(domains.demand[d], cores) * domains.traffic[d] * use / system.peak[n]
-        low, high = 0.0, 1.0
-        while high - low > 1e-5:
-            u = 0.5 * (low + high)
-            if most > u * _stretch(domains.bound[d], (1.0 + _added(table, u)) * local):
-                low = u
-            else:
-                high = u
-        work.alone[d] = max(_stretch(domains.bound[d], (1.0 + _added(table, low)) * local), most)
+        bound = domains.bound[d]
+        u = _alone(table, bound, local, most)
+        work.alone[d] = max(_stretch(bound, (1.0 + _added(table, u)) * local), most)
 
 
 @part
-def agree(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+def _alone(table: Floats, bound: float, local: float, most: float) -> float:
+    """The utilisation at which a domain alone, which would need `most` if nothing slowed it, has u * stretch(u) = most.
+
+    The curve is made of straight pieces: find the one by halving; on it that is a quadratic equation, whose left side
+    rises and bends upwards, so that Newton's steps from its end come down to the root.
+    """
+    cells = len(table) - 1
+    if most >= _stretch(bound, (1.0 + table[cells]) * local):
+        return 1.0
+    low, high = 0, cells
+    while high - low > 1:
+        middle = (low + high) // 2
+        if most > middle / cells * _stretch(bound, (1.0 + table[middle]) * local):
+            low = middle
+        else:
+            high = middle
+    stretch = _stretch(bound, (1.0 + table[low]) * local)
+    rise = _stretch(bound, (1.0 + table[high]) * local) - stretch
+    x, wanted = 1.0, most * cells
+    for _ in range(NEWTON_STEPS):
+        x -= ((low + x) * (stretch + rise * x) - wanted) / (stretch + rise * (low + 2.0 * x))
+    return (low + x) / cells
+
+
+@part
+def agree(system: System, domains: Domains, place: Place, work: Work, flows: int) -> None:
     """Find the utilisations at which latency and traffic agree.
 
     Newton's step for each, taken as if all moved together; shorter for one that has gone back and forth. Where even the
     peak's latency leaves too much traffic, utilisation stays at 1, and the rest is for `share_fairly`.
     """
-    work.u[:] = 0.0
-    work.gain[:] = 0.8
-    work.last[:] = 0.0
+    for r in range(len(work.u)):
+        work.u[r], work.gain[r], work.last[r] = 0.0, 0.8, 0.0
     for _ in range(MOST_ROUNDS):
         _latencies(system, work)
-        _traffic(system, domains, place, out, work, flows)
-        work.load[:] = work.dma
+        _traffic(system, domains, place, work, flows)
+        _as_devices_do(work)
         charge(system, work, work.load)
         _giving_way(system, work)
         if _step(system, work) < CLOSE_ENOUGH:
             break
+
+
+@part
+def _as_devices_do(work: Work) -> None:
+    """The load of devices: what domains come on top of."""
+    for r in range(len(work.load)):
+        work.load[r] = work.dma[r]
 
 
 @part
@@ -103,26 +133,27 @@ def _latencies(system: System, work: Work) -> None:
 
 
 @swift
-def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+def _traffic(system: System, domains: Domains, place: Place, work: Work, flows: int) -> None:
     """Traffic between nodes at the latencies that there are now. Over all nodes, memory there or not: plain loops over
     neighbouring figures are faster than lists of those that are not 0."""
     nodes = len(work.way)
     per_best = 1.0 / system.best_ns
-    work.reads[:] = 0.0
-    work.writes[:] = 0.0
-    work.gives[:] = 0.0
+    clear_rows(work.reads)
+    clear_rows(work.writes)
+    clear_rows(work.gives)
     for f in range(flows):
         d, n = work.flow[f]
         memory, way = place.memory[d], work.way[n]
         mean = 0.0
         for m in range(nodes):
             mean += memory[m] * way[m]
+        work.mean_ns[f] = mean
         misses = work.misses[d, n]
         bound = domains.bound[d] if mean > 0.0 else 0.0
         stretch = _stretch(bound, misses * mean * per_best) + work.devices[d] + work.messages[d]
         work.stretch[f] = stretch
         speed = 1.0 / stretch
-        total = out.running[d, n] * work.speed[d, n] * domains.traffic[d] * misses * speed
+        total = work.amount[f] * speed
         read, written = total * domains.read[d], total * (1.0 - domains.read[d])
         yields = total * bound * misses * speed * per_best  # as if all of its latency rose by as much
         reads, writes, gives = work.reads[n], work.writes[n], work.gives[n]
@@ -136,7 +167,7 @@ def _traffic(system: System, domains: Domains, place: Place, out: Outcome, work:
 def _giving_way(system: System, work: Work) -> None:
     """How much of each resource's traffic gives way when its own utilisation rises."""
     nodes = len(work.steep)
-    work.give[:] = 0.0
+    clear(work.give)
     for n in range(nodes):
         for m in range(nodes):
             if work.gives[n, m] > 0.0:
@@ -165,6 +196,15 @@ def _step(system: System, work: Work) -> float:
 
 
 @part
+def overfull(system: System, work: Work) -> bool:
+    """Whether more is wanted than can be carried."""
+    for r in range(len(system.peak)):  # noqa: SIM110 (Numba compiles no generators)
+        if work.load[r] > system.peak[r] * 1.001:
+            return True
+    return False
+
+
+@maker
 def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
     """Where more is wanted than can be carried, share it max-min fairly by running vCPUs."""
     hops = system.step.shape[2]
@@ -188,11 +228,9 @@ def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, w
         wish.start[f + 1] = size
         wish.weight[f] = out.running[d, n]
         if work.first[d + 1] > work.first[d]:
-            wish.demand[f] = (
-                out.running[d, n] * work.speed[d, n] * domains.traffic[d] * work.misses[d, n] / work.stretch[f]
-            )
+            wish.demand[f] = work.amount[f] / work.stretch[f]
     fill(wish, np.maximum(system.peak - work.dma, 0.05 * system.peak), got)
-    work.load[:] = work.dma
+    _as_devices_do(work)
     for f in range(flows):
         if wish.demand[f] > 0.0:
             work.stretch[f] *= wish.demand[f] / max(got[f], LEAST)

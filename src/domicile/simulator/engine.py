@@ -351,8 +351,7 @@ class Simulation:
         scheduler, vcpus = self.scheduler, self.scheduler.vcpus
         seconds = (end - start) / QUANTA_PER_S
 
-        ran_s = np.zeros_like(self._accesses)
-        np.add.at(ran_s, self._row_of, scheduler.ran_ns / 1e9)
+        ran_s = _sums(scheduler.ran_ns / 1e9, self._row_of, len(self._accesses))
 
         def by_domain(values: npt.NDArray[np.float64]) -> Floats:
             return np.bincount(self._domain_of, weights=values, minlength=len(self.guests)).astype(np.float64)
@@ -361,16 +360,17 @@ class Simulation:
             return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
 
         pace = self._progress.pace(ran_s / seconds, self._accesses, self._copied())
-        domain_s = np.zeros((len(self.guests), len(self._node_ids)))
-        np.add.at(domain_s, self._domain_of_row, ran_s)
+        domain_s = _sums(ran_s, self._domain_of_row, len(self.guests))
         total_s = domain_s.sum(axis=1)
         safe = np.where(total_s > 0, total_s, 1.0)
         cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
         busy = np.bincount(scheduler.cpus["node"], weights=scheduler.cpus["busy_ns"], minlength=len(self._node_ids))
+        active = np.zeros(len(self.guests), dtype=np.bool_)
+        active[list(self._seats)] = True
         epoch = Epoch(
             start_s=start / QUANTA_PER_S,
             end_s=end / QUANTA_PER_S,
-            active=np.isin(np.arange(len(self.guests)), list(self._seats)),
+            active=active,
             ran_s=domain_s,
             waited_s=by_domain(vcpus["waited_ns"]) / 1e9,
             wanted_s=by_domain(vcpus["wanted_ns"]) / 1e9,
@@ -391,3 +391,11 @@ class Simulation:
             scheduler.lost[:] = self._lost()[self._row_of]
         scheduler.clear_counts()
         return epoch
+
+
+def _sums(values: Floats, row_of: npt.NDArray[np.intp], rows: int) -> Floats:
+    """The lines of a table added up by the row that each belongs to (rows x the table's columns)."""
+    columns = values.shape[1]
+    cells = row_of[:, None] * columns + np.arange(columns)
+    sums = np.bincount(cells.ravel(), weights=values.ravel(), minlength=rows * columns)
+    return sums.astype(np.float64).reshape(rows, columns)

@@ -8,7 +8,7 @@ together, as the model takes the vCPUs of a row to use all of its memory alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +51,21 @@ class ProgressModel:
         self._machine = Machine.of(topology, (), assumptions)
         self._assumptions = assumptions
         self._bound = np.array([workload.memory_bound for workload in workloads])
-        self._traffic = np.array([workload.traffic_gbs for workload in workloads])
-        self._reads = np.array([workload.read_fraction for workload in workloads])
-        self._cache = np.array([workload.cache_mib for workload in workloads])
         self._peers = np.array(peers, dtype=np.intp).reshape(-1, 2)
         self._messages = np.array([workloads[first].messages_per_s for first, _ in peers])
+        nobody = np.zeros((len(workloads), len(topology.nodes)))
+        self._at_rest = MachineLoad.of(
+            nobody,
+            nobody,
+            traffic_gbs=np.array([workload.traffic_gbs for workload in workloads]),
+            read_fraction=np.array([workload.read_fraction for workload in workloads]),
+            memory_bound=self._bound,
+            cache_mib=np.array([workload.cache_mib for workload in workloads]),
+            device_bound=0.0,
+            peers=self._peers,
+            messages_per_s=self._messages,
+            assumptions=assumptions,
+        )
 
     def lost(self, accesses: Floats) -> Floats:
         """The share of its work that each row loses by idle latency where it runs wholly on one node (R x N)."""
@@ -67,18 +77,14 @@ class ProgressModel:
         """`busy`: vCPUs' worth of time that each row ran on each node; `accesses`: where its memory accesses go (rows
         add up to 1, or are 0); `copied_gbs`: traffic of copying its memory, by the node that does it (R x N each)."""
         ran = busy.sum(axis=1)
-        load = MachineLoad.of(
-            busy,
-            accesses,
-            traffic_gbs=self._traffic,
-            read_fraction=self._reads,
-            memory_bound=self._bound,
-            cache_mib=self._cache,
-            dma_gbs=copied_gbs,
-            device_bound=0.0,
-            peers=self._peers,
+        load = replace(
+            self._at_rest,
+            cpu_share=busy,
+            memory_share=accesses,
+            dma_share=accesses,
+            demand_vcpus=ran,
+            dma_gbs=self._at_rest.dma_gbs if copied_gbs is None else copied_gbs,
             messages_per_s=self._messages * ran[self._peers[:, 0]],
-            assumptions=self._assumptions,
         )
         found = evaluate(self._machine, load, self._assumptions)
         stretch = 1.0 + found.distance + found.cache + found.load + found.peers

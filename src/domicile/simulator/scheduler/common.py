@@ -5,13 +5,13 @@ Within a quantum a pCPU's time goes from 0 to `QUANTUM_NS`; `free_at` says up to
 
 from __future__ import annotations
 
-from domicile.simulator.compiled import inlined as compiled
+from domicile.local.compiled import inlined
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
 __all__ = ["account", "entitled", "run", "smt_loss_of", "sort_down"]
 
 
-@compiled
+@inlined
 def entitled(vcpus: Table, doms: Table, vcpu: int) -> float:
     """How long a vCPU could run in this quantum: what it wants, as far as its domain's cap has budget left."""
     ns = min(vcpus[vcpu].pending_ns, float(QUANTUM_NS))
@@ -21,7 +21,7 @@ def entitled(vcpus: Table, doms: Table, vcpu: int) -> float:
     return float(ns)
 
 
-@compiled
+@inlined
 def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: int) -> float:
     """Run a vCPU on a pCPU from when it is free, for as long as it may and there is room; how long that is, in ns."""
     ns = min(entitled(vcpus, doms, vcpu), QUANTUM_NS - cpus[cpu].free_at)
@@ -48,7 +48,7 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
     return float(ns)
 
 
-@compiled
+@inlined
 def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     """Turn the time that a vCPU ran in this quantum into work done.
 
@@ -62,17 +62,16 @@ def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
 
 
-@compiled
-def sort_down(vcpus: Table, count: int) -> None:
-    """Sort the list `order[:count]` by falling `key`, equal ones kept in order: insertion, as they nearly are."""
+@inlined
+def sort_down(lines: Table, count: int) -> None:
+    """Sort the first `count` of `vcpu` by falling `key`, then by number: insertion, as they nearly are."""
     for index in range(1, count):
-        vcpu = vcpus[index].order
-        key = vcpus[vcpu].key
+        vcpu, key = lines[index].vcpu, lines[index].key
         at = index
-        while at > 0 and vcpus[vcpus[at - 1].order].key < key:
-            vcpus[at].order = vcpus[at - 1].order
+        while at > 0 and (lines[at - 1].key < key or (lines[at - 1].key == key and lines[at - 1].vcpu > vcpu)):
+            lines[at].vcpu, lines[at].key = lines[at - 1].vcpu, lines[at - 1].key
             at -= 1
-        vcpus[at].order = vcpu
+        lines[at].vcpu, lines[at].key = vcpu, key
 
 
 def smt_loss_of(smt_yield: float) -> float:

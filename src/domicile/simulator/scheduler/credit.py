@@ -17,7 +17,7 @@ Left out: rate limiting, yields, the cost of a context switch.
 
 from __future__ import annotations
 
-from domicile.simulator.compiled import compiled, inlined
+from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, run, sort_down
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
@@ -38,7 +38,7 @@ def allow(masks: Ints, cpus: Table, queues: Table, vcpu: int, cpu: int) -> bool:
     return bool((masks[vcpu, queue] >> (cpu - queues[queue].first_cpu)) & 1)
 
 
-@compiled
+@part
 def home(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -> None:
     """Give a vCPU that comes, or whose affinity has changed, a pCPU: the one of its affinity with the fewest vCPUs."""
     masks = soft if vcpus[vcpu].has_soft else hard
@@ -56,39 +56,49 @@ def home(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu:
     vcpus[vcpu].running = False
 
 
-@compiled
+@part
 def quantum(
-    vcpus: Table, doms: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, ran_ns: Floats, now: int, loss: float
+    vcpus: Table,
+    doms: Table,
+    cpus: Table,
+    queues: Table,
+    lines: Table,
+    hard: Ints,
+    soft: Ints,
+    ran_ns: Floats,
+    now: int,
+    loss: float,
 ) -> None:
     """One quantum of all pCPUs, up to its tick."""
     if now % TICKS_PER_SLICE == 0:
         _give_credit(vcpus, doms, len(cpus))
-    waiting = _line_up(vcpus, now)
+    waiting = _line_up(vcpus, lines, now)
     nodes = 0
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
         cpus[cpu].planned_ns = 0.0
         nodes = max(nodes, cpus[cpu].node + 1)
-    _go_home(vcpus, cpus, queues, soft, waiting)
-    _settled(vcpus, cpus, waiting)
-    _wake(vcpus, cpus, queues, hard, soft, waiting)
+    _go_home(vcpus, cpus, queues, lines, soft, waiting)
+    _settled(vcpus, cpus, lines, waiting)
+    _wake(vcpus, cpus, queues, lines, hard, soft, waiting)
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
-    _claim(vcpus, cpus, waiting)
+    _claim(vcpus, cpus, lines, waiting)
+    able = _to_steal(vcpus, cpus, lines, waiting)
     for cpu in range(len(cpus)):
         vcpu = cpus[cpu].best
         above = vcpus[vcpu].priority if vcpu >= 0 else OVER - 1
         if above <= OVER:
-            stolen = _steal(vcpus, cpus, queues, hard, soft, waiting, nodes, cpu, above)
+            stolen = _steal(vcpus, cpus, queues, lines, hard, soft, able, nodes, cpu, above)
             vcpu = stolen if stolen >= 0 else vcpu
             cpus[cpu].best = vcpu
         if vcpu >= 0 and vcpus[vcpu].placed < 0:
             _run(vcpus, cpus, doms, ran_ns, vcpu, cpu, now)
-    _follow(vcpus, doms, cpus, queues, hard, soft, ran_ns, waiting, now)
+    _follow(vcpus, doms, cpus, queues, lines, hard, soft, ran_ns, waiting, now)
     _tick(vcpus, cpus, loss)
 
 
-@compiled
+@part
 def _count_active(vcpus: Table, doms: Table) -> tuple[float, float]:
     """Count each domain's vCPUs that earn credit; their weight, and the credit left last time."""
     weights, balance = 0.0, 0.0
@@ -103,7 +113,7 @@ def _count_active(vcpus: Table, doms: Table) -> tuple[float, float]:
     return weights, balance
 
 
-@compiled
+@part
 def _give_credit(vcpus: Table, doms: Table, cpus: int) -> None:
     """`csched_acct`."""
     weights, balance = _count_active(vcpus, doms)
@@ -148,13 +158,11 @@ def _earn(vcpus: Table, doms: Table, vcpu: int) -> None:
     doms[domain].balance += credit
 
 
-@compiled
-def _line_up(vcpus: Table, now: int) -> int:
+@part
+def _line_up(vcpus: Table, lines: Table, now: int) -> int:
     """List those who want to run, by priority, then who waits longest; how many they are. Who wakes up is boosted."""
     count = 0
     for vcpu in range(len(vcpus)):
-        vcpus[vcpu].slice_ns = 0.0
-        vcpus[vcpu].placed = -1
         if not vcpus[vcpu].active or vcpus[vcpu].parked or vcpus[vcpu].pending_ns <= 0.0:
             continue
         if vcpus[vcpu].woken and vcpus[vcpu].priority == UNDER:
@@ -162,60 +170,91 @@ def _line_up(vcpus: Table, now: int) -> int:
         if vcpus[vcpu].running and now - vcpus[vcpu].since >= TICKS_PER_SLICE:
             vcpus[vcpu].since = now
             vcpus[vcpu].running = False
-        vcpus[count].order = vcpu
         first = float(FAR) if vcpus[vcpu].running else float(-vcpus[vcpu].since)
-        vcpus[vcpu].key = vcpus[vcpu].priority * 4.0 * FAR + first
+        lines[count].vcpu, lines[count].key = vcpu, vcpus[vcpu].priority * 4.0 * FAR + first
         count += 1
-    sort_down(vcpus, count)
+    sort_down(lines, count)
     return count
 
 
-@compiled
-def _go_home(vcpus: Table, cpus: Table, queues: Table, soft: Ints, waiting: int) -> None:
+@part
+def _go_home(vcpus: Table, cpus: Table, queues: Table, lines: Table, soft: Ints, waiting: int) -> None:
     """Move running vCPUs to idle pCPUs of their soft affinity, or off shared cores (`csched_unit_acct`)."""
     for index in range(waiting):
-        vcpu = vcpus[index].order
+        vcpu = lines[index].vcpu
         if not vcpus[vcpu].woken:  # the tick came before it woke up
             cpus[vcpus[vcpu].processor].best = vcpu
             cpus[cpus[vcpus[vcpu].processor].core].core_busy += 1.0
+    _count_idle(cpus)
     for index in range(waiting):
-        vcpu = vcpus[index].order
-        own = vcpus[vcpu].processor
-        away = vcpus[vcpu].has_soft and not allow(soft, cpus, queues, vcpu, own)
-        crowded = cpus[cpus[own].core].core_busy > 1.0 and cpus[own].threads > 1
-        if not vcpus[vcpu].running or not (away or crowded):
-            continue
-        for cpu in range(len(cpus)):
-            if cpus[cpu].best >= 0 or not allow(soft, cpus, queues, vcpu, cpu):
-                continue
-            whole = cpus[cpus[cpu].core].core_busy <= 0.0
-            if away or (whole and cpus[cpu].socket == cpus[own].socket):
-                cpus[own].best = -1
-                cpus[cpus[own].core].core_busy -= 1.0
-                cpus[cpu].best = vcpu
-                cpus[cpus[cpu].core].core_busy += 1.0
-                vcpus[vcpu].processor = cpu
-                break
+        vcpu = lines[index].vcpu
+        if vcpus[vcpu].running:
+            own = vcpus[vcpu].processor
+            away = vcpus[vcpu].has_soft and not allow(soft, cpus, queues, vcpu, own)
+            crowded = cpus[cpus[own].core].core_busy > 1.0 and cpus[own].threads > 1
+            if away or (crowded and cpus[cpus[own].socket].idle_cores > 0):
+                cpu = _better(cpus, queues, soft, vcpu, own, away)
+                if cpu >= 0:
+                    _hand_over(vcpus, cpus, vcpu, own, cpu)
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
         cpus[cpu].core_busy = 0.0
 
 
-@compiled
-def _claim(vcpus: Table, cpus: Table, waiting: int) -> None:
+@part
+def _count_idle(cpus: Table) -> None:
+    """Count each socket's idle cores, all of their threads' places at once."""
+    for cpu in range(len(cpus)):
+        cpus[cpu].idle_cores = 0
+    for cpu in range(len(cpus)):
+        if cpus[cpus[cpu].core].core_busy <= 0.0:
+            cpus[cpus[cpu].socket].idle_cores += 1
+
+
+@inlined
+def _better(cpus: Table, queues: Table, soft: Ints, vcpu: int, own: int, away: bool) -> int:
+    """The first idle pCPU of its soft affinity, if it is not on one; of its own socket's idle cores, if it is."""
+    for queue in range(len(queues)):
+        bits = soft[vcpu, queue]
+        if bits == 0:
+            continue
+        for cpu in range(queues[queue].first_cpu, queues[queue].end_cpu):
+            if cpus[cpu].best >= 0 or not (bits >> (cpu - queues[queue].first_cpu)) & 1:
+                continue
+            if away or (cpus[cpu].socket == cpus[own].socket and cpus[cpus[cpu].core].core_busy <= 0.0):
+                return cpu
+    return -1
+
+
+@inlined
+def _hand_over(vcpus: Table, cpus: Table, vcpu: int, own: int, cpu: int) -> None:
+    """A running vCPU goes to an idle pCPU."""
+    cpus[own].best = -1
+    cpus[cpus[own].core].core_busy -= 1.0
+    if cpus[cpus[own].core].core_busy <= 0.0:
+        cpus[cpus[own].socket].idle_cores += cpus[own].threads
+    if cpus[cpus[cpu].core].core_busy <= 0.0:
+        cpus[cpus[cpu].socket].idle_cores -= cpus[cpu].threads
+    cpus[cpu].best = vcpu
+    cpus[cpus[cpu].core].core_busy += 1.0
+    vcpus[vcpu].processor = cpu
+
+
+@part
+def _claim(vcpus: Table, cpus: Table, lines: Table, waiting: int) -> None:
     """The first of each pCPU's queue: the list is in the order of all queues."""
     for index in range(waiting):
-        vcpu = vcpus[index].order
+        vcpu = lines[index].vcpu
         own = vcpus[vcpu].processor
         if cpus[own].best < 0:
             cpus[own].best = vcpu
 
 
-@compiled
-def _wake(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, waiting: int) -> None:
+@part
+def _wake(vcpus: Table, cpus: Table, queues: Table, lines: Table, hard: Ints, soft: Ints, waiting: int) -> None:
     """Who wakes up on a busy pCPU goes to an idle one, whatever its priority (`__runq_tickle`)."""
     for index in range(waiting):
-        vcpu = vcpus[index].order
+        vcpu = lines[index].vcpu
         if not vcpus[vcpu].woken:
             continue
         own = vcpus[vcpu].processor
@@ -233,7 +272,7 @@ def _wake(vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, wait
             vcpus[vcpu].processor = cpu
 
 
-@compiled
+@part
 def _behind(vcpus: Table, cpus: Table, queues: Table, hard: Ints, vcpu: int) -> int:
     """A pCPU that another woke up on for so short that this one has room behind it; -1 for none.
 
@@ -246,45 +285,75 @@ def _behind(vcpus: Table, cpus: Table, queues: Table, hard: Ints, vcpu: int) -> 
     return -1
 
 
-@compiled
-def _settled(vcpus: Table, cpus: Table, waiting: int) -> None:
+@part
+def _settled(vcpus: Table, cpus: Table, lines: Table, waiting: int) -> None:
     """Mark the pCPUs that somebody runs on or has been waiting for."""
     for index in range(waiting):
-        vcpu = vcpus[index].order
+        vcpu = lines[index].vcpu
         if not vcpus[vcpu].woken:
             cpus[vcpus[vcpu].processor].best = vcpu
 
 
-@compiled
+@part
 def _idle_after(cpus: Table, queues: Table, masks: Ints, vcpu: int, own: int) -> int:
     """The next pCPU of these masks, in a circle, that has nothing to run; -1 for none."""
-    for step in range(1, len(cpus)):
-        cpu = (own + step) % len(cpus)
-        if cpus[cpu].best < 0 and allow(masks, cpus, queues, vcpu, cpu):
-            return cpu
+    home = cpus[own].queue
+    for step in range(len(queues) + 1):
+        queue = (home + step) % len(queues)
+        first, end = queues[queue].first_cpu, queues[queue].end_cpu
+        bits = masks[vcpu, queue]
+        if bits == 0:
+            continue
+        # its own run queue comes twice: what is behind it first, what is before it last
+        for cpu in range(own + 1 if step == 0 else first, own if step == len(queues) else end):
+            if cpus[cpu].best < 0 and (bits >> (cpu - first)) & 1:
+                return cpu
     return -1
 
 
-@compiled
+@part
+def _to_steal(vcpus: Table, cpus: Table, lines: Table, waiting: int) -> int:
+    """List, in their order, those who are not the first on their pCPU, and who may be pushed aside there; how many."""
+    able = 0
+    for index in range(waiting):
+        vcpu = lines[index].vcpu
+        if vcpus[vcpu].priority <= OVER or cpus[vcpus[vcpu].processor].best != vcpu:
+            lines[able].order = vcpu
+            able += 1
+    return able
+
+
+@part
 def _steal(
-    vcpus: Table, cpus: Table, queues: Table, hard: Ints, soft: Ints, waiting: int, nodes: int, thief: int, above: int
+    vcpus: Table,
+    cpus: Table,
+    queues: Table,
+    lines: Table,
+    hard: Ints,
+    soft: Ints,
+    able: int,
+    nodes: int,
+    thief: int,
+    above: int,
 ) -> int:
     """Who waits elsewhere with a higher priority than this; -1 for nobody (`csched_load_balance`)."""
     best, least = -1, FAR
-    for index in range(waiting):
-        vcpu = vcpus[index].order
+    for index in range(able):
+        vcpu = lines[index].order
         if vcpus[vcpu].priority <= above:
             break
         own = vcpus[vcpu].processor
         if own == thief or vcpus[vcpu].placed >= 0 or cpus[own].best == vcpu:
             continue
-        if not allow(hard, cpus, queues, vcpu, thief):
+        away = (cpus[own].node - cpus[thief].node) % nodes
+        if away >= least or not allow(hard, cpus, queues, vcpu, thief):
             continue
         wished = vcpus[vcpu].has_soft and allow(soft, cpus, queues, vcpu, thief)
-        away = (cpus[own].node - cpus[thief].node) % nodes
         rank = (0 if wished else nodes) + away
         if rank < least:
             best, least = vcpu, rank
+            if rank == 0:
+                break
     if best >= 0:
         vcpus[best].processor = thief
     return best
@@ -298,12 +367,13 @@ def _run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu:
     run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
 
 
-@compiled
+@part
 def _follow(
     vcpus: Table,
     doms: Table,
     cpus: Table,
     queues: Table,
+    lines: Table,
     hard: Ints,
     soft: Ints,
     ran_ns: Floats,
@@ -311,13 +381,19 @@ def _follow(
     now: int,
 ) -> None:
     """Who has not run yet follows where a pCPU is done early: its own, else one of its node, else any."""
+    free = 0
+    for cpu in range(len(cpus)):
+        if cpus[cpu].free_at < QUANTUM_NS:
+            cpus[free].listed = cpu
+            free += 1
     for index in range(waiting):
-        vcpu = vcpus[index].order
+        vcpu = lines[index].vcpu
         if vcpus[vcpu].placed >= 0:
             continue
         own = vcpus[vcpu].processor
         best, soonest = -1, float(QUANTUM_NS)
-        for cpu in range(len(cpus)):
+        for place in range(free):
+            cpu = cpus[place].listed
             if cpus[cpu].free_at >= QUANTUM_NS or not allow(hard, cpus, queues, vcpu, cpu):
                 continue
             at = cpus[cpu].free_at
@@ -329,7 +405,7 @@ def _follow(
             _run(vcpus, cpus, doms, ran_ns, vcpu, best, now)
 
 
-@compiled
+@part
 def _tick(vcpus: Table, cpus: Table, loss: float) -> None:
     """The end of a quantum: credit spent, boosts over, who is running is accounted, who is not waits."""
     for vcpu in range(len(vcpus)):

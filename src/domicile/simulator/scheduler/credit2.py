@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from domicile.simulator.compiled import compiled, inlined
+from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, entitled, run, sort_down
 from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
 
@@ -53,21 +53,25 @@ def in_circle(mask: int, start: int) -> int:
     return bit
 
 
-@compiled
-def put(vcpus: Table, queues: Table, vcpu: int, queue: int, allowed: int) -> None:
+@part
+def put(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int, queue: int, allowed: int) -> None:
     """Assign a vCPU to a run queue, to the next of these pCPUs there, its load with it (`_runq_assign`, `migrate`)."""
     before = vcpus[vcpu].queue
     if before >= 0:
         queues[before].load = max(queues[before].load - vcpus[vcpu].load, 0.0)
+        queues[before].listed = False
     bit = in_circle(allowed, queues[queue].bias + 1)
     queues[queue].bias = bit
     vcpus[vcpu].processor = queues[queue].first_cpu + bit
     vcpus[vcpu].running = False
     vcpus[vcpu].queue = queue
+    vcpus[vcpu].may = hard[vcpu, queue]
+    vcpus[vcpu].likes = soft[vcpu, queue] if vcpus[vcpu].has_soft else hard[vcpu, queue]
     queues[queue].load += vcpus[vcpu].load
+    queues[queue].listed = False
 
 
-@compiled
+@part
 def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -> tuple[int, int]:
     """The run queue for a vCPU, and the pCPUs there that it goes to (`csched2_res_pick`)."""
     best, best_soft = -1, -1
@@ -87,16 +91,11 @@ def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -
     return best, hard[vcpu, best]
 
 
-@compiled
-def run_queue(
-    vcpus: Table, doms: Table, queues: Table, cpus: Table, hard: Ints, soft: Ints, ran_ns: Floats, queue: int
-) -> bool:
-    """One quantum of one run queue: who runs where, and what it costs; then `settle`. Whether credit was reset."""
+@part
+def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, ran_ns: Floats, queue: int) -> bool:
+    """One quantum of one run queue: who runs where; then `settle`. Whether credit was reset."""
     first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
-    runnable = _line_up(vcpus, doms, queues[queue].first, queues[queue].end)
-    with_credit = 0
-    for index in range(runnable):
-        with_credit += vcpus[vcpus[index].order].credit > 0.0
+    runnable, with_credit = _line_up(vcpus, doms, queues, lines, queue)
     ahead = min(runnable, count)
     was_reset = False
     idle = (1 << count) - 1
@@ -104,22 +103,23 @@ def run_queue(
     # who runs on, who gets an idle pCPU, who follows when another is done
     for turn in range(3):
         for index in range(runnable if turn == FOLLOWS else ahead):
-            vcpu = vcpus[index].order
+            vcpu = lines[index].vcpu
             if vcpus[vcpu].placed >= 0:
                 continue
-            may = hard[vcpu, queue]
-            likes = soft[vcpu, queue] if vcpus[vcpu].has_soft else may
+            if free == 0:
+                break
             own = vcpus[vcpu].processor - first
             if turn == FOLLOWS:
-                bit = _soonest(cpus, first, count, own, may & free)
+                mine = vcpus[vcpu].may & free
+                bit = _soonest(cpus, first, count, own, mine) if mine else -1
             else:
-                bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, may, likes, idle, whole)
+                bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, vcpus[vcpu].may, vcpus[vcpu].likes, idle, whole)
             if bit < 0:
                 continue
             if vcpus[vcpu].credit > 0.0:
                 with_credit -= 1
             elif with_credit == 0 and not was_reset:
-                _reset(vcpus, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
+                _reset(vcpus, lines, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
                 was_reset = True
             cpu = first + bit
             run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
@@ -127,7 +127,6 @@ def run_queue(
             whole &= ~cpus[cpu].siblings
             if cpus[cpu].free_at >= QUANTUM_NS:
                 free &= ~(1 << bit)
-    _burn(vcpus, queues[queue].first, queues[queue].end)
     return was_reset
 
 
@@ -155,61 +154,62 @@ def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
 
 @inlined
 def _soonest(cpus: Table, first: int, count: int, own: int, free: int) -> int:
-    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none."""
-    best, soonest = -1, 0.0
+    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none.
+
+    Nothing in its loop depends on a branch, which nobody could predict.
+    """
+    best, soonest = -1, np.inf
     for bit in range(count):
-        if (free >> bit) & 1:
-            at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
-            if best < 0 or at < soonest:
-                best, soonest = bit, at
+        at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
+        at = at if (free >> bit) & 1 else np.inf
+        sooner = at < soonest
+        best = bit if sooner else best
+        soonest = at if sooner else soonest
     return best
 
 
-@compiled
-def _reset(vcpus: Table, first: int, end: int, top: float) -> None:
+@part
+def _reset(vcpus: Table, lines: Table, first: int, end: int, top: float) -> None:
     """Give everybody of a run queue what brings the first above 0 again, clipped (`reset_credit`)."""
     more = CREDIT_INIT * (np.floor(-top / CREDIT_INIT) + 1.0)
     for index in range(first, end):
-        vcpu = vcpus[index].member
+        vcpu = lines[index].member
         vcpus[vcpu].credit = min(vcpus[vcpu].credit + more, CREDIT_INIT + CARRYOVER_MAX)
 
 
-@compiled
-def _line_up(vcpus: Table, doms: Table, first: int, end: int) -> int:
-    """List those who want to run, most credit first; how many they are."""
-    runnable = 0
-    for index in range(first, end):
-        vcpu = vcpus[index].member
-        vcpus[vcpu].slice_ns = 0.0
-        vcpus[vcpu].placed = -1
+@inlined
+def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int) -> tuple[int, int]:
+    """List those who want to run, most credit first; how many they are, and how many of them have credit left."""
+    first = queues[queue].first
+    runnable, with_credit, heaviest = 0, 0, 1.0
+    # in last quantum's order, so that little is left to sort; who wants nothing comes behind the others
+    for index in range(first, queues[queue].end):
+        vcpu = lines[index].order
+        heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
-            vcpus[runnable].order = vcpu
-            vcpus[vcpu].key = vcpus[vcpu].credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)
+            credit = vcpus[vcpu].credit
+            with_credit += credit > 0.0
+            lines[index].order = lines[first + runnable].order
+            lines[first + runnable].order = vcpu
+            lines[runnable].vcpu = vcpu
+            lines[runnable].key = credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)
             runnable += 1
-    sort_down(vcpus, runnable)
-    return runnable
+    sort_down(lines, runnable)
+    for index in range(runnable):
+        lines[first + index].order = lines[index].vcpu
+    queues[queue].heaviest = heaviest
+    return runnable, with_credit
 
 
-@compiled
-def _burn(vcpus: Table, first: int, end: int) -> None:
-    """Take from everybody what running has cost: the heaviest of the run queue a credit for a nanosecond."""
-    heaviest = 1.0
-    for index in range(first, end):
-        heaviest = max(heaviest, vcpus[vcpus[index].member].weight)
-    for index in range(first, end):
-        vcpu = vcpus[index].member
-        if vcpus[vcpu].slice_ns > 0.0:
-            rate = heaviest / vcpus[vcpu].weight
-            vcpus[vcpu].credit = max(vcpus[vcpu].credit - vcpus[vcpu].slice_ns * rate, -CREDIT_INIT * rate)
-
-
-@compiled
-def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, smt_loss: float) -> None:
-    """After a quantum: work done, who waits, who is still running, and the average loads (`update_load`)."""
+@part
+def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, queue: int, smt_loss: float) -> None:
+    """After a quantum: work done, what running has cost, who waits, who is still running, and the average loads
+    (`burn_credits`, `update_load`). The heaviest of the run queue pays a credit for a nanosecond, others more."""
     share = QUANTUM_NS / LOAD_WINDOW_NS
+    heaviest = queues[queue].heaviest
     load = 0.0
     for index in range(queues[queue].first, queues[queue].end):
-        vcpu = vcpus[index].member
+        vcpu = lines[index].member
         ns = vcpus[vcpu].slice_ns
         runnable = ns / QUANTUM_NS
         if vcpus[vcpu].pending_ns > 0.0:
@@ -218,6 +218,8 @@ def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, sm
                 runnable = 1.0
         if ns > 0.0:
             account(vcpus, cpus, vcpu, smt_loss)
+            rate = heaviest / vcpus[vcpu].weight
+            vcpus[vcpu].credit = max(vcpus[vcpu].credit - ns * rate, -CREDIT_INIT * rate)
         else:
             vcpus[vcpu].running = False
         vcpus[vcpu].load += share * (runnable - vcpus[vcpu].load)
@@ -225,63 +227,64 @@ def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, queue: int, sm
     queues[queue].load += share * (load - queues[queue].load)
 
 
-@compiled
-def _best_exchange(vcpus: Table, queues: Table, hard: Ints, local: int, other: int, delta: float) -> tuple[int, int]:
+@part
+def _best_exchange(
+    vcpus: Table, queues: Table, lines: Table, hard: Ints, local: int, other: int, delta: float
+) -> tuple[int, int]:
     """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less.
 
     Xen tries all pairs; here those to pull are sorted by load, and for each push the two next to the best are tried.
     """
     difference = queues[local].load - queues[other].load
-    pulls = _to_pull(vcpus, queues, hard, local, other)
+    pulls = _to_pull(vcpus, queues, lines, hard, local, other)
     best_push, best_pull, least = -1, -1, delta
     for index in range(pulls):
-        left = abs(difference + 2.0 * vcpus[vcpus[index].order].load)
+        left = abs(difference + 2.0 * lines[index].key)
         if left < least:
-            best_pull, least = vcpus[index].order, left
+            best_pull, least = lines[index].vcpu, left
     for place in range(queues[local].first, queues[local].end):
-        push = vcpus[place].member
+        push = lines[place].member
         if vcpus[push].queue != local or hard[push, other] == 0:
             continue
         pushed = difference - 2.0 * vcpus[push].load
         if abs(pushed) < least:
             best_push, best_pull, least = push, -1, abs(pushed)
-        at = _first_below(vcpus, pulls, -pushed / 2.0)
+        at = _first_below(lines, pulls, -pushed / 2.0)
         for index in range(max(at - 1, 0), min(at + 1, pulls)):
-            left = abs(pushed + 2.0 * vcpus[vcpus[index].order].load)
+            left = abs(pushed + 2.0 * lines[index].key)
             if left < least:
-                best_push, best_pull, least = push, vcpus[index].order, left
+                best_push, best_pull, least = push, lines[index].vcpu, left
     return best_push, best_pull
 
 
 @inlined
-def _to_pull(vcpus: Table, queues: Table, hard: Ints, local: int, other: int) -> int:
+def _to_pull(vcpus: Table, queues: Table, lines: Table, hard: Ints, local: int, other: int) -> int:
     """List who may come from another run queue, by falling load; how many they are."""
     count = 0
     for place in range(queues[other].first, queues[other].end):
-        pull = vcpus[place].member
+        pull = lines[place].member
         if vcpus[pull].queue == other and hard[pull, local] != 0:
-            vcpus[count].order = pull
-            vcpus[pull].key = vcpus[pull].load
+            lines[count].vcpu, lines[count].key = pull, vcpus[pull].load
             count += 1
-    sort_down(vcpus, count)
+    sort_down(lines, count)
     return count
 
 
 @inlined
-def _first_below(vcpus: Table, count: int, load: float) -> int:
+def _first_below(lines: Table, count: int, load: float) -> int:
     """The first of the sorted list whose load is below this one."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
-        if vcpus[vcpus[middle].order].load >= load:
+        if lines[middle].key >= load:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-@compiled
-def balance(vcpus: Table, queues: Table, hard: Ints, local: int) -> bool:
+@part
+def balance(vcpus: Table, queues: Table, lines: Table, hard: Ints, soft: Ints, local: int) -> None:
     """Bring a run queue and the one whose load differs most from its own closer together (`balance_load`)."""
     count = len(queues)
     most, other, last = 0.0, -1, -1
@@ -290,15 +293,14 @@ def balance(vcpus: Table, queues: Table, hard: Ints, local: int) -> bool:
         if queue != local and abs(queues[local].load - queues[queue].load) > most:
             most, other = abs(queues[local].load - queues[queue].load), queue
     if other < 0:
-        return False
+        return
     # Xen's loop leaves `orqd` at the list's last queue, and measures by that (4.17 to date)
     load = max(queues[local].load, queues[last].load)
     size = max(queues[local].end_cpu - queues[local].first_cpu, queues[last].end_cpu - queues[last].first_cpu)
     if most < (BALANCE_UNDER if load < size else BALANCE_OVER):
-        return False
-    push, pull = _best_exchange(vcpus, queues, hard, local, other, most)
+        return
+    push, pull = _best_exchange(vcpus, queues, lines, hard, local, other, most)
     if push >= 0:
-        put(vcpus, queues, push, other, hard[push, other])
+        put(vcpus, queues, hard, soft, push, other, hard[push, other])
     if pull >= 0:
-        put(vcpus, queues, pull, local, hard[pull, local])
-    return push >= 0 or pull >= 0
+        put(vcpus, queues, hard, soft, pull, local, hard[pull, local])

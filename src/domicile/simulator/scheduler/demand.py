@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from domicile.simulator.compiled import compiled
+from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.state import QUANTUM_NS, Table
 
 __all__ = ["BACKLOG_NS", "CONSTANT", "DEMAND", "DIURNAL", "ON_OFF", "STEP", "TRACE", "arrive", "new_demands"]
@@ -28,18 +28,19 @@ MOST_CHANGES = 1000
 DEMAND = np.dtype(
     [
         ("kind", np.int64),
-        ("closed", np.bool_),
         ("level", np.float64),
+        ("until_s", np.float64),
+        ("closed", np.bool_),
+        ("is_on", np.bool_),
         ("on_s", np.float64),
         ("off_s", np.float64),
-        ("is_on", np.bool_),
-        ("until_s", np.float64),
         ("seed", np.uint64),
         ("first", np.int64),
         ("end", np.int64),
         ("at", np.int64),
         ("lap_s", np.float64),
-    ]
+    ],
+    align=True,
 )
 """The demand of a vCPU: `kind`, `closed`, `level` (share of a pCPU: while on, on average, or the factor to a trace),
 `on_s` and `off_s` (mean lengths; diurnal: the amplitude as a share of `level`, and the hour of its peak), `is_on`,
@@ -57,7 +58,7 @@ def new_demands(vcpus: int, seed: np.random.Generator) -> Table:
     return demands
 
 
-@compiled
+@inlined
 def drawn(demands: Table, vcpu: int) -> float:
     """The vCPU's next random number in (0, 1]: xorshift64* (Vigna, ACM TOMS 42(4), 2016)."""
     state = demands[vcpu].seed
@@ -69,7 +70,7 @@ def drawn(demands: Table, vcpu: int) -> float:
     return (float(mixed) + 1.0) / 9007199254740992.0
 
 
-@compiled
+@inlined
 def wanted(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
     """The share of a pCPU that a vCPU wants at this moment."""
     kind = demands[vcpu].kind
@@ -85,7 +86,7 @@ def wanted(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
     return float(level) if demands[vcpu].is_on else 0.0
 
 
-@compiled
+@part
 def _step(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
     """The level of a trace at this moment; the step that it has come to is kept."""
     at, end = demands[vcpu].at, demands[vcpu].end
@@ -100,7 +101,7 @@ def _step(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
     return float(steps[at].level)
 
 
-@compiled
+@part
 def _switch(demands: Table, vcpu: int, now_s: float) -> None:
     """Turn a demand on and off as often as its times have passed by now."""
     for _ in range(MOST_CHANGES):
@@ -111,13 +112,15 @@ def _switch(demands: Table, vcpu: int, now_s: float) -> None:
         demands[vcpu].until_s -= mean_s * np.log(drawn(demands, vcpu))
 
 
-@compiled
+@part
 def arrive(vcpus: Table, demands: Table, steps: Table, quantum: int) -> None:
-    """Add what every active vCPU wants in this quantum to what it has not got yet."""
+    """Begin a quantum: add what every active vCPU wants in it to what it has not got yet; it has not run."""
     now_s = quantum * (QUANTUM_NS * 1e-9)
     for vcpu in range(len(vcpus)):
         if not vcpus[vcpu].active:
             continue
+        vcpus[vcpu].slice_ns = 0.0
+        vcpus[vcpu].placed = -1
         ns = wanted(demands, steps, vcpu, now_s) * QUANTUM_NS
         if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
             ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0

@@ -12,7 +12,7 @@ holds; soft affinity plays no part, since where memory is says more. Everything 
 
 from __future__ import annotations
 
-from domicile.simulator.compiled import compiled, inlined
+from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.credit2 import put
 from domicile.simulator.scheduler.state import Floats, Ints, Table
 
@@ -43,7 +43,7 @@ def _change(queues: Table, source: int, target: int, load: float, lost: Floats, 
     return float(after - before + load * (lost[vcpu, target] - lost[vcpu, source]))
 
 
-@compiled
+@part
 def pick_near(vcpus: Table, queues: Table, hard: Ints, lost: Floats, vcpu: int) -> int:
     """The run queue for a vCPU that comes: where a whole one costs least."""
     best, least = -1, 0.0
@@ -59,8 +59,8 @@ def pick_near(vcpus: Table, queues: Table, hard: Ints, lost: Floats, vcpu: int) 
     return best
 
 
-@compiled
-def balance_near(vcpus: Table, queues: Table, hard: Ints, lost: Floats, local: int) -> None:
+@part
+def balance_near(vcpus: Table, queues: Table, hard: Ints, soft: Ints, lost: Floats, local: int) -> None:
     """Make the one move from or to a run queue that brings most, if any brings enough. `lost` is V x Q."""
     best, goal, least = -1, -1, -LEAST_GAIN
     for vcpu in range(len(vcpus)):
@@ -73,4 +73,4 @@ def balance_near(vcpus: Table, queues: Table, hard: Ints, lost: Floats, local: i
                 if change < least:
                     best, goal, least = vcpu, queue, change
     if best >= 0:
-        put(vcpus, queues, best, goal, hard[best, goal])
+        put(vcpus, queues, hard, soft, best, goal, hard[best, goal])

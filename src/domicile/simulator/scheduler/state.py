@@ -18,6 +18,7 @@ from domicile.simulator.scheduler.queues import Arrangement
 __all__ = [
     "CPU",
     "DOMAIN",
+    "LINE",
     "MASK_BITS",
     "QUANTUM_NS",
     "QUEUE",
@@ -56,55 +57,63 @@ CPU = np.dtype(
         ("core_busy", np.float64),
         ("best", np.int64),
         ("planned_ns", np.float64),
+        # room for counts and lists
+        ("idle_cores", np.int64),
+        ("listed", np.int64),
     ]
 )
 """A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
 `siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there; `planned_ns` of those who
-woke up there."""
+woke up there. Not of this pCPU: the `idle_cores` of the socket of this number (each of their threads counts), and room
+for a list of pCPUs, `listed`."""
 
 VCPU = np.dtype(
     [
-        ("domain", np.int64),
+        # what every quantum looks at comes first: a record is more than one line of the cache
         ("has_soft", np.bool_),
         ("active", np.bool_),
-        ("weight", np.float64),
-        ("pending_ns", np.float64),
-        ("stretch", np.float64),
-        ("credit", np.float64),
-        ("queue", np.int64),
-        ("processor", np.int64),
-        ("cpu", np.int64),
         ("running", np.bool_),
         ("woken", np.bool_),
-        ("since", np.int64),
-        ("load", np.float64),
-        ("priority", np.int64),
         ("parked", np.bool_),
         ("accounted", np.bool_),
+        ("pending_ns", np.float64),
+        ("slice_ns", np.float64),
+        ("placed", np.int64),
+        ("domain", np.int64),
+        ("credit", np.float64),
+        ("weight", np.float64),
+        ("processor", np.int64),
+        ("may", np.int64),
+        ("likes", np.int64),
+        ("cpu", np.int64),
+        ("load", np.float64),
+        ("stretch", np.float64),
         ("work_ns", np.float64),
         ("waited_ns", np.float64),
         ("wanted_ns", np.float64),
+        ("queue", np.int64),
+        ("since", np.int64),
+        ("priority", np.int64),
         ("moves", np.int64),
         ("node_moves", np.int64),
-        # of this quantum
-        ("slice_ns", np.float64),
-        ("placed", np.int64),
-        ("key", np.float64),
-        # not of this vCPU: room for lists of them
-        ("member", np.int64),
-        ("order", np.int64),
-    ]
+    ],
+    align=True,
 )
 """A vCPU.
 
 What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
 `weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
-Scheduling: `credit` (ns; credits in credit), `queue`, `processor` (the pCPU it belongs to), `cpu` (where it ran last,
--1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not), `since` (the quantum
+Scheduling: `credit` (ns; credits in credit), `queue`, `may` and `likes` (the pCPUs there of its hard affinity, and of
+its soft affinity if it has one: credit2's), `processor` (the pCPU it belongs to), `cpu` (where it ran last, -1
+before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not), `since` (the quantum
 from which on it waits), `load` (average share of time runnable), `priority`, `parked` and `accounted` (credit's).
 Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
-In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none), `key` that it is sorted by.
+In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none).
 """
+
+LINE = np.dtype([("key", np.float64), ("vcpu", np.int64), ("order", np.int64), ("member", np.int64)], align=True)
+"""Room for lists of vCPUs. `vcpu` with its `key`: sorted for the while. Credit2's run queues have `[first:end]` of the
+others to themselves: `member` by number, and `order`, the same as they stood in line last."""
 
 QUEUE = np.dtype(
     [
@@ -115,12 +124,15 @@ QUEUE = np.dtype(
         ("first", np.int64),
         ("end", np.int64),
         ("due", np.bool_),
+        ("listed", np.bool_),
         ("cores", np.float64),
-    ]
+        ("heaviest", np.float64),
+    ],
+    align=True,
 )
 """A run queue: `load` (average of runnable vCPUs), `bias` (the place of the pCPU picked last), its pCPUs from
-`first_cpu` to before `end_cpu`, its vCPUs `vcpus[first:end]` by `member`; `due`: its credit was reset, so it
-balances; how many `cores` it has."""
+`first_cpu` to before `end_cpu`, its vCPUs `lines[first:end]`, as far as `listed` (nobody has come or gone); `due`: its
+credit was reset, so it balances; how many `cores` it has; the weight of its `heaviest` vCPU."""
 
 DOMAIN = np.dtype(
     [

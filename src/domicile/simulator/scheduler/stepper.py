@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from domicile.local.compiled import entrance, inlined, part
 from domicile.performance.assumptions import DEFAULT
-from domicile.simulator.compiled import compiled, inlined
 from domicile.simulator.scheduler import credit, credit2
 from domicile.simulator.scheduler.common import smt_loss_of
 from domicile.simulator.scheduler.credit2 import balance, pick_queue, put, run_queue, settle
@@ -19,6 +19,7 @@ from domicile.simulator.scheduler.queues import Arrangement, RunqueuePer, arrang
 from domicile.simulator.scheduler.state import (
     CPU,
     DOMAIN,
+    LINE,
     QUANTUM_NS,
     QUEUE,
     Bools,
@@ -55,6 +56,7 @@ class Scheduler:
     vcpus: Table
     doms: Table
     queues: Table
+    lines: Table
     demands: Table
     steps: Table
     hard: Ints
@@ -92,6 +94,7 @@ class Scheduler:
             vcpus=new_vcpus(domain_of_vcpu, [weights[domain] for domain in domain_of_vcpu], has_soft),
             doms=doms,
             queues=_queues(arrangement, cpus),
+            lines=np.zeros(len(domain_of_vcpu), dtype=LINE),
             demands=new_demands(len(domain_of_vcpu), seed),
             steps=np.zeros(1, dtype=STEP),
             hard=hard_masks,
@@ -115,10 +118,12 @@ class Scheduler:
         """A vCPU goes."""
         queue = self.vcpus["queue"][vcpu]
         if queue >= 0:
+            self.queues["listed"][queue] = False
             self.queues["load"][queue] = max(self.queues["load"][queue] - self.vcpus["load"][vcpu], 0.0)
-        for field in ("load", "pending_ns", "active", "running", "accounted", "parked"):
+        for field in ("load", "pending_ns", "slice_ns", "active", "running", "accounted", "parked"):
             self.vcpus[field][vcpu] = 0
-        self.vcpus["queue"][vcpu] = -1
+        for field in ("queue", "placed"):
+            self.vcpus[field][vcpu] = -1
 
     def pin(self, vcpu: int, hard: Bools, soft: Bools) -> None:
         """Change a vCPU's affinity (P each); it looks for a new place at once, as after `xl vcpu-pin`."""
@@ -129,19 +134,12 @@ class Scheduler:
 
     def _assign(self, vcpu: int) -> None:
         """Give a vCPU a run queue and a pCPU there."""
-        if self.kind is SchedulerKind.CREDIT:
-            credit.home(self.vcpus, self.cpus, self.queues, self.hard, self.soft, vcpu)
-            return
-        if self.kind is SchedulerKind.NUMA:
-            queue = pick_near(self.vcpus, self.queues, self.hard, self.lost, vcpu)
-            allowed = int(self.hard[vcpu, queue])
-        else:
-            queue, allowed = pick_queue(self.vcpus, self.queues, self.hard, self.soft, vcpu)
-        put(self.vcpus, self.queues, vcpu, queue, allowed)
+        tables = (self.vcpus, self.cpus, self.queues, self.hard, self.soft, self.lost)
+        _assign(*tables, self.kind is SchedulerKind.CREDIT, self.kind is SchedulerKind.NUMA, vcpu)
 
     def step(self, quanta: int) -> None:
         """Let this many quanta pass."""
-        tables = (self.vcpus, self.doms, self.queues, self.cpus, self.demands, self.steps)
+        tables = (self.vcpus, self.doms, self.queues, self.cpus, self.lines, self.demands, self.steps)
         span = (self.ran_ns, self.quantum, quanta, self.smt_loss)
         if self.kind is SchedulerKind.CREDIT:
             _advance_credit(*tables, self.hard, self.soft, *span)
@@ -187,10 +185,16 @@ def _queues(arrangement: Arrangement, cpus: Table) -> Table:
     return queues
 
 
-@compiled
-def _list_members(vcpus: Table, queues: Table) -> None:
-    """List the active vCPUs run queue by run queue."""
+@part
+def _list_members(vcpus: Table, queues: Table, lines: Table) -> None:
+    """List the active vCPUs run queue by run queue, if any of them has come or gone."""
+    listed = True
     for queue in range(len(queues)):
+        listed = listed and queues[queue].listed
+    if listed:
+        return
+    for queue in range(len(queues)):
+        queues[queue].listed = True
         queues[queue].end = 0
     for vcpu in range(len(vcpus)):
         if vcpus[vcpu].active:
@@ -203,7 +207,8 @@ def _list_members(vcpus: Table, queues: Table) -> None:
     for vcpu in range(len(vcpus)):
         if vcpus[vcpu].active:
             queue = vcpus[vcpu].queue
-            vcpus[queues[queue].end].member = vcpu
+            place = queues[queue].end
+            lines[place].member = lines[place].order = vcpu
             queues[queue].end += 1
 
 
@@ -218,12 +223,13 @@ def _begin(vcpus: Table, doms: Table, cpus: Table, demands: Table, steps: Table,
         cpus[cpu].core_busy = 0.0
 
 
-@compiled
+@entrance
 def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not records of arrays
     vcpus: Table,
     doms: Table,
     queues: Table,
     cpus: Table,
+    lines: Table,
     demands: Table,
     steps: Table,
     hard: Ints,
@@ -238,25 +244,26 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
     """Credit2 for some quanta from this one on, with Xen's balancer or the one that knows where memory is."""
     for now in range(quantum, quantum + quanta):
         _begin(vcpus, doms, cpus, demands, steps, now)
-        _list_members(vcpus, queues)
+        _list_members(vcpus, queues, lines)
         for queue in range(len(queues)):
-            queues[queue].due = run_queue(vcpus, doms, queues, cpus, hard, soft, ran_ns, queue)
+            queues[queue].due = run_queue(vcpus, doms, queues, cpus, lines, ran_ns, queue)
         for queue in range(len(queues)):
-            settle(vcpus, doms, queues, cpus, queue, smt_loss)
+            settle(vcpus, doms, queues, cpus, lines, queue, smt_loss)
         for queue in range(len(queues)):
             if near:
                 if (now + queue) % EVERY_QUANTA == 0:
-                    balance_near(vcpus, queues, hard, lost, queue)
+                    balance_near(vcpus, queues, hard, soft, lost, queue)
             elif queues[queue].due:
-                balance(vcpus, queues, hard, queue)
+                balance(vcpus, queues, lines, hard, soft, queue)
 
 
-@compiled
-def _advance_credit(
+@entrance
+def _advance_credit(  # noqa: PLR0913, PLR0917
     vcpus: Table,
     doms: Table,
     queues: Table,
     cpus: Table,
+    lines: Table,
     demands: Table,
     steps: Table,
     hard: Ints,
@@ -272,4 +279,27 @@ def _advance_credit(
         for domain in range(len(doms)):
             # its caps are credit that is not earned, not a budget
             doms[domain].budget_ns = np.inf
-        credit.quantum(vcpus, doms, cpus, queues, hard, soft, ran_ns, now, smt_loss)
+        credit.quantum(vcpus, doms, cpus, queues, lines, hard, soft, ran_ns, now, smt_loss)
+
+
+@entrance
+def _assign(
+    vcpus: Table,
+    cpus: Table,
+    queues: Table,
+    hard: Ints,
+    soft: Ints,
+    lost: Floats,
+    by_credit: bool,
+    near: bool,
+    vcpu: int,
+) -> None:
+    """Give a vCPU a pCPU under credit, a run queue and a pCPU there under the others."""
+    if by_credit:
+        credit.home(vcpus, cpus, queues, hard, soft, vcpu)
+    elif near:
+        queue = pick_near(vcpus, queues, hard, lost, vcpu)
+        put(vcpus, queues, hard, soft, vcpu, queue, hard[vcpu, queue])
+    else:
+        queue, allowed = pick_queue(vcpus, queues, hard, soft, vcpu)
+        put(vcpus, queues, hard, soft, vcpu, queue, allowed)
