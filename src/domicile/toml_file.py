@@ -20,8 +20,16 @@ from domicile.errors import BadInput
 __all__ = ["UNITS", "TomlKind", "decode_toml", "unit_of"]
 
 MAX_FILE_BYTES = 1 << 20
-UNITS = {"_s": " seconds", "_mib": " MiB", "_ms": " ms", "_gbs": " GB/s", "_h": " o'clock"}
-"""What the end of a key's name says of its figure."""
+UNITS = {
+    "_mib_s": " MiB/s",
+    "_per_s": " a second",
+    "_s": " seconds",
+    "_mib": " MiB",
+    "_ms": " ms",
+    "_gbs": " GB/s",
+    "_h": " o'clock",
+}
+"""What the end of a key's name says of its figure; the first that fits."""
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 

@@ -62,7 +62,7 @@ def command(
     from domicile.simulator.run import simulate  # noqa: PLC0415
     from domicile.simulator.scenario import load_scenario  # noqa: PLC0415
     from domicile.simulator.scenario_check import check_scenario  # noqa: PLC0415
-    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of  # noqa: PLC0415
+    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of, host_options  # noqa: PLC0415
     from domicile.simulator.traces import read_traces  # noqa: PLC0415
     from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
@@ -73,6 +73,7 @@ def command(
     topology = read_topology(asked.machine)
     guests = guests_of(asked, topology, scenario, parse_cpus)
     events = event_cpus(asked, topology, scenario, parse_cpus)
+    options = host_options(asked, topology, scenario)
     recorded = read_traces(traces) if traces else {}
     check_traces(asked, scenario, list(recorded))
     with ExitStack() as stack:
@@ -92,6 +93,7 @@ def command(
             every_s,
             progress,
             lambda: bool(interrupted),
+            options,
         )
     title = f"{asked.title or scenario}: {summary.seconds:g} s, {asked.scheduler}, placed by {asked.policy}"
     if as_json:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from domicile.simulator.memory.balloon import USUAL_MANNERS, Manners
 from domicile.simulator.workloads import Workload
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
 
-__all__ = ["GuestSpec"]
+__all__ = ["ColdUse", "GuestSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColdUse:
+    """How a guest uses the cold-page pool: it puts `ephemeral` and `persistent` (shares of its memory), `put_mib_s` at
+    most, and touches `get_mib_s` of what it has put again."""
+
+    ephemeral: float = 0.0
+    persistent: float = 0.0
+    put_mib_s: float = 100.0
+    get_mib_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +30,10 @@ class GuestSpec:
     Affinity is in CPU ids of the topology, None for all; `memory_nodes` are node ids that its memory is to come from,
     None for where its affinity or the policy says. `sees_nodes`: it knows its virtual nodes and keeps accesses on them;
     a guest that does not spreads its accesses over all of its memory. `peers` are domains that it sends messages to.
-    `trace` is the number of the recorded VM that its demand follows. Dom0 is the first guest of a host.
+    `trace` is the number of the recorded VM that its demand follows. `balloon`: how its balloon driver answers.
+    `equal_pages`: share of its memory whose content every domain of its workload has; `cold`: what it puts into the
+    cold-page pool.
+    Dom0 is the first guest of a host.
     """
 
     name: str
@@ -38,6 +53,9 @@ class GuestSpec:
     peers: tuple[str, ...] = ()
     trace: str | None = None
     overhead_mib: int = 0
+    balloon: Manners = USUAL_MANNERS
+    equal_pages: float = 0.0
+    cold: ColdUse | None = None
     source: str = field(default="", compare=False)
 
     def request(self) -> GuestRequest:

@@ -20,8 +20,9 @@ from domicile.performance.machine_load import MachineLoad
 from domicile.simulator.workloads import Workload
 from domicile.topology.model import Topology
 
-__all__ = ["Pace", "ProgressModel"]
+__all__ = ["Pace", "ProgressModel", "burden"]
 
+MOST_LOST = 0.9
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -63,18 +64,32 @@ class ProgressModel:
         longer = self._bound[:, None] * np.maximum(accesses @ relative.T, 0.0)
         return np.asarray(longer / (1.0 + longer), dtype=np.float64)
 
-    def pace(self, busy: Floats, accesses: Floats, copied_gbs: Floats | None = None) -> Pace:
+    def pace(self, busy: Floats, accesses: Floats, traffic: Floats | None = None) -> Pace:
         """`busy`: vCPUs' worth of time that each row ran on each node; `accesses`: where its memory accesses go (rows
-        add up to 1, or are 0); `copied_gbs`: traffic of copying its memory, by the node that does it (R x N each)."""
+        add up to 1, or are 0; R x N each); `traffic`: of copying memory, in GB/s (N x N: the node of the CPUs, that of
+        the memory)."""
+        if traffic is None:
+            return self._pace(busy, accesses, None, None)
+        # a row more for each node: nothing runs there, and its DMA is the traffic with the memory of that node
+        rows, nodes = busy.shape
+        none = np.zeros((nodes, nodes))
+        dma_gbs = np.concatenate([np.zeros_like(busy), traffic.T])
+        dma_share = np.concatenate([np.zeros_like(busy), np.eye(nodes)])
+        found = self._pace(np.concatenate([busy, none]), np.concatenate([accesses, none]), dma_gbs, dma_share)
+        return Pace(found.stretch[:rows], found.latency_ns[:rows], found.bandwidth_gbs[:rows], found.controller)
+
+    def _pace(self, busy: Floats, accesses: Floats, dma_gbs: Floats | None, dma_share: Floats | None) -> Pace:
         ran = busy.sum(axis=1)
+        more = len(busy) - len(self._bound)
         load = MachineLoad.of(
             busy,
             accesses,
-            traffic_gbs=self._traffic,
-            read_fraction=self._reads,
-            memory_bound=self._bound,
-            cache_mib=self._cache,
-            dma_gbs=copied_gbs,
+            traffic_gbs=_padded(self._traffic, more),
+            read_fraction=_padded(self._reads, more),
+            memory_bound=_padded(self._bound, more),
+            cache_mib=_padded(self._cache, more),
+            dma_gbs=dma_gbs,
+            dma_share=dma_share,
             device_bound=0.0,
             peers=self._peers,
             messages_per_s=self._messages * ran[self._peers[:, 0]],
@@ -89,3 +104,15 @@ class ProgressModel:
             bandwidth_gbs=found.bandwidth_gbs,
             controller=found.node_utilisation,
         )
+
+
+def burden(lost_s: Floats, ran_s: Floats) -> Floats:
+    """How much longer everything takes for domains that spend `lost_s` of the time that they run, `ran_s`, on what is
+    not their work; no more than ten times, so that time goes on for who has hardly run."""
+    share = np.minimum(lost_s / np.maximum(ran_s, 1e-9), MOST_LOST)
+    return np.asarray(1.0 / (1.0 - share), dtype=np.float64)
+
+
+def _padded(figures: Floats, more: int) -> Floats:
+    """The figures of all rows, and zeros for so many more."""
+    return np.concatenate([figures, np.zeros(more)]) if more else figures

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from domicile.simulator.engine import Epoch
+from domicile.simulator.ballooning import BalloonRecord
+from domicile.simulator.cold_pages import PoolRecord
+from domicile.simulator.epoch import Epoch
+from domicile.simulator.migrations import MigrationRecord
+from domicile.simulator.page_sharing import SharingRecord
 
 __all__ = ["DomainSummary", "NodeSummary", "Summary", "Totals"]
 
@@ -49,12 +53,20 @@ class NodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A simulation's result. `seconds` is the simulated time counted, `complete` whether it came to its end."""
+    """A simulation's result. `seconds` is the simulated time counted, `complete` whether it came to its end.
+
+    `migrations` and `balloons`: all that were asked for, those of the warm-up too. `sharing` and `pool`: as they are at
+    the end, None on a host without. All four are left out of a time series.
+    """
 
     seconds: float
     complete: bool
     domains: tuple[DomainSummary, ...]
     nodes: tuple[NodeSummary, ...]
+    migrations: tuple[MigrationRecord, ...] = ()
+    balloons: tuple[BalloonRecord, ...] = ()
+    sharing: SharingRecord | None = None
+    pool: PoolRecord | None = None
 
 
 class Totals:
