@@ -82,7 +82,8 @@ def decode_toml(text: bytes, source: str, kind: type[_Record]) -> _Record:
 
 def unit_of(place: str) -> str:
     """The unit that a key's name ends in, as words with a space before; empty if in none."""
-    return next((unit for suffix, unit in UNITS.items() if place.endswith(suffix)), "")
+    key = "_" + place.rpartition(".")[2]
+    return next((unit for suffix, unit in UNITS.items() if key.endswith(suffix)), "")
 
 
 def _explained(message: str, source: str, kind: type[msgspec.Struct]) -> BadInput:

@@ -38,6 +38,14 @@ def summary_view(summary: Summary, title: str) -> RenderableType:
         parts.append(_sharing(summary.sharing))
     if summary.pool:
         parts.append(_pool(summary.pool))
+    if summary.xen:
+        xen = summary.xen
+        parts.append(
+            Text(
+                f"Xen's own memory ({xen.policy}): {xen.remote_share:.0%} of its data accesses remote, which took "
+                f"{xen.time_share:.2%} of the time that vCPUs ran"
+            )
+        )
     refused = [domain for domain in summary.domains if domain.refused]
     parts += [Text(f"not started: {domain.refused}", style="red") for domain in refused]
     return Group(*parts)
@@ -48,7 +56,11 @@ def _domains(domains: list[DomainSummary]) -> Table:
     table.add_column("domain")
     for heading in ("slowdown", "worst", "CPUs", "remote", "at home", "node moves/s", "GB/s"):
         table.add_column(heading, justify="right")
+    io = any(domain.io_gbs for domain in domains)
+    for heading in ("I/O GB/s", "remote") if io else ():
+        table.add_column(heading, justify="right")
     for domain in domains:
+        moved = (f"{domain.io_gbs:.2f}", _figure(domain.io_remote_share, "{:.1%}"))
         table.add_row(
             domain.name,
             _figure(domain.slowdown, "{:.2f}"),
@@ -58,6 +70,7 @@ def _domains(domains: list[DomainSummary]) -> Table:
             _figure(domain.home_share, "{:.1%}"),
             f"{domain.node_moves_per_s:.2f}",
             f"{domain.bandwidth_gbs:.2f}",
+            *(moved if io else ()),
         )
     return table
 

@@ -220,7 +220,7 @@ class ColdPages:
     def _put_part(self, ledger: Ledger, name: str, part: int, wanted: int, kind: Kind) -> tuple[int, float]:
         heap, pages = ledger.heap, ledger.pages
         before = pages.cold[part].copy()
-        own = heap.pages_of(name)
+        own = ledger.own(name)
         total, lost_s = 0, 0.0
         for node in np.flatnonzero(before).tolist():
             # cold pages of all nodes alike; what it only shares is not its own to give

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.errors import DomicileError
+from domicile.simulator.device_traffic import DeviceTraffic
 from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.host_memory import MOVE_GBS, HostMemory
@@ -28,6 +29,7 @@ from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.traces import RecordedVm
 from domicile.simulator.workloads import PATTERNS, Demand
+from domicile.simulator.xen_time import XenCost
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
 
@@ -88,6 +90,8 @@ class Simulation:
         self._row_of = self._first_row[self._domain_of]
         self._accesses = np.zeros((len(self._domain_of_row), nodes))
         number_of = {guest.name: number for number, guest in enumerate(guests)}
+        self._devices = DeviceTraffic(topology, guests, self._domain_of_row)
+        self.xen = XenCost(topology, self.memory.options.xen)
         self._progress = ProgressModel(
             topology,
             [guests[int(domain)].workload for domain in self._domain_of_row],
@@ -96,6 +100,7 @@ class Simulation:
                 for number, guest in enumerate(guests)
                 for peer in guest.peers
             ],
+            self._devices.bound,
         )
         self._load_traces(traces or {})
         self._pauses = Pauses(len(self._domain_of))
@@ -334,9 +339,12 @@ class Simulation:
         def by_row(values: Floats) -> Floats:
             return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
 
-        pace = self._progress.pace(ran_s / seconds, self._accesses, self._traffic)
         domain_s = np.zeros((len(self.guests), len(self._node_ids)))
         np.add.at(domain_s, self._domain_of_row, ran_s)
+        running = [number for number in self._seats if not self._pauses.has(int(self._first_vcpu[number]))]
+        io = self._devices.load(self.memory, running, domain_s / seconds)
+        pace = self._progress.pace(ran_s / seconds, self._accesses, self._traffic, io)
+        self.xen.count(domain_s.sum(axis=0))
         total_s = domain_s.sum(axis=1)
         safe = np.where(total_s > 0, total_s, 1.0)
         cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
@@ -358,8 +366,10 @@ class Simulation:
             busy=busy / (np.maximum(cpus, 1) * seconds * 1e9),
             controller=pace.controller,
             free_mib=self.memory.free_mib,
+            io_gbs=np.zeros(len(self.guests)) if io is None else io.gbs,
+            io_remote=np.zeros(len(self.guests)) if io is None else io.remote,
         )
-        vcpus["stretch"] = (pace.stretch * self._burden)[self._row_of]
+        vcpus["stretch"] = (pace.stretch * self._burden * self.xen.stretch(ran_s))[self._row_of]
         self._move_memory(start / QUANTA_PER_S, seconds, domain_s / seconds)
         if scheduler.kind is SchedulerKind.NUMA:
             scheduler.lost[:] = self._lost()[self._row_of]

@@ -21,7 +21,8 @@ class Epoch:
     vCPU time waited, asked for, and done in units of the best speed. `remote` (D): share of memory accesses that left
     the node; `home` (D): share of vCPU time on the nodes that soft (else hard) affinity, else memory, names; `moves`
     and `node_moves` (D): of vCPUs. `bandwidth_gbs` and `stretch` (D). `busy` (N): share of pCPU time used; `controller`
-    (N): memory utilisation; `free_mib` (N).
+    (N): memory utilisation; `free_mib` (N). `io_gbs` and `io_remote` (D): what a domain's device moves, and the share
+    of it between two nodes.
     """
 
     start_s: float
@@ -40,3 +41,5 @@ class Epoch:
     busy: Floats
     controller: Floats
     free_mib: Floats
+    io_gbs: Floats
+    io_remote: Floats

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.memory.balloon import USUAL_MANNERS, Manners
 from domicile.simulator.workloads import Workload
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
 
-__all__ = ["ColdUse", "GuestSpec"]
+__all__ = ["ColdUse", "DeviceUse", "GuestSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,16 @@ class ColdUse:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What a guest moves through a device: `gbs`, reads and writes together. The device is passed through if it is
+    among the guest's, else Dom0's backend serves the guest. `bound`: see `device_traffic`."""
+
+    device: str
+    gbs: float
+    bound: float = DEFAULT.device_weight
+
+
+@dataclass(frozen=True, slots=True)
 class GuestSpec:
     """A domain of a scenario.
 
@@ -32,7 +43,7 @@ class GuestSpec:
     a guest that does not spreads its accesses over all of its memory. `peers` are domains that it sends messages to.
     `trace` is the number of the recorded VM that its demand follows. `balloon`: how its balloon driver answers.
     `equal_pages`: share of its memory whose content every domain of its workload has; `cold`: what it puts into the
-    cold-page pool.
+    cold-page pool; `io`: its traffic through a device.
     Dom0 is the first guest of a host.
     """
 
@@ -56,6 +67,7 @@ class GuestSpec:
     balloon: Manners = USUAL_MANNERS
     equal_pages: float = 0.0
     cold: ColdUse | None = None
+    io: DeviceUse | None = None
     source: str = field(default="", compare=False)
 
     def request(self) -> GuestRequest:

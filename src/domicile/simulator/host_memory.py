@@ -17,7 +17,7 @@ from domicile.simulator.ballooning import Ballooning, BalloonRecord
 from domicile.simulator.cold_pages import ColdPages, PoolOptions, PoolRecord
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.ledger import Ledger
-from domicile.simulator.memory.boot import XenPolicy, boot_dom0, boot_xen
+from domicile.simulator.memory.boot import DmaPolicy, XenPolicy, boot_dom0, boot_xen, place_dma_buffers
 from domicile.simulator.memory.flow import Flow
 from domicile.simulator.memory.heap import Heap
 from domicile.simulator.memory.layout import ranges_of
@@ -31,7 +31,7 @@ from domicile.simulator.page_sharing import PageSharing, SharingOptions, Sharing
 from domicile.state.model import PAGES_PER_MIB
 from domicile.topology.model import Topology
 
-__all__ = ["AS_XEN", "MOVE_GBS", "HostMemory", "HostOptions", "MemoryStep"]
+__all__ = ["AS_XEN", "MOVE_GBS", "DmaOptions", "HostMemory", "HostOptions", "MemoryStep"]
 
 MOVE_GBS = 1.0
 """Rate at which pages move, as a share of a controller's 10 to 80 GB/s that nobody minds: an assumption."""
@@ -41,10 +41,22 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class DmaOptions:
+    """The buffers of Dom0's devices: where they are, how many each device has, and the devices that serve guests with
+    their nodes (rows; None for one that no node is known for)."""
+
+    policy: DmaPolicy = DmaPolicy.DOM0
+    buffers_mib: int = 64
+    devices: Mapping[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class HostOptions:
-    """What a host does with memory besides: where Xen has its own, sharing and a cold-page pool (None: neither)."""
+    """What a host does with memory besides: where Xen has its own and Dom0 its DMA buffers, sharing and a cold-page
+    pool (None: neither)."""
 
     xen: XenPolicy = XenPolicy.LOCAL_STACKS
+    dma: DmaOptions = DmaOptions()
     sharing: SharingOptions | None = None
     pool: PoolOptions | None = None
 
@@ -79,6 +91,8 @@ class HostMemory:
     def __init__(self, topology: Topology, options: HostOptions = AS_XEN) -> None:
         ranges = ranges_of(topology)
         self._ids = topology.node_ids
+        self.options = options
+        self._dma: dict[str, Floats] = {}
         self._heap = Heap.of(ranges, len(topology.nodes))
         boot_xen(self._heap, ranges, topology, options.xen)
         self._pages = DomainPages.empty(len(topology.nodes))
@@ -125,9 +139,22 @@ class HostMemory:
 
     def boot_dom0(self, spec: GuestSpec) -> int:
         """Dom0's memory, taken as Xen does at boot. Its number of parts, 1."""
-        held = boot_dom0(self._heap, spec.name, spec.memory_mib * PAGES_PER_MIB, vcpus=spec.vcpus)
+        boot_dom0(self._heap, spec.name, spec.memory_mib * PAGES_PER_MIB, vcpus=spec.vcpus)
         self._dom0 = spec.name
-        return self._keep(spec, held[None], False)
+        dma = self.options.dma
+        for device, node in dma.devices.items():
+            buffers = place_dma_buffers(self._heap, spec.name, dma.buffers_mib * PAGES_PER_MIB, dma.policy, node)
+            self._dma[device] = buffers / max(int(buffers.sum()), 1)
+        return self._keep(spec, self._heap.pages_of(spec.name)[None], False)
+
+    def dma_share(self, device: str) -> Floats:
+        """Where the buffers of a device of Dom0 are, as shares by node (N)."""
+        return self._dma[device]
+
+    def page_share(self, name: str) -> Floats:
+        """Where the pages of a domain are, as shares by node (N)."""
+        held = self._ledger.read_by(name)
+        return np.asarray(held / max(int(held.sum()), 1), dtype=np.float64)
 
     def create(self, spec: GuestSpec, nodes: Sequence[int], vnodes: Sequence[int] = ()) -> int:
         """Take a new domain's memory, from these nodes first (rows), or its vnodes' exactly from theirs.
@@ -170,6 +197,7 @@ class HostMemory:
         # of the accesses to what is not hot, those to the rest of the working set; cold pages stand for both
         row = self._pages.add(held, hot_share, workload.hot_accesses, sees_nodes)
         self._ledger.rows[spec.name] = row
+        self._ledger.overhead[spec.name] = self._heap.pages_of(spec.name) - held.sum(axis=0)
         self._balloons.add(spec, row, int(held.sum()))
         self._specs[spec.name] = spec
         return len(held)
@@ -184,6 +212,7 @@ class HostMemory:
             self._pool.go(self._heap, name)
         self._heap.remove(name)
         self._pages.drop(self._ledger.rows.pop(name))
+        del self._ledger.overhead[name]
         self._balloons.remove(name)
         del self._specs[name]
 
@@ -207,7 +236,7 @@ class HostMemory:
         if self._migrations.of(name):
             return
         self._moves = [move for move in self._moves if move.domain != name]
-        held = self._heap.pages_of(name)
+        held = self._ledger.own(name)
         away = [node for node in np.flatnonzero(held).tolist() if node not in nodes]
         dirty_pages_s = self._specs[name].workload.dirty_mib_s * PAGES_PER_MIB
         dirtying = Dirtying(dirty_pages_s * busy_vcpus, float(held.sum()))
@@ -289,6 +318,7 @@ class HostMemory:
             if move.domain in running:
                 continue
             running.add(move.domain)
+            move.left = min(move.left, int(self._ledger.own(move.domain)[move.source]))
             step = move.step(self._heap, now_s, dt_s)
             done.charge(step.flows, self._heap.nodes)
             for moved in step.moved:

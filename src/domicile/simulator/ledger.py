@@ -1,7 +1,7 @@
 """Whose memory is where: Xen's heap, the pages that each domain reads, and which row of them is whose.
 
-What owns pages and what reads them differ only where pages are shared (`memory.sharing`): the heap has the owner, the
-table has the readers.
+What owns pages and what reads them differ where pages are shared (`memory.sharing`), and by Xen's overhead for a domain
+(its HAP pool): the heap has the owner, the table has the readers.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ __all__ = ["Ledger"]
 
 @dataclass(slots=True)
 class Ledger:
-    """The heap of N nodes, the domains' pages, and the domains' rows in them by name."""
+    """The heap of N nodes, the domains' pages, and by name the domains' rows in these and Xen's overhead by node."""
 
     heap: Heap
     pages: DomainPages
     rows: dict[str, int] = field(default_factory=dict)
+    overhead: dict[str, Pages] = field(default_factory=dict)
+
+    def own(self, name: str) -> Pages:
+        """The pages that a domain has to itself, without the overhead, by node (N)."""
+        return self.heap.pages_of(name) - self.overhead[name]
 
     def read_by(self, name: str) -> Pages:
         """The pages that a domain reads, its own and shared, by node (N)."""
         parts = self.pages.parts_of(self.rows[name])
         return np.asarray((self.pages.hot + self.pages.cold)[parts].sum(axis=0), dtype=np.int64)
-
-    def cold_of(self, name: str) -> int:
-        """How many of a domain's pages are cold."""
-        return int(self.pages.cold[self.pages.parts_of(self.rows[name])].sum())
 
     def move(self, name: str, source: int, target: int, pages: int) -> None:
         """So many pages of a domain are on another node now, hot ones first."""

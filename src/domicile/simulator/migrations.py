@@ -154,12 +154,13 @@ class Migrations:
         heap, affinity = ledger.heap, sorted(rows)
         pages = heap.size_of(spec.name)
         parts = [Part(addressed(spec.type, pages))]
+        overhead = spec.overhead_mib * PAGES_PER_MIB
         if spec.type is DomainType.PV:
-            return SaveRestore.start(heap, spec.name, spec.type, parts, affinity, rate_gbs, 0)
+            return SaveRestore.start(heap, spec.name, spec.type, parts, affinity, rate_gbs, 0, overhead)
         copy = Precopy(pages, rate_gbs)
         move = LiveMove.start(heap, spec.name, spec.type, parts, affinity, copy, 0, PIPE_COPIES)
         try:
-            take_overhead(heap, spec.name + INCOMING, spec.overhead_mib * PAGES_PER_MIB)
+            take_overhead(heap, spec.name + INCOMING, overhead)
         except NotEnoughMemory:
             move.cancel(heap)
             raise
@@ -196,7 +197,9 @@ class Migrations:
         if step.phase is Phase.DONE:
             each.done_s, each.outcome = begin_s + step.used_s, "done"
             done.turns.append(Turn(each.domain, each.done_s, True, each.nodes))
-            ledger.shift(each.domain, each.move.by_part.sum(axis=0) - ledger.read_by(each.domain))
+            held = each.move.by_part.sum(axis=0)
+            ledger.shift(each.domain, held - ledger.read_by(each.domain))
+            ledger.overhead[each.domain] = ledger.heap.pages_of(each.domain) - held
             done.arrived.append(each.domain)
 
     def end(self, ledger: Ledger, name: str) -> None:

@@ -85,9 +85,10 @@ class PageSharing:
 
     def come(self, ledger: Ledger, spec: GuestSpec) -> None:
         """A domain has its memory."""
-        nodes = self._scattered(ledger.heap.pages_of(spec.name), spec)
+        nodes = self._scattered(ledger.own(spec.name), spec)
         if len(nodes) == 0:
             return
+        self.sharing.kept[spec.name] = ledger.overhead[spec.name]
         group = self._groups.get(spec.workload.name)
         if group is None:
             self._groups[spec.workload.name] = self.sharing.add_group({spec.name: nodes})
@@ -106,7 +107,7 @@ class PageSharing:
         """A domain's pages are elsewhere."""
         group = self._groups.get(spec.workload.name)
         if group is not None and spec.name in group.members:
-            nodes = self._scattered(ledger.heap.pages_of(spec.name), spec)
+            nodes = self._scattered(ledger.own(spec.name), spec)
             group.moved(spec.name, np.resize(nodes, group.node.shape[1]))
 
     def step(self, now_s: float, dt_s: float, ledger: Ledger) -> SharingStep:

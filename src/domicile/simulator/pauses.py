@@ -30,6 +30,10 @@ class Pauses:
         runs = self._since == RUNS
         self._wants[runs] = scheduler.vcpus["wanted_ns"][runs] / (seconds * 1e9)
 
+    def has(self, vcpu: int) -> bool:
+        """Whether a vCPU is paused."""
+        return bool(self._since[vcpu] != RUNS)
+
     def stop(self, scheduler: Scheduler, vcpu: int) -> None:
         """Pause a vCPU, unless it is."""
         if self._since[vcpu] == RUNS:

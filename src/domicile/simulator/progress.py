@@ -17,6 +17,7 @@ from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.evaluate import evaluate
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
+from domicile.simulator.device_traffic import IoLoad
 from domicile.simulator.workloads import Workload
 from domicile.topology.model import Topology
 
@@ -46,15 +47,18 @@ class ProgressModel:
         topology: Topology,
         workloads: Sequence[Workload],
         peers: Sequence[tuple[int, int]] = (),
+        device_bound: Floats | None = None,
         assumptions: Assumptions = DEFAULT,
     ) -> None:
-        """`peers` are pairs of rows that talk; the first one's workload says how often."""
+        """`peers` are pairs of rows that talk; the first one's workload says how often. `device_bound` (R): what each
+        loses when its device is as much further away as local memory's latency is long; None for nothing."""
         self._machine = Machine.of(topology, (), assumptions)
         self._assumptions = assumptions
         self._bound = np.array([workload.memory_bound for workload in workloads])
         self._traffic = np.array([workload.traffic_gbs for workload in workloads])
         self._reads = np.array([workload.read_fraction for workload in workloads])
         self._cache = np.array([workload.cache_mib for workload in workloads])
+        self._device_bound = np.zeros(len(workloads)) if device_bound is None else device_bound
         self._peers = np.array(peers, dtype=np.intp).reshape(-1, 2)
         self._messages = np.array([workloads[first].messages_per_s for first, _ in peers])
 
@@ -64,21 +68,23 @@ class ProgressModel:
         longer = self._bound[:, None] * np.maximum(accesses @ relative.T, 0.0)
         return np.asarray(longer / (1.0 + longer), dtype=np.float64)
 
-    def pace(self, busy: Floats, accesses: Floats, traffic: Floats | None = None) -> Pace:
+    def pace(self, busy: Floats, accesses: Floats, traffic: Floats | None = None, io: IoLoad | None = None) -> Pace:
         """`busy`: vCPUs' worth of time that each row ran on each node; `accesses`: where its memory accesses go (rows
         add up to 1, or are 0; R x N each); `traffic`: of copying memory, in GB/s (N x N: the node of the CPUs, that of
-        the memory)."""
-        if traffic is None:
-            return self._pace(busy, accesses, None, None)
-        # a row more for each node: nothing runs there, and its DMA is the traffic with the memory of that node
+        the memory); `io`: the devices'."""
         rows, nodes = busy.shape
-        none = np.zeros((nodes, nodes))
-        dma_gbs = np.concatenate([np.zeros_like(busy), traffic.T])
-        dma_share = np.concatenate([np.zeros_like(busy), np.eye(nodes)])
-        found = self._pace(np.concatenate([busy, none]), np.concatenate([accesses, none]), dma_gbs, dma_share)
+        dma_gbs, dma_share = (np.zeros_like(busy), accesses) if io is None else (io.dma_gbs, io.dma_share)
+        if io is not None:
+            traffic = io.copied if traffic is None else traffic + io.copied
+        if traffic is not None:
+            # a row more for each node: nothing runs there, and its DMA is the traffic with the memory of that node
+            none = np.zeros((nodes, nodes))
+            busy, accesses = np.concatenate([busy, none]), np.concatenate([accesses, none])
+            dma_gbs, dma_share = np.concatenate([dma_gbs, traffic.T]), np.concatenate([dma_share, np.eye(nodes)])
+        found = self._pace(busy, accesses, dma_gbs, dma_share)
         return Pace(found.stretch[:rows], found.latency_ns[:rows], found.bandwidth_gbs[:rows], found.controller)
 
-    def _pace(self, busy: Floats, accesses: Floats, dma_gbs: Floats | None, dma_share: Floats | None) -> Pace:
+    def _pace(self, busy: Floats, accesses: Floats, dma_gbs: Floats, dma_share: Floats) -> Pace:
         ran = busy.sum(axis=1)
         more = len(busy) - len(self._bound)
         load = MachineLoad.of(
@@ -90,13 +96,13 @@ class ProgressModel:
             cache_mib=_padded(self._cache, more),
             dma_gbs=dma_gbs,
             dma_share=dma_share,
-            device_bound=0.0,
+            device_bound=_padded(self._device_bound, more),
             peers=self._peers,
             messages_per_s=self._messages * ran[self._peers[:, 0]],
             assumptions=self._assumptions,
         )
         found = evaluate(self._machine, load, self._assumptions)
-        stretch = 1.0 + found.distance + found.cache + found.load + found.peers
+        stretch = 1.0 + found.distance + found.cache + found.load + found.devices + found.peers
         # spread over many nodes a domain can be faster than on one; never without bound
         return Pace(
             stretch=np.where(ran > 0, np.maximum(stretch, 0.1), 1.0),

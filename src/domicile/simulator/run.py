@@ -112,6 +112,7 @@ def simulate(
         # an epoch of its own up to the end of the warm-up, so that none is counted in part
         if scenario.warm_up_s:
             simulation.run(scenario.warm_up_s, each)
+            simulation.xen.clear()
         simulation.run(end_s, each)
     except _Stop:
         complete = simulation.now_s >= end_s - 1e-9
@@ -121,4 +122,5 @@ def simulate(
         balloons=simulation.memory.balloons,
         sharing=simulation.memory.sharing,
         pool=simulation.memory.pool,
+        xen=simulation.xen.record,
     )

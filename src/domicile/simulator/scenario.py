@@ -8,6 +8,7 @@ duration_s = 60
 warm_up_s = 0                     # simulated, but not counted
 epoch_s = 1                     # how often the performance model looks
 seed = 1
+xen_memory = "local-stacks"       # Xen's own: boot-node (4.5), local-stacks (4.6 to 4.20), local (4.21)
 
 [sharing]                         # of pages with equal content; left out: off
 policy = "any-node"               # off, any-node, same-node
@@ -23,6 +24,8 @@ spare_mib = 64                    # what it leaves free of every node
 vcpus = 4                         # left out: one for each pCPU, 16 at most
 memory_mib = 768
 workload = "dom0"
+dma_buffers = "dom0"              # of its devices: dom0 (anywhere in its memory), low (below 4 GiB), near-device
+dma_mib = 64                      # of each device
 
 [[domain]]
 name = "web"                      # with `count`, web1, web2, ...
@@ -40,7 +43,8 @@ hard = "nodes:1"                  # CPU lists as in xl.cfg's cpus and cpus_soft
 soft = "0-3"
 memory_nodes = [1]                # where its memory comes from first; left out: from its affinity, or the policy
 sees_nodes = false                # a vNUMA guest that keeps its accesses on its nodes
-devices = ["0000:41:00.0"]
+devices = ["0000:41:00.0"]        # passed through
+io = {device = "0000:41:00.0", gbs = 2, bound = 0.5}      # its traffic; through Dom0 if the device is not its own
 peers = ["db"]                    # domains that it talks to
 trace = "1019"                    # the recorded VM that it follows, with --traces
 balloon = {delay_s = 5, rate_mib_s = 100, least_mib = 512, kept_share = 0.2}      # how its balloon driver answers
@@ -77,6 +81,7 @@ __all__ = [
     "ScenarioCold",
     "ScenarioDomain",
     "ScenarioEvent",
+    "ScenarioIo",
     "ScenarioPool",
     "ScenarioSharing",
     "ScenarioWorkload",
@@ -97,6 +102,8 @@ class Dom0(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_mib: int = 1024
     workload: str = "dom0"
     weight: int = 256
+    dma_buffers: str = "dom0"
+    dma_mib: int = 64
 
 
 class ScenarioBalloon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +123,14 @@ class ScenarioCold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     persistent: float = 0.0
     put_mib_s: float = 100.0
     get_mib_s: float = 1.0
+
+
+class ScenarioIo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A domain's traffic through a device; see `guests.DeviceUse`."""
+
+    device: str
+    gbs: float
+    bound: float = 0.5
 
 
 class ScenarioSharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,6 +173,7 @@ class ScenarioDomain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balloon: ScenarioBalloon = ScenarioBalloon()
     equal_pages: float = 0.0
     cold: ScenarioCold | None = None
+    io: ScenarioIo | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +234,7 @@ class Scenario(
     warm_up_s: float = 0.0
     epoch_s: float = 1.0
     seed: int = 0
+    xen_memory: str = "local-stacks"
     dom0: Dom0 = Dom0()
     sharing: ScenarioSharing = ScenarioSharing()
     cold_pool: ScenarioPool = ScenarioPool()

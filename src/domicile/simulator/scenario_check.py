@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from domicile.errors import BadInput
+from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
 from domicile.simulator.memory.coldpool import PoolPolicy
 from domicile.simulator.memory.sharing import SharingPolicy
 from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioEvent, ScenarioWorkload
@@ -111,7 +112,10 @@ def _check_workload(check: Checker, workload: ScenarioWorkload, place: str) -> N
 
 
 def _check_memory(check: Checker, scenario: Scenario) -> None:
-    """Page sharing and the cold-page pool."""
+    """Where Xen's own memory and DMA buffers are, page sharing and the cold-page pool."""
+    check.one_of("xen_memory", scenario.xen_memory, list(map(str, XenPolicy)))
+    check.one_of("dom0.dma_buffers", scenario.dom0.dma_buffers, list(map(str, DmaPolicy)))
+    check.number("dom0.dma_mib", scenario.dom0.dma_mib, 1, scenario.dom0.memory_mib)
     sharing, pool = scenario.sharing, scenario.cold_pool
     check.one_of("sharing.policy", sharing.policy, [OFF, *map(str, SharingPolicy)])
     check.number("sharing.scan_mib_s", sharing.scan_mib_s, 0.0, 1e5)
@@ -123,6 +127,9 @@ def _check_memory(check: Checker, scenario: Scenario) -> None:
     for index, domain in enumerate(scenario.domains):
         place = f"domain[{index}]"
         check.number(f"{place}.equal_pages", domain.equal_pages, 0.0, 1.0)
+        if domain.io is not None:
+            check.number(f"{place}.io.gbs", domain.io.gbs, 0.0, 1000.0)
+            check.number(f"{place}.io.bound", domain.io.bound, 0.0, 100.0)
         cold = domain.cold
         if cold is None:
             continue

@@ -11,9 +11,10 @@ import msgspec
 
 from domicile.errors import BadInput
 from domicile.simulator.cold_pages import PoolOptions
-from domicile.simulator.guests import ColdUse, GuestSpec
-from domicile.simulator.host_memory import HostOptions
+from domicile.simulator.guests import ColdUse, DeviceUse, GuestSpec
+from domicile.simulator.host_memory import DmaOptions, HostOptions
 from domicile.simulator.memory.balloon import Manners
+from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
 from domicile.simulator.memory.coldpool import PoolPolicy
 from domicile.simulator.memory.sharing import SharingPolicy
 from domicile.simulator.page_sharing import SharingOptions
@@ -61,6 +62,8 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
             check.one_of(f"{place}.memory_nodes", node, topology.node_ids)
         for device in asked.devices:
             check.one_of(f"{place}.devices", device, [known.address for known in topology.devices])
+        if asked.io is not None:
+            _check_io(check, asked.io.device, topology, f"{place}.io.device")
         for number, name in enumerate(asked.names):
             guests.append(
                 GuestSpec(
@@ -82,6 +85,7 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
                     trace=asked.trace,
                     balloon=_manners(asked.balloon),
                     equal_pages=asked.equal_pages,
+                    io=None if asked.io is None else DeviceUse(**msgspec.structs.asdict(asked.io)),
                     cold=None if asked.cold is None else ColdUse(**msgspec.structs.asdict(asked.cold)),
                     source=source,
                 )
@@ -93,7 +97,14 @@ def host_options(scenario: Scenario, topology: Topology, source: str) -> HostOpt
     """What the scenario's host does with memory. Raises `BadInput` where the machine has no such node, or no far memory
     for a pool that is to be there."""
     sharing, pool = scenario.sharing, scenario.cold_pool
-    found = HostOptions()
+    served = {domain.io.device for domain in scenario.domains if domain.io and domain.io.device not in domain.devices}
+    rows = {
+        device.address: None if device.node is None else topology.node_index[device.node]
+        for device in topology.devices
+        if device.address in served
+    }
+    dma = DmaOptions(DmaPolicy(scenario.dom0.dma_buffers), scenario.dom0.dma_mib, rows)
+    found = HostOptions(XenPolicy(scenario.xen_memory), dma)
     if sharing.policy != OFF:
         shares = SharingOptions(SharingPolicy(sharing.policy), sharing.scan_mib_s, sharing.written_mib_s)
         found = replace(found, sharing=shares)
@@ -137,6 +148,13 @@ def event_cpus(scenario: Scenario, topology: Topology, source: str, parse_cpus: 
         soft = None if event.soft is None else _cpus(parse_cpus, event.soft, topology, source, f"{place}.soft")
         found.append((hard, soft))
     return found
+
+
+def _check_io(check: Checker, device: str, topology: Topology, place: str) -> None:
+    """The device is there, on a node that is known."""
+    check.one_of(place, device, [known.address for known in topology.devices])
+    if next(known.node for known in topology.devices if known.address == device) is None:
+        raise BadInput(check.source, f"no node is known for {device}, so that its traffic has no place", place)
 
 
 def _manners(asked: ScenarioBalloon) -> Manners:

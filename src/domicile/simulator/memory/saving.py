@@ -19,7 +19,7 @@ import numpy as np
 from domicile.simulator.memory.flow import PAGE_BYTES, Flow
 from domicile.simulator.memory.heap import Heap, Pages
 from domicile.simulator.memory.migration import MoveStep
-from domicile.simulator.memory.populate import Part, populate
+from domicile.simulator.memory.populate import Part, populate, take_overhead
 from domicile.simulator.memory.precopy import CopyLimits, Phase, Precopy
 from domicile.state.model import DomainType
 
@@ -42,6 +42,7 @@ class SaveRestore:
     before: Pages
     cpu_node: int
     by_part: Pages
+    overhead_pages: int = 0
 
     @classmethod
     def start(
@@ -53,12 +54,13 @@ class SaveRestore:
         affinity: Sequence[int],
         rate_gbs: float,
         cpu_node: int,
+        overhead_pages: int = 0,
     ) -> SaveRestore:
         """Suspend the domain and begin to write. ValueError without a rate."""
         whole = sum(part.pages for part in parts)
         copy = Precopy(2 * whole, rate_gbs, limits=CopyLimits(rounds=0))
         before = heap.pages_of(domain)
-        return cls(domain, kind, parts, affinity, copy, before, cpu_node, before[None])
+        return cls(domain, kind, parts, affinity, copy, before, cpu_node, before[None], overhead_pages)
 
     def step(self, heap: Heap, now_s: float, dt_s: float) -> MoveStep:
         """Go on for `dt_s`; when all is read back, the domain's memory is by its new affinity."""
@@ -67,6 +69,7 @@ class SaveRestore:
         if running and done.phase is Phase.DONE:
             heap.remove(self.domain)
             heap.add(self.domain, self.affinity)
+            take_overhead(heap, self.domain, self.overhead_pages)
             # it gave back as much just now, and falls back to other nodes and smaller blocks
             self.by_part = populate(heap, self.domain, self.kind, self.parts)
         return MoveStep((), self._flows(done.sent_pages, dt_s), done.paused_s, done.phase, used_s=done.used_s)

@@ -116,7 +116,8 @@ class Group:
 @dataclass(slots=True)
 class Sharing:
     """All groups. `scan_pages_s`: pages of content looked at a second; a member writes to `broken_pages_s` of its
-    shared pages a second, unless `writes` says else for it.
+    shared pages a second, unless `writes` says else for it. `kept`: pages by node that a member has in the heap and
+    that are no content (Xen's overhead for it).
     """
 
     policy: SharingPolicy
@@ -124,6 +125,7 @@ class Sharing:
     scan_pages_s: float
     broken_pages_s: float
     writes: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, Pages] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     _scan_carry: float = 0.0
     _write_carry: dict[str, float] = field(default_factory=dict)
@@ -139,7 +141,9 @@ class Sharing:
     def copy(self) -> Sharing:
         """An independent copy; the heap is copied apart."""
         groups = [group.copy() for group in self.groups]
-        return replace(self, writes=self.writes.copy(), groups=groups, _write_carry=self._write_carry.copy())
+        return replace(
+            self, writes=self.writes.copy(), kept=self.kept.copy(), groups=groups, _write_carry=self._write_carry.copy()
+        )
 
     def add_group(self, nodes: Mapping[str, npt.NDArray[np.int16]]) -> Group:
         """Content that these domains have: for each, the nodes of its U units. Their pages are theirs in the heap."""
@@ -191,7 +195,7 @@ class Sharing:
             group.differs = np.delete(group.differs, row, axis=0)
             # frames are named by rows, and those behind have moved up by one; the name of who has gone is free again
             self._rename_frames(group)
-        for table in (self._write_carry, self.writes):
+        for table in (self._write_carry, self.writes, self.kept):
             table.pop(domain, None)
 
     # -- within
@@ -226,20 +230,20 @@ class Sharing:
     def _share(self, group: Group, unit: int, heap: Heap, changes: _Changes) -> int:
         """Share one unit among all members, or among those of each node; but not with who has ballooned it away."""
         where, frame = group.node[:, unit], group.frame[:, unit]
-        rows = np.array(
-            [
-                row
-                for row in np.flatnonzero((frame == PRIVATE) & ~group.differs[:, unit]).tolist()
-                if heap.pages_of(group.members[row])[where[row]] >= self.unit_pages
-            ],
-            dtype=np.intp,
-        )
+        private = np.flatnonzero((frame == PRIVATE) & ~group.differs[:, unit])
+        there = [row for row in private.tolist() if self._has(heap, group.members[row], int(where[row]))]
+        rows = np.array(there, dtype=np.intp)
         shared = np.flatnonzero(frame != PRIVATE)
         if self.policy is SharingPolicy.ANY_NODE:
             return self._merge(group, unit, rows, shared, heap, changes)
         nodes = np.unique(where[rows]).tolist()
         sets = [(rows[where[rows] == node], shared[where[shared] == node]) for node in nodes]
         return sum(self._merge(group, unit, mine, with_whom, heap, changes) for mine, with_whom in sets)
+
+    def _has(self, heap: Heap, domain: str, node: int) -> bool:
+        """Whether a member still has a unit's worth of pages on a node."""
+        kept = self.kept.get(domain)
+        return int(heap.pages_of(domain)[node]) - (0 if kept is None else int(kept[node])) >= self.unit_pages
 
     def _merge(
         self,
