@@ -30,8 +30,12 @@ def summary_view(summary: Summary, title: str) -> RenderableType:
     if left_out:
         parts.append(Text(f"{left_out} more that are less slow; --json has all"))
     parts.append(_nodes(summary.nodes))
+    if any(domain.io_gbs for domain in domains):
+        parts.append(_devices([domain for domain in domains if domain.io_gbs]))
     if summary.migrations:
         parts.append(_migrations(summary.migrations))
+        refusals = [each for each in summary.migrations if _refused(each)]
+        parts += [Text(f"{each.domain} not migrated: {each.outcome}", style="red") for each in refusals]
     if summary.balloons:
         parts.append(_balloons(summary.balloons))
     if summary.sharing:
@@ -54,13 +58,9 @@ def summary_view(summary: Summary, title: str) -> RenderableType:
 def _domains(domains: list[DomainSummary]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("domain")
-    for heading in ("slowdown", "worst", "CPUs", "remote", "at home", "node moves/s", "GB/s"):
-        table.add_column(heading, justify="right")
-    io = any(domain.io_gbs for domain in domains)
-    for heading in ("I/O GB/s", "remote") if io else ():
+    for heading in ("slowdown", "worst", "CPUs", "remote", "at home", "moves/s", "GB/s"):
         table.add_column(heading, justify="right")
     for domain in domains:
-        moved = (f"{domain.io_gbs:.2f}", _figure(domain.io_remote_share, "{:.1%}"))
         table.add_row(
             domain.name,
             _figure(domain.slowdown, "{:.2f}"),
@@ -70,7 +70,6 @@ def _domains(domains: list[DomainSummary]) -> Table:
             _figure(domain.home_share, "{:.1%}"),
             f"{domain.node_moves_per_s:.2f}",
             f"{domain.bandwidth_gbs:.2f}",
-            *(moved if io else ()),
         )
     return table
 
@@ -84,26 +83,38 @@ def _nodes(nodes: tuple[NodeSummary, ...]) -> Table:
     return table
 
 
+def _devices(domains: list[DomainSummary]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("device traffic of")
+    for heading in ("GB/s", "to another node"):
+        table.add_column(heading, justify="right")
+    for domain in domains:
+        table.add_row(domain.name, f"{domain.io_gbs:.2f}", _figure(domain.io_remote_share, "{:.1%}"))
+    return table
+
+
 def _migrations(migrations: tuple[MigrationRecord, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("migration", "how", "to nodes"):
+    for heading in ("migration", "how", "to"):
         table.add_column(heading)
-    for heading in ("asked at s", "took s", "paused s", "rounds", "copied MiB"):
+    for heading in ("at s", "took s", "paused s", "rounds", "MiB"):
         table.add_column(heading, justify="right")
-    table.add_column("outcome")
     for each in migrations:
         table.add_row(
             each.domain,
             each.how,
             ",".join(map(str, each.nodes)),
-            f"{each.asked_s:.1f}",
-            _figure(each.duration_s, "{:.2f}"),
+            f"{each.asked_s:g}",
+            each.outcome if each.duration_s is None and not _refused(each) else _figure(each.duration_s, "{:.2f}"),
             f"{each.pause_s:.3f}",
             str(each.rounds),
             f"{each.sent_mib:.0f}",
-            each.outcome,
         )
     return table
+
+
+def _refused(migration: MigrationRecord) -> bool:
+    return migration.outcome.startswith("refused")
 
 
 def _balloons(balloons: tuple[BalloonRecord, ...]) -> Table:
