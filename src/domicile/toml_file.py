@@ -20,8 +20,16 @@ from domicile.errors import BadInput
 __all__ = ["UNITS", "TomlKind", "decode_toml", "unit_of"]
 
 MAX_FILE_BYTES = 1 << 20
-UNITS = {"_s": " seconds", "_mib": " MiB", "_ms": " ms", "_gbs": " GB/s", "_h": " o'clock"}
-"""What the end of a key's name says of its figure."""
+UNITS = {
+    "_mib_s": " MiB/s",
+    "_per_s": " a second",
+    "_s": " seconds",
+    "_mib": " MiB",
+    "_ms": " ms",
+    "_gbs": " GB/s",
+    "_h": " o'clock",
+}
+"""What the end of a key's name says of its figure; the first that fits."""
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -74,7 +82,8 @@ def decode_toml(text: bytes, source: str, kind: type[_Record]) -> _Record:
 
 def unit_of(place: str) -> str:
     """The unit that a key's name ends in, as words with a space before; empty if in none."""
-    return next((unit for suffix, unit in UNITS.items() if place.endswith(suffix)), "")
+    key = "_" + place.rpartition(".")[2]
+    return next((unit for suffix, unit in UNITS.items() if key.endswith(suffix)), "")
 
 
 def _explained(message: str, source: str, kind: type[msgspec.Struct]) -> BadInput:

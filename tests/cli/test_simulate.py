@@ -28,6 +28,28 @@ def test_a_table_for_people() -> None:
     assert done.exit_code == 0, done.output
     assert "busy" in done.stdout
     assert "100.0%" in done.stdout
+    assert "remote accesses" in done.stdout
+    assert "time from left to right: 0 to 62 s, 60 s of it warm-up" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("scenario", "key", "shown"),
+    [
+        ("migrate-home", "migrations", "save-restore"),
+        ("slow-balloon", "balloons", "asked MiB"),
+        ("sharing-same-node", "sharing", "page sharing (same-node)"),
+        ("cold-pool-far", "pool", "cold-page pool (far)"),
+        ("dma-near-device", "domains", "device traffic of"),
+        ("xen-boot-node", "xen", "Xen's own memory (boot-node)"),
+    ],
+)
+def test_what_a_scenario_asks_for_is_shown(scenario: str, key: str, shown: str) -> None:
+    done = CliRunner().invoke(main, ["simulate", scenario, "--duration", "21"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    assert shown in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    found = json.loads(CliRunner().invoke(main, ["simulate", scenario, "--duration", "21", "--json"]).stdout)
+    assert found[key]
 
 
 @pytest.mark.parametrize(

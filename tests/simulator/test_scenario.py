@@ -10,13 +10,14 @@ from domicile.errors import BadInput
 from domicile.policies.registry import POLICIES
 from domicile.simulator.scenario import Scenario, load_scenario, scenario_names
 from domicile.simulator.scenario_check import check_scenario
-from domicile.simulator.scenario_host import guests_of
+from domicile.simulator.scenario_host import event_cpus, guests_of, host_options
 from domicile.simulator.workloads import WORKLOADS
 from domicile.toml_file import decode_toml
 from domicile.topology.detect import read_topology
 from domicile.xlcfg.affinity import parse_cpus
 
 DOMAIN = '[[domain]]\nname = "a"\n'
+EVENT = '[[event]]\ndomain = "a"\nat_s = 1\n'
 
 
 def checked(text: str) -> Scenario:
@@ -24,10 +25,18 @@ def checked(text: str) -> Scenario:
     return check_scenario(decode_toml(text.encode(), "shop.toml", Scenario), "shop.toml", POLICIES)
 
 
+def put_on_machine(scenario: Scenario, machine: str) -> None:
+    """What a run of it looks up on its machine."""
+    guests_of(scenario, read_topology(machine), "shop.toml", parse_cpus)
+    event_cpus(scenario, read_topology(machine), "shop.toml", parse_cpus)
+    host_options(scenario, read_topology(machine), "shop.toml")
+
+
 @pytest.mark.parametrize("name", scenario_names())
 def test_those_that_come_along_fit_their_machines(name: str) -> None:
     scenario = check_scenario(load_scenario(name), name, POLICIES)
     guests = guests_of(scenario, read_topology(scenario.machine), name, parse_cpus)
+    host_options(scenario, read_topology(scenario.machine), name)
     assert guests[0].name == "Domain-0"
     assert len(guests) > 1
     assert scenario.title
@@ -62,6 +71,35 @@ def test_every_workload_says_where_it_is_from() -> None:
         (DOMAIN + '[[workload]]\nname = "w"\non_s = 0', "workload[0].on_s", "0.02 to"),
         (DOMAIN + '[[event]]\nat_s = 1\ndomain = "a"', "event[0]", "nothing is to be done"),
         (DOMAIN + '[[event]]\nat_s = 1e9\ndomain = "a"\nballoon_mib = 5', "event[0].at_s", "0 to 60 seconds can be"),
+        (DOMAIN + EVENT + "migrate = []", "event[0].migrate", "names no node"),
+        (DOMAIN + EVENT + "migrate = [1]\nmove_memory = [1]", "event[0].migrate", "not both"),
+        (DOMAIN + EVENT + "migrate = [1]\nrate_gbs = 0", "event[0].rate_gbs", "0.001 to 1000 GB/s can be"),
+        (DOMAIN + EVENT + 'migrate = [1]\nrate_gbs = "1"', "event[0].rate_gbs", "a number of GB/s"),
+        (DOMAIN + EVENT.replace('"a"', '"Domain-0"') + "migrate = [1]", "event[0].migrate", "Dom0 cannot be"),
+        (DOMAIN + "balloon = {delay = 1}", "domain[0].balloon.delay", "did you mean 'delay_s'?"),
+        (DOMAIN + "balloon = {kept_share = 1.5}", "domain[0].balloon.kept_share", "0 to 1 can be"),
+        (DOMAIN + "balloon = {rate_mib_s = 0}", "domain[0].balloon.rate_mib_s", "0.01 to 1000000 MiB/s can be"),
+        (DOMAIN + "balloon = {least_mib = nan}", "domain[0].balloon.least_mib", "a number of MiB"),
+        (DOMAIN + "balloon = {delay_s = nan}", "domain[0].balloon.delay_s", "seconds can be"),
+        ('[sharing]\npolicy = "near"\n' + DOMAIN, "sharing.policy", "there are off, any-node, same-node"),
+        ("[sharing]\nscan_mib_s = -1\n" + DOMAIN, "sharing.scan_mib_s", "0 to 100000 MiB/s can be"),
+        ("[sharing]\nwritten_mib_s = nan\n" + DOMAIN, "sharing.written_mib_s", "MiB/s can be"),
+        ('sharing = "off"\n' + DOMAIN, "sharing", "Expected `object`"),
+        ('[cold_pool]\npolicy = "cxl"\n' + DOMAIN, "cold_pool.policy", "there are off, any-node, not-own, far"),
+        ("[cold_pool]\nfar_nodes = []\n" + DOMAIN, "cold_pool.far_nodes", "names no node"),
+        ('[cold_pool]\nspare_mib = "1"\n' + DOMAIN, "cold_pool.spare_mib", "a number of MiB"),
+        (DOMAIN + "equal_pages = 30", "domain[0].equal_pages", "0 to 1 can be"),
+        (DOMAIN + "cold = {ephemeral = 0.6, persistent = 0.5}", "domain[0].cold.persistent", "0 to 0.4 can be"),
+        (DOMAIN + "cold = {ephemeral = nan}", "domain[0].cold.ephemeral", "0 to 1 can be"),
+        (DOMAIN + "cold = {put_mib = 5}", "domain[0].cold.put_mib", "did you mean 'put_mib_s'?"),
+        (DOMAIN + "cold = {get_mib_s = inf}", "domain[0].cold.get_mib_s", "0 to 100000 MiB/s can be"),
+        ('xen_memory = "node0"\n' + DOMAIN, "xen_memory", "there are boot-node, local-stacks, local"),
+        ('[dom0]\ndma_buffers = "near"\n' + DOMAIN, "dom0.dma_buffers", "there are dom0, low, near-device"),
+        ("[dom0]\ndma_mib = 2000\n" + DOMAIN, "dom0.dma_mib", "1 to 1024 MiB can be"),
+        (DOMAIN + 'io = {device = "0000:41:00.0"}', "domain[0].io", "`gbs`"),
+        (DOMAIN + 'io = {device = "0000:41:00.0", gbs = "2GB/s"}', "domain[0].io.gbs", "a number of GB/s"),
+        (DOMAIN + 'io = {device = "0000:41:00.0", gbs = inf}', "domain[0].io.gbs", "0 to 1000 GB/s can be"),
+        (DOMAIN + 'io = {device = "0000:41:00.0", gbs = 1, bound = -1}', "domain[0].io.bound", "0 to 100 can be"),
         ("[dom0]\nvcpu = 3\n" + DOMAIN, "dom0.vcpu", "did you mean 'vcpus'?"),
         ("a = ", "", "not TOML"),
     ],
@@ -79,15 +117,18 @@ def test_what_is_wrong_is_named(text: str, place: str, problem: str) -> None:
     ("text", "place", "problem"),
     [
         (DOMAIN + "memory_mib = 100000", "domain[0].memory_mib", "4node has 8192 MiB altogether"),
+        (DOMAIN + EVENT + "migrate = [4]", "event[0].migrate", "there is no 4; there are 0, 1, 2, 3"),
+        ('[cold_pool]\npolicy = "far"\n' + DOMAIN, "cold_pool.far_nodes", "every node with memory has CPUs"),
+        ('[cold_pool]\npolicy = "far"\nfar_nodes = [4]\n' + DOMAIN, "cold_pool.far_nodes", "there is no 4"),
+        (DOMAIN + 'io = {device = "0:1:0.0", gbs = 1}', "domain[0].io.device", "there is no '0:1:0.0'"),
         (DOMAIN + "memory_nodes = [7]", "domain[0].memory_nodes", "there is no 7; there are 0, 1, 2, 3"),
         (DOMAIN + 'hard = "9"', "domain[0].hard", "CPU 9 is not there"),
         (DOMAIN + 'devices = ["0000:01:00.0"]', "domain[0].devices", "there is no '0000:01:00.0'"),
     ],
 )
 def test_what_the_machine_has_not_is_named(text: str, place: str, problem: str) -> None:
-    scenario = checked(text)
     with pytest.raises(BadInput) as caught:
-        guests_of(scenario, read_topology("4node"), "shop.toml", parse_cpus)
+        put_on_machine(checked(text), "4node")
     assert caught.value.place == place
     assert problem in caught.value.problem
 

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from domicile.simulator.placing import Place
+    from domicile.simulator.run import Sink
     from domicile.simulator.scenario import Scenario
 
 __all__ = ["command"]
@@ -57,12 +58,14 @@ def command(
 
     from domicile.cli.output import print_json, say_if_compiling, show  # noqa: PLC0415
     from domicile.cli.simulate_view import summary_view  # noqa: PLC0415
+    from domicile.cli.time_lines import TimeLines  # noqa: PLC0415
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
     from domicile.simulator.output import Picture, open_series  # noqa: PLC0415
     from domicile.simulator.run import simulate  # noqa: PLC0415
     from domicile.simulator.scenario import load_scenario  # noqa: PLC0415
     from domicile.simulator.scenario_check import check_scenario  # noqa: PLC0415
-    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of  # noqa: PLC0415
+    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of, host_options  # noqa: PLC0415
+    from domicile.simulator.time_line import TimeLine  # noqa: PLC0415
     from domicile.simulator.traces import read_traces  # noqa: PLC0415
     from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
@@ -73,10 +76,14 @@ def command(
     topology = read_topology(asked.machine)
     guests = guests_of(asked, topology, scenario, parse_cpus)
     events = event_cpus(asked, topology, scenario, parse_cpus)
+    options = host_options(asked, topology, scenario)
     recorded = read_traces(traces) if traces else {}
     check_traces(asked, scenario, list(recorded))
     with ExitStack() as stack:
-        sinks = [stack.enter_context(open_series(series))] if series else []
+        sinks: list[Sink] = [stack.enter_context(open_series(series))] if series else []
+        line = TimeLine()
+        if not as_json:
+            sinks.append(line)
         if picture:
             sinks.append(stack.enter_context(Picture(picture, asked.title)))
         progress = stack.enter_context(_progress(asked.warm_up_s + asked.duration_s))
@@ -93,6 +100,7 @@ def command(
             every_s,
             progress,
             lambda: bool(interrupted),
+            options,
         )
     title = f"{asked.title or scenario}: {summary.seconds:g} s, {asked.scheduler}, placed by {asked.policy}"
     if as_json:
@@ -101,6 +109,7 @@ def command(
         )
     else:
         show(summary_view(summary, title))
+        show(TimeLines(line, asked.warm_up_s))
     if not summary.complete:
         whole = asked.warm_up_s + asked.duration_s
         click.echo(f"domicile: interrupted; {summary.seconds:g} s counted of {whole:g} s asked for", err=True)

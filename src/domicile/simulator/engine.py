@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from domicile.errors import DomicileError
+from domicile.simulator.device_traffic import DeviceTraffic
+from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
-from domicile.simulator.host_memory import HostMemory
-from domicile.simulator.memory.flow import Flow
+from domicile.simulator.host_memory import MOVE_GBS, HostMemory
+from domicile.simulator.migrations import RATE_GBS, Turn
+from domicile.simulator.pauses import Pauses
 from domicile.simulator.placing import Place, Seat, seat
-from domicile.simulator.progress import ProgressModel
+from domicile.simulator.progress import ProgressModel, burden
 from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, STEP, TRACE
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.traces import RecordedVm
 from domicile.simulator.workloads import PATTERNS, Demand
+from domicile.simulator.xen_time import XenCost
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
 
@@ -39,35 +44,6 @@ KINDS = dict(zip(PATTERNS, (CONSTANT, ON_OFF, DIURNAL), strict=True))
 QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Epoch:
-    """What happened from `start_s` to `end_s`, by domain (D) and node (N), in the order of the simulation's.
-
-    `active`: domains that were there. `ran_s` (D x N): vCPU time on each node; `waited_s`, `wanted_s`, `work_s` (D):
-    vCPU time waited, asked for, and done in units of the best speed. `remote` (D): share of memory accesses that left
-    the node; `home` (D): share of vCPU time on the nodes that soft (else hard) affinity, else memory, names; `moves`
-    and `node_moves` (D): of vCPUs. `bandwidth_gbs` and `stretch` (D). `busy` (N): share of pCPU time used; `controller`
-    (N): memory utilisation; `free_mib` (N).
-    """
-
-    start_s: float
-    end_s: float
-    active: npt.NDArray[np.bool_]
-    ran_s: Floats
-    waited_s: Floats
-    wanted_s: Floats
-    work_s: Floats
-    remote: Floats
-    home: Floats
-    moves: Ints
-    node_moves: Ints
-    bandwidth_gbs: Floats
-    stretch: Floats
-    busy: Floats
-    controller: Floats
-    free_mib: Floats
 
 
 class Simulation:
@@ -89,7 +65,8 @@ class Simulation:
         self.guests = tuple(guests)
         self.epoch_quanta = max(round(epoch_s * QUANTA_PER_S), 1)
         self.memory = memory or HostMemory(topology)
-        self._flows: Mapping[str, tuple[Flow, ...]] = {}
+        self._traffic: Floats | None = None
+        self._burden: Floats | float = 1.0
         self.refused: dict[str, str] = {}
         self._place = place
         self._seats: dict[int, Seat] = {}
@@ -116,6 +93,8 @@ class Simulation:
         self._row_of = self._first_row[self._domain_of]
         self._accesses = np.zeros((len(self._domain_of_row), nodes))
         number_of = {guest.name: number for number, guest in enumerate(guests)}
+        self._devices = DeviceTraffic(topology, guests, self._domain_of_row)
+        self.xen = XenCost(topology, self.memory.options.xen)
         self._progress = ProgressModel(
             topology,
             [guests[int(domain)].workload for domain in self._domain_of_row],
@@ -124,8 +103,10 @@ class Simulation:
                 for number, guest in enumerate(guests)
                 for peer in guest.peers
             ],
+            self._devices.bound,
         )
         self._load_traces(traces or {})
+        self._pauses = Pauses(len(self._domain_of))
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._asked = 0
         for number, guest in enumerate(guests):
@@ -179,12 +160,17 @@ class Simulation:
             index = int(self._first_vcpu[number]) + vcpu
             self.scheduler.pin(index, self._mask(changed.hard[vcpu]), self._mask(changed.soft[vcpu]))
 
-    def move_memory(self, name: str, nodes: Sequence[int]) -> None:
+    def move_memory(self, name: str, nodes: Sequence[int], rate_gbs: float = MOVE_GBS) -> None:
         """Begin to move a domain's memory to these nodes (ids)."""
         number = self._number(name)
         if number is not None:
             rows = [self.topology.node_index[node] for node in nodes]
-            self.memory.move(name, rows, rows[0], float(self.guests[number].vcpus))
+            self.memory.move(name, rows, rows[0], float(self.guests[number].vcpus), rate_gbs)
+
+    def migrate(self, name: str, nodes: Sequence[int], rate_gbs: float = RATE_GBS) -> None:
+        """Begin to migrate a domain to these nodes (ids) of its own host; it is at home there when it has arrived."""
+        if self._number(name) is not None:
+            self.memory.migrate(name, [self.topology.node_index[node] for node in nodes], self.now_s, rate_gbs)
 
     def set_balloon(self, name: str, memory_mib: int) -> None:
         """Ask a domain to give memory back, or to take more (`xl mem-set`)."""
@@ -278,29 +264,40 @@ class Simulation:
             return
         for index in self.vcpus_of(number):
             self.scheduler.stop(index)
+            self._pauses.forget(index)
         self.memory.destroy(self.guests[number].name)
         self._accesses[self._first_row[number] : self._first_row[number + 1]] = 0.0
 
-    def _copied(self) -> Floats | None:
-        """Traffic of memory that was copied in this epoch, by row and node of the copier; None for none."""
-        if not self._flows:
-            return None
-        copied = np.zeros_like(self._accesses)
-        for number in self._seats:
-            for flow in self._flows.get(self.guests[number].name, ()):
-                copied[self._first_row[number], flow.cpu_node] += flow.gbs
-        return copied
-
-    def _move_memory(self, now_s: float, seconds: float) -> None:
-        """Let what moves memory go on for as long as the epoch was."""
+    def _move_memory(self, now_s: float, seconds: float, busy: Floats) -> None:
+        """Let what moves memory go on for as long as the epoch was; `busy`: vCPUs' worth by domain and node."""
+        self._traffic, self._burden = None, 1.0
         if not self.memory.changing:
-            self._flows = {}
             return
-        changed, self._flows = self.memory.step(now_s, seconds)
+        done = self.memory.step(now_s, seconds, {self.guests[number].name: busy[number] for number in self._seats})
+        self._traffic = done.traffic
+        if done.lost_s:
+            lost_s = np.array([done.lost_s.get(guest.name, 0.0) for guest in self.guests])
+            self._burden = burden(lost_s, busy.sum(axis=1) * seconds)[self._domain_of_row]
         for number in self._seats:
-            if self.guests[number].name in changed:
+            if self.guests[number].name in done.changed:
                 found = self.memory.accesses(self.guests[number].name)
                 self._accesses[self._first_row[number] : self._first_row[number] + len(found)] = found
+        for turn in done.turns:
+            # what an epoch's copying came to is known at its end: the pause is that much late, and as long as it was
+            self.at(turn.at_s + seconds, partial(self._turn, turn))
+
+    def _turn(self, turn: Turn) -> None:
+        """A domain's vCPUs stop, or run again where its memory is now."""
+        number = self._number(turn.domain)
+        if number is None:
+            return
+        if turn.runs:
+            self.pin(turn.domain, None, self.topology.cpus_of(turn.nodes) or None)
+        for index in range(self._first_vcpu[number], self._first_vcpu[number + 1]):
+            if turn.runs:
+                self._pauses.resume(self.scheduler, index)
+            else:
+                self._pauses.stop(self.scheduler, index)
 
     def _lost(self) -> Floats:
         """What each row would lose on each run queue by the way to its memory, as a share of its work (rows x Q)."""
@@ -359,8 +356,11 @@ class Simulation:
         def by_row(values: Floats) -> Floats:
             return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
 
-        pace = self._progress.pace(ran_s / seconds, self._accesses, self._copied())
         domain_s = _sums(ran_s, self._domain_of_row, len(self.guests))
+        running = [number for number in self._seats if not self._pauses.has(int(self._first_vcpu[number]))]
+        io = self._devices.load(self.memory, running, domain_s / seconds)
+        pace = self._progress.pace(ran_s / seconds, self._accesses, self._traffic, io)
+        self.xen.count(domain_s.sum(axis=0))
         total_s = domain_s.sum(axis=1)
         safe = np.where(total_s > 0, total_s, 1.0)
         cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
@@ -384,11 +384,14 @@ class Simulation:
             busy=busy / (np.maximum(cpus, 1) * seconds * 1e9),
             controller=pace.controller,
             free_mib=self.memory.free_mib,
+            io_gbs=np.zeros(len(self.guests)) if io is None else io.gbs,
+            io_remote=np.zeros(len(self.guests)) if io is None else io.remote,
         )
-        vcpus["stretch"] = pace.stretch[self._row_of]
-        self._move_memory(start / QUANTA_PER_S, seconds)
+        vcpus["stretch"] = (pace.stretch * self._burden * self.xen.stretch(ran_s))[self._row_of]
+        self._move_memory(start / QUANTA_PER_S, seconds, domain_s / seconds)
         if scheduler.kind is SchedulerKind.NUMA:
             scheduler.lost[:] = self._lost()[self._row_of]
+        self._pauses.note(scheduler, seconds)
         scheduler.clear_counts()
         return epoch
 

@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from domicile.performance.assumptions import DEFAULT
+from domicile.simulator.memory.balloon import USUAL_MANNERS, Manners
 from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.model import DomainType
 from domicile.state.request import GuestRequest
 
-__all__ = ["GuestSpec"]
+__all__ = ["ColdUse", "DeviceUse", "GuestSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColdUse:
+    """How a guest uses the cold-page pool: it puts `ephemeral` and `persistent` (shares of its memory), `put_mib_s` at
+    most, and touches `get_mib_s` of what it has put again."""
+
+    ephemeral: float = 0.0
+    persistent: float = 0.0
+    put_mib_s: float = 100.0
+    get_mib_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What a guest moves through a device: `gbs`, reads and writes together. The device is passed through if it is
+    among the guest's, else Dom0's backend serves the guest. `bound`: see `device_traffic`."""
+
+    device: str
+    gbs: float
+    bound: float = DEFAULT.device_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +42,9 @@ class GuestSpec:
     None for where its affinity or the policy says. `sees_nodes`: it knows its virtual nodes and keeps accesses on them;
     a guest that does not spreads its accesses over all of its memory. `peers` are domains that it sends messages to.
     `trace` is the number of the recorded VM that its demand follows. Only its first `busy_vcpus` do the workload, the
-    others idle; None for all. Dom0 is the first guest of a host.
+    others idle; None for all. `balloon`: how its balloon driver answers. `equal_pages`: share of its memory whose
+    content every domain of its workload has; `cold`: what it puts into the cold-page pool; `io`: its traffic through a
+    device. Dom0 is the first guest of a host.
     """
 
     name: str
@@ -40,6 +65,10 @@ class GuestSpec:
     trace: str | None = None
     overhead_mib: int = 0
     busy_vcpus: int | None = None
+    balloon: Manners = USUAL_MANNERS
+    equal_pages: float = 0.0
+    cold: ColdUse | None = None
+    io: DeviceUse | None = None
     source: str = field(default="", compare=False)
 
     def demand(self, vcpu: int) -> Demand:

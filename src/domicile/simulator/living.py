@@ -23,6 +23,8 @@ import numpy.typing as npt
 from domicile.simulator.engine import QUANTA_PER_S, Simulation
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.host_memory import HostMemory
+from domicile.simulator.memory.heap import Heap
+from domicile.simulator.memory.layout import ranges_of
 from domicile.simulator.placing import Seat
 from domicile.simulator.scheduler.state import QUANTUM_NS, Table
 from domicile.simulator.scheduler.stepper import SchedulerKind
@@ -36,7 +38,8 @@ Floats = npt.NDArray[np.float64]
 Columns = dict[str, list[bool | int | float]]
 
 FOLLOWS: Mapping[str, frozenset[str]] = {
-    "vcpus": frozenset({"domain", "weight", "has_soft"}),
+    "vcpus": frozenset({"domain", "weight", "has_soft", "may", "likes"}),
+    "lines": frozenset({"key", "vcpu"}),
     "demands": frozenset({"kind", "closed", "level", "on_s", "off_s", "first", "end"}),
     "doms": frozenset({"weight", "cap"}),
     "queues": frozenset({"first_cpu", "end_cpu", "cores"}),
@@ -139,7 +142,7 @@ class _Host:
         quantum: int,
     ) -> None:
         self._topology, self._seed, self._occupants = topology, seed, occupants
-        self._memory = HostMemory(topology, None)
+        self._memory = HostMemory(topology, heap=Heap.of(ranges_of(topology), len(topology.nodes)))
         self._memory.settle_xen(self._by_row(xen_pages))
         guests = [each.spec for each in occupants]
         self._simulation = Simulation(topology, guests, kind, seed=seed, memory=self._memory)
@@ -272,6 +275,10 @@ class _Host:
             for name in ("used_ns", "waited_ns", "work_ns"):
                 self._past[name][now] = np.array(record.past[name])[then]
             self._past["busy_ns"][:] = record.past["busy_ns"]
+            if record.owners == self._owners:
+                _fill(scheduler.lines, record.tables["lines"], range(len(scheduler.lines)), range(len(scheduler.lines)))
+            else:
+                scheduler.queues["listed"] = False
         except (IndexError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the record of its scheduler is not of this host: {error}") from error
         self._require_sound()
@@ -289,6 +296,26 @@ class _Host:
             lost |= scheduler.cpus["queue"][awake["processor"]] != awake["queue"]
         if lost.any():
             raise ValueError("the record of its scheduler has a vCPU on no run queue")
+        rows = np.flatnonzero(vcpus["active"] & (vcpus["queue"] >= 0))
+        queue = vcpus["queue"][rows]
+        may = scheduler.hard[rows, queue]
+        vcpus["may"][rows] = may
+        vcpus["likes"][rows] = np.where(vcpus["has_soft"][rows], scheduler.soft[rows, queue], may)
+        if scheduler.queues["listed"].all() and not self._lists_are_sound():
+            raise ValueError("the record of its scheduler has a run queue whose list is wrong")
+
+    def _lists_are_sound(self) -> bool:
+        """Whether the run queues' lists, one behind the other, are of their vCPUs."""
+        vcpus, queues, lines = self._scheduler.vcpus, self._scheduler.queues, self._scheduler.lines
+        before = 0
+        for queue, (first, end) in enumerate(zip(queues["first"].tolist(), queues["end"].tolist(), strict=True)):
+            if first != before or not first <= end <= len(lines):
+                return False
+            mine = np.flatnonzero(vcpus["active"] & (vcpus["queue"] == queue))
+            if any(sorted(lines[field][first:end].tolist()) != mine.tolist() for field in ("member", "order")):
+                return False
+            before = end
+        return True
 
     def _take_off_who_went(self, record: _Record) -> None:
         """The run queues lose the load of vCPUs that are not there any more."""

@@ -17,11 +17,13 @@ from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.evaluate import evaluate
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
+from domicile.simulator.device_traffic import IoLoad
 from domicile.simulator.workloads import Workload
 from domicile.topology.model import Topology
 
-__all__ = ["Pace", "ProgressModel"]
+__all__ = ["Pace", "ProgressModel", "burden"]
 
+MOST_LOST = 0.9
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -45,26 +47,35 @@ class ProgressModel:
         topology: Topology,
         workloads: Sequence[Workload],
         peers: Sequence[tuple[int, int]] = (),
+        device_bound: Floats | None = None,
         assumptions: Assumptions = DEFAULT,
     ) -> None:
-        """`peers` are pairs of rows that talk; the first one's workload says how often."""
+        """`peers` are pairs of rows that talk; the first one's workload says how often. `device_bound` (R): what each
+        loses when its device is as much further away as local memory's latency is long; None for nothing."""
         self._machine = Machine.of(topology, (), assumptions)
         self._assumptions = assumptions
         self._bound = np.array([workload.memory_bound for workload in workloads])
+        self._device_bound = np.zeros(len(workloads)) if device_bound is None else device_bound
         self._peers = np.array(peers, dtype=np.intp).reshape(-1, 2)
         self._messages = np.array([workloads[first].messages_per_s for first, _ in peers])
-        nobody = np.zeros((len(workloads), len(topology.nodes)))
-        self._at_rest = MachineLoad.of(
+        # without and with the rows that stand for copying, one for each node
+        nodes = len(topology.nodes)
+        self._at_rest = tuple(self._resting(workloads, more, nodes) for more in (0, nodes))
+
+    def _resting(self, workloads: Sequence[Workload], more: int, nodes: int) -> MachineLoad:
+        """What does not change of the load: with so many rows more in which nothing runs."""
+        nobody = np.zeros((len(workloads) + more, nodes))
+        return MachineLoad.of(
             nobody,
             nobody,
-            traffic_gbs=np.array([workload.traffic_gbs for workload in workloads]),
-            read_fraction=np.array([workload.read_fraction for workload in workloads]),
-            memory_bound=self._bound,
-            cache_mib=np.array([workload.cache_mib for workload in workloads]),
-            device_bound=0.0,
+            traffic_gbs=_padded([workload.traffic_gbs for workload in workloads], more),
+            read_fraction=_padded([workload.read_fraction for workload in workloads], more),
+            memory_bound=_padded(self._bound, more),
+            cache_mib=_padded([workload.cache_mib for workload in workloads], more),
+            device_bound=_padded(self._device_bound, more),
             peers=self._peers,
             messages_per_s=self._messages,
-            assumptions=assumptions,
+            assumptions=self._assumptions,
         )
 
     def lost(self, accesses: Floats) -> Floats:
@@ -73,21 +84,35 @@ class ProgressModel:
         longer = self._bound[:, None] * np.maximum(accesses @ relative.T, 0.0)
         return np.asarray(longer / (1.0 + longer), dtype=np.float64)
 
-    def pace(self, busy: Floats, accesses: Floats, copied_gbs: Floats | None = None) -> Pace:
+    def pace(self, busy: Floats, accesses: Floats, traffic: Floats | None = None, io: IoLoad | None = None) -> Pace:
         """`busy`: vCPUs' worth of time that each row ran on each node; `accesses`: where its memory accesses go (rows
-        add up to 1, or are 0); `copied_gbs`: traffic of copying its memory, by the node that does it (R x N each)."""
+        add up to 1, or are 0; R x N each); `traffic`: of copying memory, in GB/s (N x N: the node of the CPUs, that of
+        the memory); `io`: the devices'."""
+        rows, nodes = busy.shape
+        dma_gbs, dma_share = (np.zeros_like(busy), accesses) if io is None else (io.dma_gbs, io.dma_share)
+        if io is not None:
+            traffic = io.copied if traffic is None else traffic + io.copied
+        if traffic is not None:
+            # a row more for each node: nothing runs there, and its DMA is the traffic with the memory of that node
+            none = np.zeros((nodes, nodes))
+            busy, accesses = np.concatenate([busy, none]), np.concatenate([accesses, none])
+            dma_gbs, dma_share = np.concatenate([dma_gbs, traffic.T]), np.concatenate([dma_share, np.eye(nodes)])
+        found = self._pace(busy, accesses, dma_gbs, dma_share)
+        return Pace(found.stretch[:rows], found.latency_ns[:rows], found.bandwidth_gbs[:rows], found.controller)
+
+    def _pace(self, busy: Floats, accesses: Floats, dma_gbs: Floats, dma_share: Floats) -> Pace:
         ran = busy.sum(axis=1)
         load = replace(
-            self._at_rest,
+            self._at_rest[len(busy) > len(self._bound)],
             cpu_share=busy,
             memory_share=accesses,
-            dma_share=accesses,
+            dma_share=dma_share,
             demand_vcpus=ran,
-            dma_gbs=self._at_rest.dma_gbs if copied_gbs is None else copied_gbs,
+            dma_gbs=dma_gbs,
             messages_per_s=self._messages * ran[self._peers[:, 0]],
         )
         found = evaluate(self._machine, load, self._assumptions)
-        stretch = 1.0 + found.distance + found.cache + found.load + found.peers
+        stretch = 1.0 + found.distance + found.cache + found.load + found.devices + found.peers
         # spread over many nodes a domain can be faster than on one; never without bound
         return Pace(
             stretch=np.where(ran > 0, np.maximum(stretch, 0.1), 1.0),
@@ -95,3 +120,15 @@ class ProgressModel:
             bandwidth_gbs=found.bandwidth_gbs,
             controller=found.node_utilisation,
         )
+
+
+def burden(lost_s: Floats, ran_s: Floats) -> Floats:
+    """How much longer everything takes for domains that spend `lost_s` of the time that they run, `ran_s`, on what is
+    not their work; no more than ten times, so that time goes on for who has hardly run."""
+    share = np.minimum(lost_s / np.maximum(ran_s, 1e-9), MOST_LOST)
+    return np.asarray(1.0 / (1.0 - share), dtype=np.float64)
+
+
+def _padded(figures: Floats | Sequence[float], more: int) -> Floats:
+    """The figures of all rows, and zeros for so many more."""
+    return np.concatenate([figures, np.zeros(more)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from domicile.simulator.engine import Epoch, Simulation
 from domicile.simulator.guests import GuestSpec
+from domicile.simulator.host_memory import AS_XEN, HostMemory, HostOptions
 from domicile.simulator.placing import Place
 from domicile.simulator.scenario import Scenario, ScenarioEvent
 from domicile.simulator.scenario_host import EventCpus
@@ -43,7 +44,9 @@ def _carry_out(simulation: Simulation, event: ScenarioEvent, cpus: EventCpus) ->
     if cpus != (None, None):
         simulation.pin(event.domain, *cpus)
     if event.move_memory:
-        simulation.move_memory(event.domain, event.move_memory)
+        simulation.move_memory(event.domain, event.move_memory, event.rate_gbs)
+    if event.migrate:
+        simulation.migrate(event.domain, event.migrate, event.rate_gbs)
     if event.balloon_mib is not None:
         simulation.set_balloon(event.domain, event.balloon_mib)
 
@@ -63,16 +66,25 @@ def simulate(
     every_s: float | None = None,
     progress: Callable[[float], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    options: HostOptions = AS_XEN,
 ) -> Summary:
     """Run a scenario to its end, or until `stop` says so: what was counted after the warm-up.
 
-    `cpus_of_events` is from `scenario_host.event_cpus`. `progress` is called with the simulated time, once an epoch;
-    `sinks` get a point every `every_s` (a five-hundredth of the duration), the warm-up included.
+    `cpus_of_events` is from `scenario_host.event_cpus`, `options` from `host_options` there. `progress` is called with
+    the simulated time, once an epoch; `sinks` get a point every `every_s` (a five-hundredth of the duration), the
+    warm-up included.
     """
     end_s = scenario.warm_up_s + scenario.duration_s
     every_s = max(every_s or scenario.duration_s / USUAL_POINTS, scenario.epoch_s)
     simulation = Simulation(
-        topology, guests, SchedulerKind(scenario.scheduler), place, scenario.seed, min(scenario.epoch_s, end_s), traces
+        topology,
+        guests,
+        SchedulerKind(scenario.scheduler),
+        place,
+        scenario.seed,
+        min(scenario.epoch_s, end_s),
+        traces,
+        HostMemory(topology, options),
     )
     for number, event in enumerate(scenario.events):
         simulation.at(event.at_s, partial(_carry_out, simulation, event, cpus_of_events[number]))
@@ -100,7 +112,15 @@ def simulate(
         # an epoch of its own up to the end of the warm-up, so that none is counted in part
         if scenario.warm_up_s:
             simulation.run(scenario.warm_up_s, each)
+            simulation.xen.clear()
         simulation.run(end_s, each)
     except _Stop:
         complete = simulation.now_s >= end_s - 1e-9
-    return counted.summary(names, nodes, simulation.refused, complete)
+    return replace(
+        counted.summary(names, nodes, simulation.refused, complete),
+        migrations=simulation.memory.migrations,
+        balloons=simulation.memory.balloons,
+        sharing=simulation.memory.sharing,
+        pool=simulation.memory.pool,
+        xen=simulation.xen.record,
+    )

@@ -8,11 +8,24 @@ duration_s = 60
 warm_up_s = 0                     # simulated, but not counted
 epoch_s = 1                     # how often the performance model looks
 seed = 1
+xen_memory = "local-stacks"       # Xen's own: boot-node (4.5), local-stacks (4.6 to 4.20), local (4.21)
+
+[sharing]                         # of pages with equal content; left out: off
+policy = "any-node"               # off, any-node, same-node
+scan_mib_s = 20                   # how much the scanner looks at
+written_mib_s = 0.1               # how much of what it shares a domain writes to
+
+[cold_pool]                       # for pages that guests do not use; left out: off
+policy = "far"                    # off, any-node, not-own: none of the guest's own nodes, far: far_nodes only
+far_nodes = [4]                   # left out: the nodes that have memory and no CPUs
+spare_mib = 64                    # what it leaves free of every node
 
 [dom0]
 vcpus = 4                         # left out: one for each pCPU, 16 at most
 memory_mib = 768
 workload = "dom0"
+dma_buffers = "dom0"              # of its devices: dom0 (anywhere in its memory), low (below 4 GiB), near-device
+dma_mib = 64                      # of each device
 
 [[domain]]
 name = "web"                      # with `count`, web1, web2, ...
@@ -30,9 +43,13 @@ hard = "nodes:1"                  # CPU lists as in xl.cfg's cpus and cpus_soft
 soft = "0-3"
 memory_nodes = [1]                # where its memory comes from first; left out: from its affinity, or the policy
 sees_nodes = false                # a vNUMA guest that keeps its accesses on its nodes
-devices = ["0000:41:00.0"]
+devices = ["0000:41:00.0"]        # passed through
+io = {device = "0000:41:00.0", gbs = 2, bound = 0.5}      # its traffic; through Dom0 if the device is not its own
 peers = ["db"]                    # domains that it talks to
 trace = "1019"                    # the recorded VM that it follows, with --traces
+balloon = {delay_s = 5, rate_mib_s = 100, least_mib = 512, kept_share = 0.2}      # how its balloon driver answers
+equal_pages = 0.3                 # share of its memory whose content all domains of its workload have
+cold = {ephemeral = 0.2, persistent = 0.1, put_mib_s = 100, get_mib_s = 1}        # what it puts into the cold pool
 
 [[workload]]
 name = "light"
@@ -44,7 +61,9 @@ on_s = 0.5
 [[event]]
 at_s = 20
 domain = "web1"
-pin = "nodes:2"                   # or soft, or move_memory = [2], or balloon_mib = 512
+pin = "nodes:2"                   # or soft, or move_memory = [2], or balloon_mib = 512, or migrate = [2]: to the host
+                                  # itself, live, or by save and restore if it is a PV domain
+rate_gbs = 1.0                    # of move_memory and migrate
 """
 
 from __future__ import annotations
@@ -55,14 +74,23 @@ from domicile.state.model import DomainType
 from domicile.toml_file import TomlKind, decode_toml
 
 __all__ = [
+    "OFF",
     "Dom0",
     "Scenario",
+    "ScenarioBalloon",
+    "ScenarioCold",
     "ScenarioDomain",
     "ScenarioEvent",
+    "ScenarioIo",
+    "ScenarioPool",
+    "ScenarioSharing",
     "ScenarioWorkload",
     "load_scenario",
     "scenario_names",
 ]
+
+OFF = "off"
+"""The policy of a host that shares no pages, or has no cold-page pool."""
 
 KIND = TomlKind("scenario", "domicile.simulator", "scenarios")
 
@@ -74,6 +102,51 @@ class Dom0(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_mib: int = 1024
     workload: str = "dom0"
     weight: int = 256
+    dma_buffers: str = "dom0"
+    dma_mib: int = 64
+
+
+class ScenarioBalloon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a domain's balloon driver answers: after `delay_s`, at `rate_mib_s`, never below `least_mib`; of what it is
+    asked to give it keeps `kept_share`."""
+
+    delay_s: float = 0.1
+    rate_mib_s: float = 1024.0
+    least_mib: int = 0
+    kept_share: float = 0.0
+
+
+class ScenarioCold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a domain puts into the cold-page pool; see `guests.ColdUse`."""
+
+    ephemeral: float = 0.0
+    persistent: float = 0.0
+    put_mib_s: float = 100.0
+    get_mib_s: float = 1.0
+
+
+class ScenarioIo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A domain's traffic through a device; see `guests.DeviceUse`."""
+
+    device: str
+    gbs: float
+    bound: float = 0.5
+
+
+class ScenarioSharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Page sharing; see `page_sharing.SharingOptions`."""
+
+    policy: str = OFF
+    scan_mib_s: float = 20.0
+    written_mib_s: float = 0.1
+
+
+class ScenarioPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cold-page pool; see `cold_pages.PoolOptions`."""
+
+    policy: str = OFF
+    far_nodes: tuple[int, ...] | None = None
+    spare_mib: int = 64
 
 
 class ScenarioDomain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +170,10 @@ class ScenarioDomain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     trace: str | None = None
+    balloon: ScenarioBalloon = ScenarioBalloon()
+    equal_pages: float = 0.0
+    cold: ScenarioCold | None = None
+    io: ScenarioIo | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,6 +213,8 @@ class ScenarioEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     soft: str | None = None
     move_memory: tuple[int, ...] | None = None
     balloon_mib: int | None = None
+    migrate: tuple[int, ...] | None = None
+    rate_gbs: float = 1.0
 
 
 class Scenario(
@@ -155,7 +234,10 @@ class Scenario(
     warm_up_s: float = 0.0
     epoch_s: float = 1.0
     seed: int = 0
+    xen_memory: str = "local-stacks"
     dom0: Dom0 = Dom0()
+    sharing: ScenarioSharing = ScenarioSharing()
+    cold_pool: ScenarioPool = ScenarioPool()
     workloads: tuple[ScenarioWorkload, ...] = ()
     events: tuple[ScenarioEvent, ...] = ()
 

@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from domicile.errors import BadInput
-from domicile.simulator.scenario import Scenario, ScenarioEvent, ScenarioWorkload
+from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
+from domicile.simulator.memory.coldpool import PoolPolicy
+from domicile.simulator.memory.sharing import SharingPolicy
+from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioEvent, ScenarioWorkload
 from domicile.simulator.workloads import PATTERNS, WORKLOADS
 from domicile.toml_file import unit_of
 from domicile.topology.model import Topology
@@ -18,6 +21,7 @@ NO_POLICY = "none"
 """The policy that leaves everything to Xen: no affinity, memory from all nodes."""
 
 SCHEDULERS = ("credit2", "credit", "numa")
+EVENTS = ("pin", "soft", "move_memory", "balloon_mib", "migrate")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 MAX_DOMAINS, MAX_VCPUS = 4096, 16384
 LONGEST_S = 366 * 24 * 3600.0
@@ -36,6 +40,7 @@ def check_scenario(scenario: Scenario, source: str, policies: Iterable[str]) -> 
     check.printable("machine", scenario.machine)
     check.number("dom0.memory_mib", scenario.dom0.memory_mib, 64, 1 << 24)
     check.number("dom0.weight", scenario.dom0.weight, 1, 65535)
+    _check_memory(check, scenario)
     if scenario.dom0.vcpus is not None:
         check.number("dom0.vcpus", scenario.dom0.vcpus, 1, 4096)
     for index, workload in enumerate(scenario.workloads):
@@ -69,6 +74,7 @@ def _check_domains(check: Checker, scenario: Scenario, workloads: Sequence[str])
             check.number(f"{place}.end_s", domain.end_s, last_s, LONGEST_S)
         if domain.memory_nodes == ():
             raise BadInput(check.source, "names no node; leave it out or give some", f"{place}.memory_nodes")
+        _check_balloon(check, domain.balloon, f"{place}.balloon")
         vcpus += domain.count * domain.vcpus
         if vcpus > MAX_VCPUS:
             raise BadInput(check.source, f"{vcpus} vCPUs up to here; {MAX_VCPUS} can be", f"{place}.count")
@@ -105,15 +111,56 @@ def _check_workload(check: Checker, workload: ScenarioWorkload, place: str) -> N
             check.number(f"{place}.{key}", value, least, most)
 
 
+def _check_memory(check: Checker, scenario: Scenario) -> None:
+    """Where Xen's own memory and DMA buffers are, page sharing and the cold-page pool."""
+    check.one_of("xen_memory", scenario.xen_memory, list(map(str, XenPolicy)))
+    check.one_of("dom0.dma_buffers", scenario.dom0.dma_buffers, list(map(str, DmaPolicy)))
+    check.number("dom0.dma_mib", scenario.dom0.dma_mib, 1, scenario.dom0.memory_mib)
+    sharing, pool = scenario.sharing, scenario.cold_pool
+    check.one_of("sharing.policy", sharing.policy, [OFF, *map(str, SharingPolicy)])
+    check.number("sharing.scan_mib_s", sharing.scan_mib_s, 0.0, 1e5)
+    check.number("sharing.written_mib_s", sharing.written_mib_s, 0.0, 1e5)
+    check.one_of("cold_pool.policy", pool.policy, [OFF, *map(str, PoolPolicy)])
+    check.number("cold_pool.spare_mib", pool.spare_mib, 0, 1 << 28)
+    if pool.far_nodes == ():
+        raise BadInput(check.source, "names no node; leave it out or give some", "cold_pool.far_nodes")
+    for index, domain in enumerate(scenario.domains):
+        place = f"domain[{index}]"
+        check.number(f"{place}.equal_pages", domain.equal_pages, 0.0, 1.0)
+        if domain.io is not None:
+            check.number(f"{place}.io.gbs", domain.io.gbs, 0.0, 1000.0)
+            check.number(f"{place}.io.bound", domain.io.bound, 0.0, 100.0)
+        cold = domain.cold
+        if cold is None:
+            continue
+        check.number(f"{place}.cold.ephemeral", cold.ephemeral, 0.0, 1.0)
+        check.number(f"{place}.cold.persistent", cold.persistent, 0.0, 1.0 - cold.ephemeral)
+        check.number(f"{place}.cold.put_mib_s", cold.put_mib_s, 0.0, 1e5)
+        check.number(f"{place}.cold.get_mib_s", cold.get_mib_s, 0.0, 1e5)
+
+
+def _check_balloon(check: Checker, balloon: ScenarioBalloon, place: str) -> None:
+    check.number(f"{place}.delay_s", balloon.delay_s, 0.0, LONGEST_S)
+    check.number(f"{place}.rate_mib_s", balloon.rate_mib_s, 0.01, 1e6)
+    check.number(f"{place}.least_mib", balloon.least_mib, 0, 1 << 28)
+    check.number(f"{place}.kept_share", balloon.kept_share, 0.0, 1.0)
+
+
 def _check_event(check: Checker, event: ScenarioEvent, place: str, names: set[str], scenario: Scenario) -> None:
     check.number(f"{place}.at_s", event.at_s, 0.0, scenario.warm_up_s + scenario.duration_s)
     check.one_of(f"{place}.domain", event.domain, sorted(names))
-    if event.move_memory == ():
-        raise BadInput(check.source, "names no node", f"{place}.move_memory")
+    for key in ("move_memory", "migrate"):
+        if getattr(event, key) == ():
+            raise BadInput(check.source, "names no node", f"{place}.{key}")
+    if event.migrate is not None and event.domain == "Domain-0":
+        raise BadInput(check.source, "Dom0 cannot be migrated; move_memory can be tried on it", f"{place}.migrate")
+    if event.migrate is not None and event.move_memory is not None:
+        raise BadInput(check.source, "give move_memory or migrate, not both", f"{place}.migrate")
+    check.number(f"{place}.rate_gbs", event.rate_gbs, 0.001, 1000.0)
     if event.balloon_mib is not None:
         check.number(f"{place}.balloon_mib", event.balloon_mib, 1, 1 << 28)
-    if not any(value is not None for value in (event.pin, event.soft, event.move_memory, event.balloon_mib)):
-        raise BadInput(check.source, "nothing is to be done; give pin, soft, move_memory or balloon_mib", place)
+    if all(getattr(event, key) is None for key in EVENTS):
+        raise BadInput(check.source, f"nothing is to be done; give one of {', '.join(EVENTS)}", place)
 
 
 class Checker:
@@ -133,7 +180,7 @@ class Checker:
     def number(self, place: str, value: float, least: float, most: float) -> None:
         """The value is in its range, and a number at all."""
         if not least <= value <= most:
-            raise BadInput(self.source, f"{value:g}; {least:g} to {most:g}{unit_of(place)} can be", place)
+            raise BadInput(self.source, f"{value:.7g}; {least:.7g} to {most:.7g}{unit_of(place)} can be", place)
 
     def printable(self, place: str, value: str) -> None:
         """The text can be shown."""

@@ -7,15 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import msgspec
+
 from domicile.errors import BadInput
-from domicile.simulator.guests import GuestSpec
-from domicile.simulator.scenario import Scenario
+from domicile.simulator.cold_pages import PoolOptions
+from domicile.simulator.guests import ColdUse, DeviceUse, GuestSpec
+from domicile.simulator.host_memory import DmaOptions, HostOptions
+from domicile.simulator.memory.balloon import Manners
+from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
+from domicile.simulator.memory.coldpool import PoolPolicy
+from domicile.simulator.memory.sharing import SharingPolicy
+from domicile.simulator.page_sharing import SharingOptions
+from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioPool
 from domicile.simulator.scenario_check import Checker
 from domicile.simulator.workloads import WORKLOADS, Demand, Workload
-from domicile.state.model import DomainType
+from domicile.state.model import PAGES_PER_MIB, DomainType
 from domicile.topology.model import Topology
 
-__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of"]
+__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options"]
 
 DOM0_VCPUS = 16
 
@@ -53,6 +62,8 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
             check.one_of(f"{place}.memory_nodes", node, topology.node_ids)
         for device in asked.devices:
             check.one_of(f"{place}.devices", device, [known.address for known in topology.devices])
+        if asked.io is not None:
+            _check_io(check, asked.io.device, topology, f"{place}.io.device")
         for number, name in enumerate(asked.names):
             guests.append(
                 GuestSpec(
@@ -72,10 +83,47 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
                     devices=asked.devices,
                     peers=asked.peers,
                     trace=asked.trace,
+                    balloon=_manners(asked.balloon),
+                    equal_pages=asked.equal_pages,
+                    io=None if asked.io is None else DeviceUse(**msgspec.structs.asdict(asked.io)),
+                    cold=None if asked.cold is None else ColdUse(**msgspec.structs.asdict(asked.cold)),
                     source=source,
                 )
             )
     return guests
+
+
+def host_options(scenario: Scenario, topology: Topology, source: str) -> HostOptions:
+    """What the scenario's host does with memory. Raises `BadInput` where the machine has no such node, or no far memory
+    for a pool that is to be there."""
+    sharing, pool = scenario.sharing, scenario.cold_pool
+    served = {domain.io.device for domain in scenario.domains if domain.io and domain.io.device not in domain.devices}
+    rows = {
+        device.address: None if device.node is None else topology.node_index[device.node]
+        for device in topology.devices
+        if device.address in served
+    }
+    dma = DmaOptions(DmaPolicy(scenario.dom0.dma_buffers), scenario.dom0.dma_mib, rows)
+    found = HostOptions(XenPolicy(scenario.xen_memory), dma)
+    if sharing.policy != OFF:
+        shares = SharingOptions(SharingPolicy(sharing.policy), sharing.scan_mib_s, sharing.written_mib_s)
+        found = replace(found, sharing=shares)
+    if pool.policy != OFF:
+        far = _far_nodes(pool, topology, source)
+        found = replace(found, pool=PoolOptions(PoolPolicy(pool.policy), far, pool.spare_mib))
+    return found
+
+
+def _far_nodes(pool: ScenarioPool, topology: Topology, source: str) -> tuple[int, ...]:
+    """Rows of the nodes with far memory."""
+    place = "cold_pool.far_nodes"
+    for node in pool.far_nodes or ():
+        Checker(source).one_of(place, node, topology.node_ids)
+    bare = [node.id for node in topology.nodes if node.memory_mib and not topology.cpus_by_node[node.id]]
+    nodes = bare if pool.far_nodes is None else pool.far_nodes
+    if not nodes and pool.policy == PoolPolicy.FAR:
+        raise BadInput(source, "every node with memory has CPUs; name those to be used", place)
+    return tuple(topology.node_index[node] for node in nodes)
 
 
 def check_traces(scenario: Scenario, source: str, known: Sequence[str]) -> None:
@@ -93,12 +141,24 @@ def event_cpus(scenario: Scenario, topology: Topology, source: str, parse_cpus: 
     found: list[EventCpus] = []
     for index, event in enumerate(scenario.events):
         place = f"event[{index}]"
-        for node in event.move_memory or ():
-            check.one_of(f"{place}.move_memory", node, topology.node_ids)
+        for key in ("move_memory", "migrate"):
+            for node in getattr(event, key) or ():
+                check.one_of(f"{place}.{key}", node, topology.node_ids)
         hard = None if event.pin is None else _cpus(parse_cpus, event.pin, topology, source, f"{place}.pin")
         soft = None if event.soft is None else _cpus(parse_cpus, event.soft, topology, source, f"{place}.soft")
         found.append((hard, soft))
     return found
+
+
+def _check_io(check: Checker, device: str, topology: Topology, place: str) -> None:
+    """The device is there, on a node that is known."""
+    check.one_of(place, device, [known.address for known in topology.devices])
+    if next(known.node for known in topology.devices if known.address == device) is None:
+        raise BadInput(check.source, f"no node is known for {device}, so that its traffic has no place", place)
+
+
+def _manners(asked: ScenarioBalloon) -> Manners:
+    return Manners(asked.delay_s, asked.rate_mib_s * PAGES_PER_MIB, asked.least_mib * PAGES_PER_MIB, asked.kept_share)
 
 
 def _cpus(parse_cpus: ParseCpus, text: str, topology: Topology, source: str, place: str) -> frozenset[int]:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from domicile.simulator.engine import Epoch
+from domicile.simulator.ballooning import BalloonRecord
+from domicile.simulator.cold_pages import PoolRecord
+from domicile.simulator.epoch import Epoch
+from domicile.simulator.migrations import MigrationRecord
+from domicile.simulator.page_sharing import SharingRecord
+from domicile.simulator.xen_time import XenRecord
 
 __all__ = ["DomainSummary", "NodeSummary", "Summary", "Totals"]
 
@@ -21,7 +26,7 @@ LEAST_S = 1.0
 class DomainSummary:
     """A domain over the time that it was there. Slowdown is (time run + time waited) / work, 1.0 at best, None for one
     that did nothing; `worst_slowdown` that of its worst second. `work_s`: vCPU seconds of work at the best speed;
-    `cpus`: pCPUs' worth of time that it had; shares and rates as in `Epoch`, None where nothing ran."""
+    `cpus`: pCPUs' worth of time that it had; shares and rates as in `Epoch`, None where nothing ran or moved."""
 
     name: str
     there_s: float
@@ -35,6 +40,8 @@ class DomainSummary:
     node_moves_per_s: float
     bandwidth_gbs: float
     refused: str = ""
+    io_gbs: float = 0.0
+    io_remote_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,21 @@ class NodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A simulation's result. `seconds` is the simulated time counted, `complete` whether it came to its end."""
+    """A simulation's result. `seconds` is the simulated time counted, `complete` whether it came to its end.
+
+    `migrations` and `balloons`: all that were asked for, those of the warm-up too. `sharing` and `pool`: as they are at
+    the end, None on a host without. `xen`: what Xen's own memory cost. All of these are left out of a time series.
+    """
 
     seconds: float
     complete: bool
     domains: tuple[DomainSummary, ...]
     nodes: tuple[NodeSummary, ...]
+    migrations: tuple[MigrationRecord, ...] = ()
+    balloons: tuple[BalloonRecord, ...] = ()
+    sharing: SharingRecord | None = None
+    pool: PoolRecord | None = None
+    xen: XenRecord | None = None
 
 
 class Totals:
@@ -67,7 +83,7 @@ class Totals:
         self._remote, self._home, self._traffic = np.zeros(domains), np.zeros(domains), np.zeros(domains)
         self._moves, self._node_moves = np.zeros(domains), np.zeros(domains)
         self._busy, self._controller, self._free = np.zeros(nodes), np.zeros(nodes), np.zeros(nodes)
-        self._worst = np.zeros(domains)
+        self._worst, self._io, self._io_remote = np.zeros(domains), np.zeros(domains), np.zeros(domains)
         self._open_s, self._open_time, self._open_work = np.zeros(domains), np.zeros(domains), np.zeros(domains)
 
     def add(self, epoch: Epoch) -> None:
@@ -82,6 +98,8 @@ class Totals:
         self._remote += epoch.remote * ran
         self._home += epoch.home * ran
         self._traffic += epoch.bandwidth_gbs * seconds
+        self._io += epoch.io_gbs * seconds
+        self._io_remote += epoch.io_gbs * epoch.io_remote * seconds
         self._moves += epoch.moves
         self._node_moves += epoch.node_moves
         self._busy += epoch.busy * seconds
@@ -121,6 +139,8 @@ class Totals:
                     node_moves_per_s=float(self._node_moves[row] / there),
                     bandwidth_gbs=float(self._traffic[row] / there),
                     refused=refused.get(name, ""),
+                    io_gbs=float(self._io[row] / there),
+                    io_remote_share=float(self._io_remote[row] / self._io[row]) if self._io[row] > 0 else None,
                 )
             )
         return Summary(

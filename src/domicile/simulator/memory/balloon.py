@@ -22,7 +22,7 @@ from domicile.simulator.memory.flow import apportion
 from domicile.simulator.memory.heap import Heap, Pages, Request
 from domicile.simulator.memory.pages import DomainPages
 
-__all__ = ["Balloon", "Ballooned", "Balloons", "Manners"]
+__all__ = ["USUAL_MANNERS", "Balloon", "Ballooned", "Balloons", "Manners"]
 
 LONGEST_WAIT_S = 32.0
 
@@ -37,6 +37,9 @@ class Manners:
     pages_per_s: float = 262_144.0
     least_pages: int = 0
     kept_share: float = 0.0
+
+
+USUAL_MANNERS = Manners()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Balloons:
         """An independent copy."""
         return Balloons({name: replace(each) for name, each in self.balloons.items()})
 
-    def add(self, domain: str, index: int, pages: int, manners: Manners = Manners()) -> None:
+    def add(self, domain: str, index: int, pages: int, manners: Manners = USUAL_MANNERS) -> None:
         """A guest with a balloon driver; `index` is its place in `DomainPages`."""
         self.balloons[domain] = Balloon(domain, index, manners, pages)
 

@@ -101,6 +101,14 @@ class ColdPool:
         kinds = set(Kind) if kind is None else {kind}
         return sum(each.pages for each in self._batches if each.domain == domain and each.kind in kinds)
 
+    def nodes_of(self, domain: str, nodes: int) -> Pages:
+        """A domain's pages in the pool by node (N)."""
+        counts = np.zeros(nodes, dtype=np.int64)
+        for each in self._batches:
+            if each.domain == domain:
+                counts[each.node] += each.pages
+        return counts
+
     def nodes_for(self, heap: Heap, own: Collection[int]) -> list[int]:
         """Nodes that may hold pages of a guest whose own nodes are these, those with most free memory first."""
         nodes: Collection[int] = range(heap.nodes)

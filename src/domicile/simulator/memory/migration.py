@@ -43,13 +43,15 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class MoveStep:
-    """What a step did. `stalled`: the target has no free unclaimed memory, so nothing went on."""
+    """What a step did. `stalled`: the target has no free unclaimed memory, so nothing went on. `used_s`: how much of
+    the step a live migration took."""
 
     moved: tuple[Moved, ...]
     flows: tuple[Flow, ...]
     paused_s: float
     phase: Phase
     stalled: bool = False
+    used_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ class LiveMove:
             heap.remove(self.domain)
             heap.rename(self.domain + INCOMING, self.domain)
             moved = _differences(self.before, self.after)
-        return MoveStep(moved, self._flows(done, dt_s), done.paused_s, done.phase)
+        return MoveStep(moved, self._flows(done, dt_s), done.paused_s, done.phase, used_s=done.used_s)
 
     def cancel(self, heap: Heap) -> None:
         """Give up: the second domain is gone, the first runs on. Once it is done there is nothing to cancel."""

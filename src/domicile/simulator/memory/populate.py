@@ -23,7 +23,7 @@ from domicile.errors import NotEnoughMemory
 from domicile.simulator.memory.heap import Heap, Request, Taken
 from domicile.state.model import PAGES_PER_MIB, DomainType
 
-__all__ = ["Part", "blocks_of_guest", "populate", "take_overhead"]
+__all__ = ["Part", "addressed", "blocks_of_guest", "populate", "take_overhead"]
 
 GIB_ORDER, SUPERPAGE_ORDER = 18, 9
 SMALLER = {GIB_ORDER: SUPERPAGE_ORDER, SUPERPAGE_ORDER: 0}
@@ -82,6 +82,12 @@ def take_overhead(heap: Heap, domain: str, pages: int) -> npt.NDArray[np.int64]:
             heap.free(domain, each.start, each.pages, refcounted=False)
         raise NotEnoughMemory(domain, _mib(pages), _available(heap, None))
     return by_node
+
+
+def addressed(kind: DomainType, pages: int) -> int:
+    """How large a guest is asked for that comes to have so many pages: HVM's VGA hole counts, and gets none."""
+    hole = VGA_HOLE[1] - VGA_HOLE[0]
+    return pages + hole if kind is DomainType.HVM and pages + hole > VGA_HOLE[1] else pages
 
 
 def blocks_of_guest(kind: DomainType, parts: Sequence[int]) -> Iterator[tuple[int, int, int, bool]]:

@@ -7,7 +7,8 @@ and no policy says on which node the one copy is. Here there are two: ANY_NODE i
 those whose pages are on one node, and so makes nobody's accesses remote.
 
 A `Group` is content that several domains have, in units of `unit_pages`; each unit of content is there once in each
-member. Units are followed one by one, in arrays members x units, so that what is shared, by whom and where is exact.
+member that has it. Units are followed one by one, in arrays members x units, so that what is shared, by whom and where
+is exact. A member may `join` later; the scanner then begins anew.
 
 In an engine: `step(now_s, dt_s, heap)` each epoch scans and breaks as many units as the rates come to, in a fixed
 order. A step tells for each domain how the pages that are its own changed by node (`own`), and where those that it
@@ -76,24 +77,47 @@ class _Changes:
 class Group:
     """Content of U units that M domains have.
 
-    `node` (M x U): where the frame is that a member reads; `frame` (M x U): PRIVATE, or which member's frame it was.
-    Who shares a unit has the same `frame` in it. `scanned` units have been seen by the scanner.
+    `node` (M x U): where the frame is that a member reads; `frame` (M x U): PRIVATE, or a number of the frame. Who
+    shares a unit has the same `frame` in it. `differs` (M x U): the member has other content there, as it has written
+    to it or is too small to have it. `scanned` units have been seen by the scanner.
     """
 
     members: list[str]
     node: npt.NDArray[np.int16]
     frame: npt.NDArray[np.int16]
+    differs: npt.NDArray[np.bool_]
     scanned: int = 0
 
     def copy(self) -> Group:
         """An independent copy."""
-        return Group(self.members.copy(), self.node.copy(), self.frame.copy(), self.scanned)
+        return Group(self.members.copy(), self.node.copy(), self.frame.copy(), self.differs.copy(), self.scanned)
+
+    def join(self, domain: str, nodes: npt.NDArray[np.int16]) -> None:
+        """One more domain that has this content, its first len(nodes) units; the scanner begins anew."""
+        units = max(self.node.shape[1], len(nodes))
+        more = units - self.node.shape[1]
+        own = units - len(nodes)
+        self.members.append(domain)
+        self.node = np.vstack([np.pad(self.node, ((0, 0), (0, more))), np.pad(nodes, (0, own))]).astype(np.int16)
+        frame = np.pad(self.frame, ((0, 1), (0, more)), constant_values=PRIVATE)
+        self.frame = frame.astype(np.int16)
+        differs = np.pad(self.differs, ((0, 0), (0, more)), constant_values=True)
+        self.differs = np.vstack([differs, np.arange(units) >= len(nodes)])
+        self.scanned = 0
+
+    def moved(self, domain: str, nodes: npt.NDArray[np.int16]) -> None:
+        """What a member does not share is on these nodes now (U); the scanner begins anew."""
+        row = self.members.index(domain)
+        private = self.frame[row] == PRIVATE
+        self.node[row, private] = nodes[private]
+        self.scanned = 0
 
 
 @dataclass(slots=True)
 class Sharing:
     """All groups. `scan_pages_s`: pages of content looked at a second; a member writes to `broken_pages_s` of its
-    shared pages a second, unless `writes` says else for it.
+    shared pages a second, unless `writes` says else for it. `kept`: pages by node that a member has in the heap and
+    that are no content (Xen's overhead for it).
     """
 
     policy: SharingPolicy
@@ -101,6 +125,7 @@ class Sharing:
     scan_pages_s: float
     broken_pages_s: float
     writes: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, Pages] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     _scan_carry: float = 0.0
     _write_carry: dict[str, float] = field(default_factory=dict)
@@ -116,12 +141,16 @@ class Sharing:
     def copy(self) -> Sharing:
         """An independent copy; the heap is copied apart."""
         groups = [group.copy() for group in self.groups]
-        return replace(self, writes=self.writes.copy(), groups=groups, _write_carry=self._write_carry.copy())
+        return replace(
+            self, writes=self.writes.copy(), kept=self.kept.copy(), groups=groups, _write_carry=self._write_carry.copy()
+        )
 
-    def add_group(self, nodes: Mapping[str, npt.NDArray[np.int16]]) -> None:
+    def add_group(self, nodes: Mapping[str, npt.NDArray[np.int16]]) -> Group:
         """Content that these domains have: for each, the nodes of its U units. Their pages are theirs in the heap."""
-        rows = np.array(list(nodes.values()), dtype=np.int16)
-        self.groups.append(Group(list(nodes), rows, np.full_like(rows, PRIVATE)))
+        rows = np.array(list(nodes.values()), dtype=np.int16).reshape(len(nodes), -1)
+        group = Group(list(nodes), rows, np.full_like(rows, PRIVATE), np.zeros(rows.shape, dtype=np.bool_))
+        self.groups.append(group)
+        return group
 
     def shared_pages(self, domain: str, nodes: int) -> Pages:
         """The shared pages that a domain reads, by the node of the frame (N)."""
@@ -138,7 +167,7 @@ class Sharing:
         for domain in dict.fromkeys(name for group in self.groups for name in group.members):
             rate = self.writes.get(domain, self.broken_pages_s)
             owed = self._write_carry.get(domain, 0.0) + rate * dt_s / self.unit_pages
-            got, not_got = self._break(domain, math.floor(owed), heap, changes)
+            got, not_got = self._break(domain, math.floor(owed), heap, changes, written=True)
             self._write_carry[domain] = owed - math.floor(owed)
             taken, refused = taken + got, refused + not_got
         owed = self._scan_carry + self.scan_pages_s * dt_s / self.unit_pages
@@ -150,7 +179,7 @@ class Sharing:
         """Give a domain pages of its own for all that it shares, as far as there are any."""
         changes = _Changes(heap.nodes)
         units = sum(group.node.shape[1] for group, _ in self._rows(domain))
-        taken, refused = self._break(domain, units, heap, changes)
+        taken, refused = self._break(domain, units, heap, changes, written=False)
         return SharingStep(0, taken, refused, changes.own, changes.reads)
 
     def leave(self, domain: str, heap: Heap) -> None:
@@ -163,9 +192,10 @@ class Sharing:
             group.members.pop(row)
             group.node = np.delete(group.node, row, axis=0)
             group.frame = np.delete(group.frame, row, axis=0)
+            group.differs = np.delete(group.differs, row, axis=0)
             # frames are named by rows, and those behind have moved up by one; the name of who has gone is free again
             self._rename_frames(group)
-        for table in (self._write_carry, self.writes):
+        for table in (self._write_carry, self.writes, self.kept):
             table.pop(domain, None)
 
     # -- within
@@ -199,39 +229,57 @@ class Sharing:
 
     def _share(self, group: Group, unit: int, heap: Heap, changes: _Changes) -> int:
         """Share one unit among all members, or among those of each node; but not with who has ballooned it away."""
-        where = group.node[:, unit]
-        rows = np.array(
-            [
-                row
-                for row, name in enumerate(group.members)
-                if heap.pages_of(name)[where[row]] >= self.unit_pages and group.frame[row, unit] == PRIVATE
-            ],
-            dtype=np.intp,
-        )
-        sets = (
-            [rows]
-            if self.policy is SharingPolicy.ANY_NODE
-            else [rows[where[rows] == node] for node in np.unique(where)]
-        )
-        freed = 0
-        for sharers in sets:
-            if len(sharers) < 2:
-                continue
-            first, node = int(sharers[0]), int(where[sharers[0]])
+        where, frame = group.node[:, unit], group.frame[:, unit]
+        private = np.flatnonzero((frame == PRIVATE) & ~group.differs[:, unit])
+        there = [row for row in private.tolist() if self._has(heap, group.members[row], int(where[row]))]
+        rows = np.array(there, dtype=np.intp)
+        shared = np.flatnonzero(frame != PRIVATE)
+        if self.policy is SharingPolicy.ANY_NODE:
+            return self._merge(group, unit, rows, shared, heap, changes)
+        nodes = np.unique(where[rows]).tolist()
+        sets = [(rows[where[rows] == node], shared[where[shared] == node]) for node in nodes]
+        return sum(self._merge(group, unit, mine, with_whom, heap, changes) for mine, with_whom in sets)
+
+    def _has(self, heap: Heap, domain: str, node: int) -> bool:
+        """Whether a member still has a unit's worth of pages on a node."""
+        kept = self.kept.get(domain)
+        return int(heap.pages_of(domain)[node]) - (0 if kept is None else int(kept[node])) >= self.unit_pages
+
+    def _merge(
+        self,
+        group: Group,
+        unit: int,
+        rows: npt.NDArray[np.intp],
+        shared: npt.NDArray[np.intp],
+        heap: Heap,
+        changes: _Changes,
+    ) -> int:
+        """Let these members read the frame that others share already, or else that of the first of them."""
+        if len(shared):
+            node, name = int(group.node[shared[0], unit]), int(group.frame[shared[0], unit])
+        elif len(rows) > 1:
+            first, rows = int(rows[0]), rows[1:]
+            node = int(group.node[first, unit])
+            used = set(group.frame[:, unit].tolist())
+            name = next(number for number in range(len(group.members)) if number not in used)
             heap.transfer(group.members[first], SHARED, node, self.unit_pages)
             changes.count(changes.own, group.members[first], node, -self.unit_pages)
-            for row in sharers[1:].tolist():
-                heap.give_back(group.members[row], int(where[row]), self.unit_pages)
-                changes.count(changes.own, group.members[row], int(where[row]), -self.unit_pages)
-                changes.count(changes.reads, group.members[row], int(where[row]), -self.unit_pages)
-                changes.count(changes.reads, group.members[row], node, self.unit_pages)
-                freed += self.unit_pages
-            group.node[sharers, unit] = node
-            group.frame[sharers, unit] = first
-        return freed
+            group.frame[first, unit] = name
+        else:
+            return 0
+        for row in rows.tolist():
+            home = int(group.node[row, unit])
+            heap.give_back(group.members[row], home, self.unit_pages)
+            changes.count(changes.own, group.members[row], home, -self.unit_pages)
+            changes.count(changes.reads, group.members[row], home, -self.unit_pages)
+            changes.count(changes.reads, group.members[row], node, self.unit_pages)
+        group.node[rows, unit] = node
+        group.frame[rows, unit] = name
+        return len(rows) * self.unit_pages
 
-    def _break(self, domain: str, units: int, heap: Heap, changes: _Changes) -> tuple[int, int]:
-        """Writes to so many shared units, the first ones first. Returns pages taken and pages refused."""
+    def _break(self, domain: str, units: int, heap: Heap, changes: _Changes, written: bool) -> tuple[int, int]:
+        """End the sharing of so many units, the first ones first, as they are `written` to or the domain is to have
+        them to itself. Returns pages taken and pages refused."""
         taken = refused = 0
         for group, row, unit in self._first_shared(domain, units):
             sharers = self._sharers(group, row, unit)
@@ -250,6 +298,7 @@ class Sharing:
             taken += self.unit_pages
             group.node[row, unit] = max(nodes, key=lambda node: nodes[node])
             group.frame[row, unit] = PRIVATE
+            group.differs[row, unit] |= written
             self._left_alone(group, unit, sharers[sharers != row], heap, changes)
         return taken, refused
 
