@@ -46,6 +46,7 @@ def test_every_workload_says_where_it_is_from() -> None:
     for name, workload in WORKLOADS.items():
         assert workload.name == name
         assert workload.source
+        assert "assumed:" in workload.source
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DmaOptions:
-    """The buffers of Dom0's devices: where they are, how many each device has, and the devices that serve guests with
-    their nodes (rows; None for one that no node is known for)."""
+    """The buffers of Dom0's devices: where they are, how many each device has (Linux's swiotlb has 64 MiB by default,
+    include/linux/swiotlb.h), and the devices that serve guests with their nodes (rows; None where it is not known)."""
 
     policy: DmaPolicy = DmaPolicy.DOM0
     buffers_mib: int = 64

@@ -5,9 +5,10 @@ every domain of the same workload, as the kernel, libraries and programs of gues
 larger guest has more of it. Which of its pages these are nobody knows: they are taken to be scattered over its memory
 at random, and as hot as its others.
 
-Sources: how much can be equal, Gupta et al., "Difference Engine" (OSDI 2008), Milos et al., "Satori" (USENIX ATC 2009).
-Assumed: how fast a scanner in Dom0 goes, 20 MiB/s, which is Linux's ksmd as it is shipped (100 pages every 20 ms,
-Documentation/admin-guide/mm/ksm.rst); how often shared pages are written to.
+`equal_pages` is the scenario's to know: the studies (Gupta et al., "Difference Engine", OSDI 2008; Milos et al.,
+"Satori", USENIX ATC 2009; both on Xen) find anything from little to most of the memory, by what the guests are.
+Assumed: how fast a scanner in Dom0 goes, 20 MiB/s, which is Linux's ksmd as it is shipped (`ksm_thread_pages_to_scan`
+and `ksm_thread_sleep_millisecs` in mm/ksm.c: 100 pages every 20 ms); how often shared pages are written to.
 """
 
 from __future__ import annotations

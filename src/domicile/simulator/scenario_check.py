@@ -134,7 +134,7 @@ def _check_memory(check: Checker, scenario: Scenario) -> None:
         if cold is None:
             continue
         check.number(f"{place}.cold.ephemeral", cold.ephemeral, 0.0, 1.0)
-        check.number(f"{place}.cold.persistent", cold.persistent, 0.0, 1.0 - cold.ephemeral)
+        check.number(f"{place}.cold.persistent", cold.persistent, 0.0, round(1.0 - cold.ephemeral, 9))
         check.number(f"{place}.cold.put_mib_s", cold.put_mib_s, 0.0, 1e5)
         check.number(f"{place}.cold.get_mib_s", cold.get_mib_s, 0.0, 1e5)
 

@@ -27,6 +27,9 @@ from domicile.simulator.memory.heap import Heap, Pages, Request
 
 __all__ = ["POOL", "ColdPool", "Kind", "PoolPolicy", "PoolStats"]
 
+MOST_BATCHES = 256
+"""With more, neighbours of a guest, kind and node become one: how old a page is, is known to that."""
+
 POOL = "Cold pool"
 """The heap's owner of what is in the pool."""
 
@@ -82,6 +85,7 @@ class ColdPool:
     stats: PoolStats = field(default_factory=PoolStats)
     _batches: list[_Batch] = field(default_factory=list)
     _copied: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    _most: int = MOST_BATCHES
 
     @classmethod
     def on(cls, heap: Heap, policy: PoolPolicy, far_nodes: Collection[int] = (), spare_pages: int = 0) -> ColdPool:
@@ -198,6 +202,9 @@ class ColdPool:
             got = sum(each.pages for each in taken)
             if got:
                 self._batches.append(_Batch(domain, kind, node, got))
+                if len(self._batches) > self._most:
+                    self._batches = _merged(self._batches)
+                    self._most = max(MOST_BATCHES, 2 * len(self._batches))
                 self._copied[home, node] += got
                 stored += got
         return stored
@@ -219,3 +226,18 @@ class ColdPool:
         for node in np.flatnonzero(gone):
             heap.give_back(POOL, int(node), int(gone[node]))
         return int(gone.sum())
+
+
+def _merged(batches: list[_Batch]) -> list[_Batch]:
+    """The batches with every second one of a guest, kind and node put to the one before."""
+    merged: list[_Batch] = []
+    open_at: dict[tuple[str, Kind, int], int] = {}
+    for batch in batches:
+        key = (batch.domain, batch.kind, batch.node)
+        at = open_at.pop(key, None)
+        if at is None:
+            open_at[key] = len(merged)
+            merged.append(batch)
+        else:
+            merged[at] = replace(batch, pages=merged[at].pages + batch.pages)
+    return merged
