@@ -1,0 +1,1 @@
+"""Comparisons: what was measured beside what the models say."""
