@@ -100,14 +100,16 @@ def test_an_interrupt_keeps_what_has_passed(state: Path) -> None:
     create(state, uri, web1="busy=1")
     before = looked("-c", uri)["taken_at"]
     month = 31 * 86400
-    argv = [sys.executable, "-m", "domicile", "show", "-c", uri, "--window", str(month)]
+    # whoever runs the tests in the background has Ctrl-C ignored
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import domicile.cli.main as main"
+    argv = [sys.executable, "-c", f"{start}; main.run()", "show", "-c", uri, "--window", str(month)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as show:
         try:
             while looked("-c", uri)["taken_at"] == before:
                 assert show.poll() is None
                 time.sleep(0.05)
             show.send_signal(signal.SIGINT)
-            _, said = show.communicate()
+            _, said = show.communicate(timeout=120)
         finally:
             show.kill()
     assert (show.returncode, said.strip()) == (130, "domicile: interrupted")
