@@ -100,9 +100,7 @@ def test_an_interrupt_keeps_what_has_passed(state: Path) -> None:
     create(state, uri, web1="busy=1")
     before = looked("-c", uri)["taken_at"]
     month = 31 * 86400
-    # whoever runs the tests in the background has Ctrl-C ignored
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import domicile.cli.main as main"
-    argv = [sys.executable, "-c", f"{start}; main.run()", "show", "-c", uri, "--window", str(month)]
+    argv = [sys.executable, "-m", "domicile", "show", "-c", uri, "--window", str(month)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as show:
         try:
             while looked("-c", uri)["taken_at"] == before:
