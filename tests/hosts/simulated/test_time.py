@@ -48,6 +48,14 @@ def times(snapshot: Snapshot) -> list[tuple[str, int, int | None, int | None]]:
     return [(d.name, vcpu.id, vcpu.pcpu, vcpu.time_ns) for d in snapshot.domains for vcpu in d.vcpus]
 
 
+def in_another_process(script: str) -> subprocess.CompletedProcess[str]:
+    """Python of its own, with the tests' support."""
+    support = str(Path(__file__).parents[2] / "support")
+    path = os.pathsep.join([support, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, env=environment)
+
+
 class TestTheClock:
     def test_stands_still_unless_asked(self, host: SimulatedHost) -> None:
         before = host.snapshot()
@@ -98,15 +106,8 @@ class TestTheClock:
             "    vcpus = [v for d in snapshot.domains for v in d.vcpus]\n"
             "    print(json.dumps([snapshot.taken_at, [[v.pcpu, v.time_ns] for v in vcpus]]))\n"
         )
-        support = str(Path(__file__).parents[2] / "support")
-        path = os.pathsep.join([support, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-        run = subprocess.run(
-            [sys.executable, "-c", script],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
+        run = in_another_process(script)
+        assert run.returncode == 0
         taken_at, vcpus = json.loads(run.stdout)
         with open_simulated("sim:///box", presets={}, read_guest=read_guest) as again:
             snapshot = again.snapshot()
@@ -394,7 +395,4 @@ def test_looking_and_creating_need_no_compiler(state: Path) -> None:
         "    host.snapshot()\n"
         "sys.exit('numba' in sys.modules or 'numpy' in sys.modules)\n"
     )
-    support = str(Path(__file__).parents[2] / "support")
-    path = os.pathsep.join([support, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    run = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ | {"PYTHONPATH": path})
-    assert run.returncode == 0
+    assert in_another_process(script).returncode == 0
