@@ -90,6 +90,14 @@ def test_the_other_facts() -> None:
     assert info.cores_per_socket is None
 
 
+@pytest.mark.parametrize("below_zero_mib", [1, 176, 900_000, 30_000_000])
+def test_more_claimed_than_free(below_zero_mib: int) -> None:
+    """xl divides the 64-bit difference of page counts by 256 without a sign."""
+    printed = (2**64 - below_zero_mib * 256) // 256
+    info = parse_xl_info(xl_text().replace(": 4000\n", f": {printed}\n"), "saved")
+    assert info.free_memory_mib == 0
+
+
 @needs_captures
 @pytest.mark.parametrize(("file", "devices"), [("xl-info-n.4node-ionuma.txt", 4), ("xl-info-n.4node-nopci.txt", 0)])
 def test_captured(file: str, devices: int) -> None:

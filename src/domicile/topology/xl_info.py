@@ -10,7 +10,8 @@ the hypervisor puts into them is in xen/common/sysctl.c. What follows from there
 - A distance of 255 in the SLIT (unreachable) is printed as -1.
 - Xen numbers no cores and sockets on Arm: all are 0 (xen/arch/arm/include/asm/processor.h).
 - The device table came with 4.6, and lists only devices whose node the platform tells.
-- `free_memory` has the outstanding claims taken off already.
+- `free_memory` has the outstanding claims taken off already. While a domain is built, its memory is taken from the free
+  list before its claim is made smaller; xl subtracts without a sign, and then prints a number just under 2^56 MiB.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ MOST_THREADS_PER_CORE = 8
 NO_NODE = 255
 """NUMA_NO_NODE: what Xen before 4.6 prints for a CPU or device on no node."""
 
+WRAPPED = re.compile(r"720575940[0-9]{8}")
+"""A difference of 64-bit page counts below zero, in MiB: 2^56 = 72057594037927936 less up to 36 TiB."""
+
 MARKS = re.compile(r"^(nr_cpus|nr_nodes|cpu_topology|numa_info|xen_version|xen_major) *:", re.MULTILINE)
 
 
@@ -41,8 +45,9 @@ MARKS = re.compile(r"^(nr_cpus|nr_nodes|cpu_topology|numa_info|xen_version|xen_m
 class XlInfo:
     """All of an `xl info -n`: the machine, and what else it says of Xen.
 
-    A figure is None (a word empty) where the line is missing. `free_memory_mib` has the claims taken off. `virt_caps`
-    are words such as "hvm" and "hap"; `fields` has every `key : value` line as it stands.
+    A figure is None (a word empty) where the line is missing. `free_memory_mib` has the claims taken off; it is 0 where
+    more is claimed than free. `virt_caps` are words such as "hvm" and "hap"; `fields` has every `key : value` line as
+    it stands.
     """
 
     topology: Topology
@@ -113,7 +118,7 @@ def parse_xl_info(text: str, source: str) -> XlInfo:
         cores_per_socket=output.number("cores_per_socket"),
         threads_per_core=output.number("threads_per_core"),
         total_memory_mib=output.number("total_memory"),
-        free_memory_mib=output.number("free_memory"),
+        free_memory_mib=_free_memory_mib(output),
         outstanding_claims_mib=output.number("outstanding_claims"),
         free_cpus=output.number("free_cpus"),
         virt_caps=tuple(output.value("virt_caps").split()),
@@ -121,6 +126,13 @@ def parse_xl_info(text: str, source: str) -> XlInfo:
         scheduler=output.value("xen_scheduler"),
         commandline=output.value("xen_commandline"),
     )
+
+
+def _free_memory_mib(output: XlOutput) -> int | None:
+    """What is free and not claimed; 0 where the difference is below zero, which xl prints as a little under 2^56."""
+    if WRAPPED.fullmatch(output.value("free_memory")):
+        return 0
+    return output.number("free_memory")
 
 
 def _present_nodes(output: XlOutput, nr_nodes: int, notes: list[str]) -> Sequence[NodeRow]:

@@ -617,7 +617,8 @@ class Direct:
         """An `xl info -n` of the same machine with the memory that is free now."""
         head, numa, tail = info.partition("\nnuma_info ")
         free = self.xc.numainfo()["node_memfree"]
-        total = self.xc.physinfo()["free_memory"] // 1024 - claimed_mib
+        # claims were asked for a moment ago: what guests being built took out of them since is missing from both
+        total = max(self.xc.physinfo()["free_memory"] // 1024 - claimed_mib, 0)
         head = re.sub(r"^(free_memory +: )\d+", lambda row: row.group(1) + str(total), head, flags=re.MULTILINE)
         head = re.sub(
             r"^(outstanding_claims +: )\d+", lambda row: row.group(1) + str(claimed_mib), head, flags=re.MULTILINE
