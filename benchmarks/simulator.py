@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -93,9 +92,8 @@ def simpy_passing(vcpus: int) -> Callable[[], None]:
     environment = simpy.Environment()
 
     def vcpu() -> Generator[Any, Any, None]:
-        wait = partial(environment.timeout, 1.0 / QUANTA_PER_S)
         while True:
-            yield wait()
+            yield environment.timeout(1.0 / QUANTA_PER_S)
 
     for _ in range(vcpus):
         environment.process(vcpu())

@@ -73,23 +73,23 @@ def quantum(
     if now % TICKS_PER_SLICE == 0:
         _give_credit(vcpus, doms, len(cpus))
     waiting = _line_up(vcpus, lines, now)
-    nodes = 0
+    places = 0
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
         cpus[cpu].planned_ns = 0.0
-        nodes = max(nodes, cpus[cpu].node + 1)
+        places = max(places, cpus[cpu].place + 1)
     _go_home(vcpus, cpus, queues, lines, soft, waiting)
     _settled(vcpus, cpus, lines, waiting)
     _wake(vcpus, cpus, queues, lines, hard, soft, waiting)
     for cpu in range(len(cpus)):
         cpus[cpu].best = -1
     _claim(vcpus, cpus, lines, waiting)
-    able = _to_steal(vcpus, cpus, lines, waiting)
+    _to_steal(vcpus, cpus, queues, lines, soft, waiting, places)
     for cpu in range(len(cpus)):
         vcpu = cpus[cpu].best
         above = vcpus[vcpu].priority if vcpu >= 0 else OVER - 1
         if above <= OVER:
-            stolen = _steal(vcpus, cpus, queues, lines, hard, soft, able, nodes, cpu, above)
+            stolen = _steal(vcpus, cpus, queues, lines, hard, soft, places, cpu, above)
             vcpu = stolen if stolen >= 0 else vcpu
             cpus[cpu].best = vcpu
         if vcpu >= 0 and vcpus[vcpu].placed < 0:
@@ -312,15 +312,40 @@ def _idle_after(cpus: Table, queues: Table, masks: Ints, vcpu: int, own: int) ->
 
 
 @part
-def _to_steal(vcpus: Table, cpus: Table, lines: Table, waiting: int) -> int:
-    """List, in their order, those who are not the first on their pCPU, and who may be pushed aside there; how many."""
-    able = 0
+def _to_steal(vcpus: Table, cpus: Table, queues: Table, lines: Table, soft: Ints, waiting: int, places: int) -> None:
+    """List, by place and in their order, those who are not the first on their pCPU, or may be pushed aside there; and
+    count those with credit by the run queues that they have soft affinity for."""
+    for queue in range(len(queues)):
+        queues[queue].wishes = 0
+    for place in range(places):
+        cpus[place].end_able = 0
+    for index in range(waiting):
+        vcpu = lines[index].vcpu
+        first = cpus[vcpus[vcpu].processor].best == vcpu
+        if vcpus[vcpu].priority <= OVER or not first:
+            cpus[cpus[vcpus[vcpu].processor].place].end_able += 1
+        if vcpus[vcpu].priority > OVER and not first:
+            _wish(vcpus, queues, soft, vcpu, 1)
+    before = 0
+    for place in range(places):
+        cpus[place].first_able = before
+        before += cpus[place].end_able
+        cpus[place].end_able = cpus[place].first_able
     for index in range(waiting):
         vcpu = lines[index].vcpu
         if vcpus[vcpu].priority <= OVER or cpus[vcpus[vcpu].processor].best != vcpu:
-            lines[able].order = vcpu
-            able += 1
-    return able
+            place = cpus[vcpus[vcpu].processor].place
+            lines[cpus[place].end_able].order = vcpu
+            cpus[place].end_able += 1
+
+
+@part
+def _wish(vcpus: Table, queues: Table, soft: Ints, vcpu: int, change: int) -> None:
+    """Count one more, or one less, who has soft affinity for run queues."""
+    if vcpus[vcpu].has_soft:
+        for queue in range(len(queues)):
+            if soft[vcpu, queue] != 0:
+                queues[queue].wishes += change
 
 
 @part
@@ -331,32 +356,31 @@ def _steal(
     lines: Table,
     hard: Ints,
     soft: Ints,
-    able: int,
-    nodes: int,
+    places: int,
     thief: int,
     above: int,
 ) -> int:
     """Who waits elsewhere with a higher priority than this; -1 for nobody (`csched_load_balance`)."""
-    best, least = -1, FAR
-    for index in range(able):
-        vcpu = lines[index].order
-        if vcpus[vcpu].priority <= above:
-            break
-        own = vcpus[vcpu].processor
-        if own == thief or vcpus[vcpu].placed >= 0 or cpus[own].best == vcpu:
+    for masks in (SOFT, HARD):
+        if masks == SOFT and above >= OVER and queues[cpus[thief].queue].wishes == 0:
             continue
-        away = (cpus[own].node - cpus[thief].node) % nodes
-        if away >= least or not allow(hard, cpus, queues, vcpu, thief):
-            continue
-        wished = vcpus[vcpu].has_soft and allow(soft, cpus, queues, vcpu, thief)
-        rank = (0 if wished else nodes) + away
-        if rank < least:
-            best, least = vcpu, rank
-            if rank == 0:
-                break
-    if best >= 0:
-        vcpus[best].processor = thief
-    return best
+        for away in range(places):
+            place = (cpus[thief].place + away) % places
+            for index in range(cpus[place].first_able, cpus[place].end_able):
+                vcpu = lines[index].order
+                if vcpus[vcpu].priority <= above:
+                    break
+                own = vcpus[vcpu].processor
+                if own == thief or vcpus[vcpu].placed >= 0 or cpus[own].best == vcpu:
+                    continue
+                if masks == SOFT and not (vcpus[vcpu].has_soft and allow(soft, cpus, queues, vcpu, thief)):
+                    continue
+                if allow(hard, cpus, queues, vcpu, thief):
+                    if vcpus[vcpu].priority > OVER:
+                        _wish(vcpus, queues, soft, vcpu, -1)
+                    vcpus[vcpu].processor = thief
+                    return int(vcpu)
+    return -1
 
 
 @inlined

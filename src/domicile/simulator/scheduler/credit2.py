@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.common import account, entitled, run, sort_down
+from domicile.simulator.scheduler.common import account, before, entitled, run, sort_down
 from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["CREDIT_INIT", "STARTING_LOAD", "balance", "pick_queue", "put", "run_queue", "settle"]
@@ -32,7 +32,6 @@ __all__ = ["CREDIT_INIT", "STARTING_LOAD", "balance", "pick_queue", "put", "run_
 CREDIT_INIT = 10e6
 CARRYOVER_MAX = 0.5e6
 MIGRATE_RESIST = 0.5e6
-STAYS, STARTS, FOLLOWS = 0, 1, 2
 LOAD_WINDOW_NS = float(1 << 30)
 STARTING_LOAD = 0.5
 """What a vCPU is taken to be worth before it has run (`csched2_alloc_udata`): newcomers spread over run queues."""
@@ -92,50 +91,71 @@ def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -
 
 
 @part
-def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, ran_ns: Floats, queue: int) -> bool:
-    """One quantum of one run queue: who runs where; then `settle`. Whether credit was reset."""
+def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, ran_ns: Floats, queue: int) -> None:
+    """One quantum of one run queue: who runs where; then `settle`. `due` if credit was reset."""
     first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
-    runnable, with_credit = _line_up(vcpus, doms, queues, lines, queue)
-    ahead = min(runnable, count)
-    was_reset = False
-    idle = (1 << count) - 1
-    whole, free = idle, idle
-    # who runs on, who gets an idle pCPU, who follows when another is done
-    for turn in range(3):
-        for index in range(runnable if turn == FOLLOWS else ahead):
-            vcpu = lines[index].vcpu
-            if vcpus[vcpu].placed >= 0:
-                continue
-            if free == 0:
-                break
-            own = vcpus[vcpu].processor - first
-            if turn == FOLLOWS:
-                mine = vcpus[vcpu].may & free
-                bit = _soonest(cpus, first, count, own, mine) if mine else -1
-            else:
-                bit = _ahead(turn == STAYS, vcpus[vcpu].running, own, vcpus[vcpu].may, vcpus[vcpu].likes, idle, whole)
-            if bit < 0:
-                continue
-            if vcpus[vcpu].credit > 0.0:
-                with_credit -= 1
-            elif with_credit == 0 and not was_reset:
-                _reset(vcpus, lines, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
-                was_reset = True
-            cpu = first + bit
-            run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
-            idle &= ~(1 << bit)
-            whole &= ~cpus[cpu].siblings
-            if cpus[cpu].free_at >= QUANTUM_NS:
-                free &= ~(1 << bit)
-    return was_reset
+    runnable = _line_up(vcpus, doms, queues, lines, queue)
+    ahead, here = min(runnable, count), queues[queue].first
+    queues[queue].idle = queues[queue].whole = queues[queue].free = (1 << count) - 1
+    # who runs on, then who gets an idle pCPU; the others stay at the head of `lines`
+    waiting = 0
+    for index in range(ahead):
+        vcpu = lines[here + index].order
+        own = vcpus[vcpu].processor - first
+        if vcpus[vcpu].running and _stays(own, vcpus[vcpu].may, vcpus[vcpu].likes, queues[queue].idle):
+            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + own)
+        else:
+            lines[waiting].vcpu = vcpu
+            waiting += 1
+    left_over = 0
+    for index in range(waiting):
+        vcpu = lines[index].vcpu
+        own = vcpus[vcpu].processor - first
+        bit = _idle(own, vcpus[vcpu].may, vcpus[vcpu].likes, queues[queue].idle, queues[queue].whole)
+        if bit >= 0:
+            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit)
+        else:
+            lines[left_over].vcpu = vcpu
+            left_over += 1
+    # who follows when another is done
+    left = _list_free(cpus, first, count, queues[queue].free)
+    for index in range(left_over + runnable - ahead):
+        if left == 0:
+            break
+        vcpu = lines[index].vcpu if index < left_over else lines[here + ahead + index - left_over].order
+        bit = _soonest(cpus, first, left, vcpus[vcpu].processor - first, vcpus[vcpu].may)
+        if bit >= 0:
+            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit)
+            left = _list_later(cpus, first, left, bit)
 
 
 @inlined
-def _ahead(staying: bool, running: bool, own: int, may: int, likes: int, idle: int, whole: int) -> int:
-    """The pCPU that is idle for one of those with the most credit; -1 for none, or if it is not its turn."""
-    if staying:
-        return own if running and _stays(own, may, likes, idle) else -1
-    return _idle(own, may, likes, idle, whole)
+def _go(
+    vcpus: Table,
+    doms: Table,
+    queues: Table,
+    cpus: Table,
+    lines: Table,
+    ran_ns: Floats,
+    queue: int,
+    vcpu: int,
+    cpu: int,
+) -> None:
+    """Run a vCPU, unless others of its domain have spent the budget; where nobody with credit is left to run, all get
+    new credit first."""
+    may = entitled(vcpus, doms, vcpu) > 0.0
+    if vcpus[vcpu].credit > 0.0:
+        queues[queue].with_credit -= 1
+    elif may and queues[queue].with_credit == 0 and not queues[queue].due:
+        _reset(vcpus, lines, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
+        queues[queue].due = True
+    if may:
+        run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+        bit = cpu - queues[queue].first_cpu
+        queues[queue].idle &= ~(1 << bit)
+        queues[queue].whole &= ~cpus[cpu].siblings
+        if cpus[cpu].free_at >= QUANTUM_NS:
+            queues[queue].free &= ~(1 << bit)
 
 
 @inlined
@@ -153,18 +173,52 @@ def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
 
 
 @inlined
-def _soonest(cpus: Table, first: int, count: int, own: int, free: int) -> int:
-    """The one of these pCPUs that is free first, the own one if that is hardly later; -1 for none.
-
-    Nothing in its loop depends on a branch, which nobody could predict.
-    """
-    best, soonest = -1, np.inf
+def _list_free(cpus: Table, first: int, count: int, free: int) -> int:
+    """List the pCPUs of a mask, those that are free first before others, then by number; how many they are."""
+    left = 0
     for bit in range(count):
-        at = cpus[first + bit].free_at - (MIGRATE_RESIST if bit == own else 0.0)
-        at = at if (free >> bit) & 1 else np.inf
-        sooner = at < soonest
-        best = bit if sooner else best
-        soonest = at if sooner else soonest
+        if (free >> bit) & 1:
+            at, free_at = left, cpus[first + bit].free_at
+            while at > 0 and cpus[first + cpus[first + at - 1].listed].free_at > free_at:
+                cpus[first + at].listed = cpus[first + at - 1].listed
+                at -= 1
+            cpus[first + at].listed = bit
+            left += 1
+    return left
+
+
+@inlined
+def _list_later(cpus: Table, first: int, left: int, bit: int) -> int:
+    """A listed pCPU has been given more to do: to its new place with it, or off the list; how many are left."""
+    free_at = cpus[first + bit].free_at
+    full = free_at >= QUANTUM_NS
+    at = 0
+    while cpus[first + at].listed != bit:
+        at += 1
+    while at < left - 1:
+        after = cpus[first + at + 1].listed
+        sooner = cpus[first + after].free_at < free_at or (cpus[first + after].free_at == free_at and after < bit)
+        if not full and not sooner:
+            break
+        cpus[first + at].listed = after
+        at += 1
+    cpus[first + at].listed = bit
+    return left - 1 if full else left
+
+
+@inlined
+def _soonest(cpus: Table, first: int, left: int, own: int, may: int) -> int:
+    """The first listed pCPU that a vCPU may run on, its own one if that is free and hardly later; -1 for none."""
+    best = -1
+    for place in range(left):
+        bit = cpus[first + place].listed
+        if (may >> bit) & 1:
+            best = bit
+            break
+    if best >= 0 and best != own and (may >> own) & 1 and cpus[first + own].free_at < QUANTUM_NS:
+        at, own_at = cpus[first + best].free_at, cpus[first + own].free_at - MIGRATE_RESIST
+        if own_at < at or (own_at == at and own < best):
+            best = own
     return best
 
 
@@ -178,11 +232,14 @@ def _reset(vcpus: Table, lines: Table, first: int, end: int, top: float) -> None
 
 
 @inlined
-def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int) -> tuple[int, int]:
-    """List those who want to run, most credit first; how many they are, and how many of them have credit left."""
-    first = queues[queue].first
-    runnable, with_credit, heaviest = 0, 0, 1.0
-    # in last quantum's order, so that little is left to sort; who wants nothing comes behind the others
+def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int) -> int:
+    """Put those who want to run first in `order`, most credit first; how many they are.
+
+    Running costs all about the same, so those who run and those who wait are each in order already, nearly: each are
+    sorted by insertion, from last quantum's order on, and then merged.
+    """
+    first, half = queues[queue].first, len(vcpus)
+    runnable, running, with_credit, heaviest = 0, 0, 0, 1.0
     for index in range(first, queues[queue].end):
         vcpu = lines[index].order
         heaviest = max(heaviest, vcpus[vcpu].weight)
@@ -191,14 +248,44 @@ def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int)
             with_credit += credit > 0.0
             lines[index].order = lines[first + runnable].order
             lines[first + runnable].order = vcpu
-            lines[runnable].vcpu = vcpu
-            lines[runnable].key = credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)
+            runs = vcpus[vcpu].running
+            _insert(lines, half if runs else 0, running if runs else runnable - running, vcpu, credit, runs)
+            running += runs
             runnable += 1
-    sort_down(lines, runnable)
-    for index in range(runnable):
-        lines[first + index].order = lines[index].vcpu
+    _merge(lines, 0, runnable - running, half, running, first)
     queues[queue].heaviest = heaviest
-    return runnable, with_credit
+    queues[queue].with_credit = with_credit
+    queues[queue].due = False
+    return runnable
+
+
+@inlined
+def _insert(lines: Table, base: int, count: int, vcpu: int, credit: float, running: bool) -> None:
+    """Insert a vCPU into the sorted list of so many from `base` on."""
+    key = credit + (MIGRATE_RESIST if running else 0.0)
+    at = base + count
+    while at > base and before(key, vcpu, lines[at - 1].key, lines[at - 1].vcpu):
+        lines[at].vcpu, lines[at].key = lines[at - 1].vcpu, lines[at - 1].key
+        at -= 1
+    lines[at].vcpu, lines[at].key = vcpu, key
+
+
+@inlined
+def _merge(lines: Table, one: int, ones: int, other: int, others: int, target: int) -> None:
+    """Merge two sorted lists, which begin at `one` and `other`, into `order` from `target` on."""
+    end, other_end = one + ones, other + others
+    while one < end and other < other_end:
+        first = before(lines[one].key, lines[one].vcpu, lines[other].key, lines[other].vcpu)
+        lines[target].order = lines[one].vcpu if first else lines[other].vcpu
+        one += first
+        other += not first
+        target += 1
+    for index in range(one, end):
+        lines[target].order = lines[index].vcpu
+        target += 1
+    for index in range(other, other_end):
+        lines[target].order = lines[index].vcpu
+        target += 1
 
 
 @part

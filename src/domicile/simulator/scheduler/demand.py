@@ -82,7 +82,8 @@ def wanted(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
         return float(level * max(1.0 + demands[vcpu].on_s * np.cos(angle), 0.0))
     if kind == TRACE:
         return float(level * _step(demands, steps, vcpu, now_s))
-    _switch(demands, vcpu, now_s)
+    if now_s >= demands[vcpu].until_s:
+        _switch(demands, vcpu, now_s)
     return float(level) if demands[vcpu].is_on else 0.0
 
 

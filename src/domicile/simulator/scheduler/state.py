@@ -2,7 +2,7 @@
 
 P pCPUs, V vCPUs, N nodes, Q run queues, D domains; pCPUs are numbered from 0, run queue by run queue, nodes by their
 row in the topology. Time is in ns, as float64. A table is one array of records and not an array for each field
-since Numba counts references to every array that it touches, which took three quarters of the time.
+since each array that a compiled function is handed is seven arguments to it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ one, but for siblings."""
 CPU = np.dtype(
     [
         ("node", np.int64),
+        ("place", np.int64),
         ("core", np.int64),
         ("socket", np.int64),
         ("threads", np.int64),
@@ -59,13 +60,16 @@ CPU = np.dtype(
         ("planned_ns", np.float64),
         # room for counts and lists
         ("idle_cores", np.int64),
+        ("first_able", np.int64),
+        ("end_able", np.int64),
         ("listed", np.int64),
     ]
 )
 """A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
 `siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there; `planned_ns` of those who
-woke up there. Not of this pCPU: the `idle_cores` of the socket of this number (each of their threads counts), and room
-for a list of pCPUs, `listed`."""
+woke up there. `place`: its node's number among those with pCPUs. Not of this pCPU: the `idle_cores` of the socket of
+this number (each of their threads counts); `lines[first_able:end_able]`, who can be stolen from the place of this
+number; and room for a list of pCPUs, `listed`."""
 
 VCPU = np.dtype(
     [
@@ -112,8 +116,8 @@ In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 
 """
 
 LINE = np.dtype([("key", np.float64), ("vcpu", np.int64), ("order", np.int64), ("member", np.int64)], align=True)
-"""Room for lists of vCPUs. `vcpu` with its `key`: sorted for the while. Credit2's run queues have `[first:end]` of the
-others to themselves: `member` by number, and `order`, the same as they stood in line last."""
+"""Room for lists of vCPUs (2 V, as there can be two at a time). `vcpu` with its `key`: sorted for the while. Credit2's
+run queues have `[first:end]` of the others to themselves: `member` by number, and `order`, as they stand in line."""
 
 QUEUE = np.dtype(
     [
@@ -127,12 +131,20 @@ QUEUE = np.dtype(
         ("listed", np.bool_),
         ("cores", np.float64),
         ("heaviest", np.float64),
+        ("with_credit", np.int64),
+        ("idle", np.int64),
+        ("whole", np.int64),
+        ("free", np.int64),
+        ("wishes", np.int64),
     ],
     align=True,
 )
 """A run queue: `load` (average of runnable vCPUs), `bias` (the place of the pCPU picked last), its pCPUs from
 `first_cpu` to before `end_cpu`, its vCPUs `lines[first:end]`, as far as `listed` (nobody has come or gone); `due`: its
-credit was reset, so it balances; how many `cores` it has; the weight of its `heaviest` vCPU."""
+credit was reset, so it balances; how many `cores` it has; the weight of its `heaviest` vCPU; how many have yet to run
+`with_credit` in this quantum; masks of its pCPUs that are `idle`, on `whole` cores that are, or have time to spare
+(`free`). Credit's `wishes`: how many vCPUs with credit wait elsewhere that have soft affinity for
+it."""
 
 DOMAIN = np.dtype(
     [

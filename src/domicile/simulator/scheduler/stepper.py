@@ -94,7 +94,7 @@ class Scheduler:
             vcpus=new_vcpus(domain_of_vcpu, [weights[domain] for domain in domain_of_vcpu], has_soft),
             doms=doms,
             queues=_queues(arrangement, cpus),
-            lines=np.zeros(len(domain_of_vcpu), dtype=LINE),
+            lines=np.zeros(2 * len(domain_of_vcpu), dtype=LINE),
             demands=new_demands(len(domain_of_vcpu), seed),
             steps=np.zeros(1, dtype=STEP),
             hard=hard_masks,
@@ -169,6 +169,7 @@ def _cpus(topology: Topology, arrangement: Arrangement) -> Table:
     cpus["threads"] = np.bincount(cpus["core"])[cpus["core"]]
     cpus["queue"] = arrangement.queue
     cpus = cpus[arrangement.listed]
+    cpus["place"] = np.unique(cpus["node"], return_inverse=True)[1]
     for index in range(len(cpus)):
         mine = cpus["queue"] == cpus["queue"][index]
         alike = np.flatnonzero(mine & (cpus["core"] == cpus["core"][index])) - int(np.argmax(mine))
@@ -246,7 +247,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
         _begin(vcpus, doms, cpus, demands, steps, now)
         _list_members(vcpus, queues, lines)
         for queue in range(len(queues)):
-            queues[queue].due = run_queue(vcpus, doms, queues, cpus, lines, ran_ns, queue)
+            run_queue(vcpus, doms, queues, cpus, lines, ran_ns, queue)
         for queue in range(len(queues)):
             settle(vcpus, doms, queues, cpus, lines, queue, smt_loss)
         for queue in range(len(queues)):
