@@ -29,15 +29,11 @@ SEEDS = range(8)
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A scenario as the lab saw it: shares 0 to 1, one for each window, all guests together.
-
-    `asked`: Dom0 was asked for its vCPUs meanwhile, which keeps it busy.
-    """
+    """A scenario as the lab saw it: shares 0 to 1, one for each window, all guests together."""
 
     scenario: str
     remote: tuple[float, ...]
     home: tuple[float, ...]
-    asked: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,9 +103,7 @@ def table(comparisons: Sequence[Comparison]) -> Table:
     for heading in ("remote, lab", "simulated", "at home, lab", "simulated"):
         made.add_column(heading, justify="right")
     for each in comparisons:
-        name = f"{each.measured.scenario} *" if each.measured.asked else each.measured.scenario
-        made.add_row(name, *map(str, (*each.remote, *each.home)))
-    made.caption = "* Dom0 was asked for its vCPUs meanwhile"
+        made.add_row(each.measured.scenario, *map(str, (*each.remote, *each.home)))
     return made
 
 

@@ -27,7 +27,7 @@ from domicile.simulator.memory.heap import Heap
 from domicile.simulator.memory.layout import ranges_of
 from domicile.simulator.placing import Seat
 from domicile.simulator.scheduler.state import QUANTUM_NS, Table
-from domicile.simulator.scheduler.stepper import SchedulerKind
+from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.topology.model import Topology
 
 __all__ = ["Livelihood", "Occupant", "Outcome", "advance"]
@@ -43,7 +43,7 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
     "demands": frozenset({"kind", "closed", "level", "on_s", "off_s", "first", "end"}),
     "doms": frozenset({"weight", "cap"}),
     "queues": frozenset({"first_cpu", "end_cpu", "cores"}),
-    "cpus": frozenset({"node", "core", "socket", "threads", "queue", "siblings"}),
+    "cpus": frozenset({"node", "place", "core", "socket", "threads", "queue", "siblings"}),
 }
 """By table, what follows from the host and is not kept."""
 
@@ -279,6 +279,8 @@ class _Host:
                 _fill(scheduler.lines, record.tables["lines"], range(len(scheduler.lines)), range(len(scheduler.lines)))
             else:
                 scheduler.queues["listed"] = False
+            if not scheduler.queues["listed"].all():
+                _forget_lists(scheduler)
         except (IndexError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the record of its scheduler is not of this host: {error}") from error
         self._require_sound()
@@ -345,6 +347,12 @@ def _decoded(encoded: bytes) -> _Record:
 
 def _columns(table: Table, follows: frozenset[str]) -> Columns:
     return {name: table[name].tolist() for name in table.dtype.names or () if name not in follows}
+
+
+def _forget_lists(scheduler: Scheduler) -> None:
+    """Let the run queues' vCPUs be listed anew: what else is on record of that is not looked at."""
+    for field in ("listed", "known", "first", "end"):
+        scheduler.queues[field] = 0
 
 
 def _fill(table: Table, columns: Columns, now: Sequence[int], then: Sequence[int]) -> None:

@@ -6,9 +6,9 @@ Within a quantum a pCPU's time goes from 0 to `QUANTUM_NS`; `free_at` says up to
 from __future__ import annotations
 
 from domicile.local.compiled import inlined
-from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
+from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Table
 
-__all__ = ["account", "before", "entitled", "run", "smt_loss_of", "sort_down"]
+__all__ = ["account", "before", "entitled", "in_circle", "run", "smt_loss_of", "sort_down"]
 
 
 @inlined
@@ -22,16 +22,17 @@ def entitled(vcpus: Table, doms: Table, vcpu: int) -> float:
 
 
 @inlined
-def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: int) -> float:
-    """Run a vCPU on a pCPU from when it is free, for as long as it may and there is room; how long that is, in ns."""
-    ns = min(entitled(vcpus, doms, vcpu), QUANTUM_NS - cpus[cpu].free_at)
+def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: int, may_ns: float) -> None:
+    """Run a vCPU on a pCPU from when it is free, for as long as it may and there is room."""
+    ns = min(may_ns, QUANTUM_NS - cpus[cpu].free_at)
     if ns <= 0.0:
-        return 0.0
-    cpus[cpu].free_at += ns
+        return
+    free_at = cpus[cpu].free_at + ns
+    cpus[cpu].free_at = free_at
     cpus[cpu].busy_ns += ns
     cpus[cpus[cpu].core].core_busy += ns
     vcpus[vcpu].slice_ns = ns
-    vcpus[vcpu].running = cpus[cpu].free_at >= QUANTUM_NS
+    vcpus[vcpu].running = free_at >= QUANTUM_NS
     vcpus[vcpu].placed = cpu
     vcpus[vcpu].pending_ns = max(vcpus[vcpu].pending_ns - ns, 0.0)
     domain = vcpus[vcpu].domain
@@ -45,7 +46,6 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
     vcpus[vcpu].cpu = cpu
     vcpus[vcpu].processor = cpu
     ran_ns[vcpu, cpus[cpu].node] += ns
-    return float(ns)
 
 
 @inlined
@@ -60,6 +60,17 @@ def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     if cpus[cpu].threads > 1:
         overlap = min((cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at) / QUANTUM_NS, 1.0)
     vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
+
+
+@inlined
+def in_circle(mask: int, start: int) -> int:
+    """The first bit of a mask from this one on, in a circle over all; -1 for an empty mask."""
+    if mask == 0:
+        return -1
+    bit = start
+    while not (mask >> bit) & 1:
+        bit = bit + 1 if bit < MASK_BITS - 1 and mask >> (bit + 1) else 0
+    return bit
 
 
 @inlined

@@ -18,7 +18,7 @@ Left out: rate limiting, yields, the cost of a context switch.
 from __future__ import annotations
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.common import account, run, sort_down
+from domicile.simulator.scheduler.common import account, entitled, run, sort_down
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["BOOST", "OVER", "UNDER", "allow", "home", "quantum"]
@@ -388,7 +388,7 @@ def _run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu:
     """Run a vCPU; its slice begins unless it is running already."""
     if not vcpus[vcpu].running:
         vcpus[vcpu].since = now
-    run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+    run(vcpus, cpus, doms, ran_ns, vcpu, cpu, entitled(vcpus, doms, vcpu))
 
 
 @part

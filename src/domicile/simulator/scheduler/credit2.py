@@ -5,18 +5,12 @@ Source: xen/common/sched/credit2.c, Xen 4.17. What is kept, by its function ther
   left, all of the run queue get `CSCHED2_CREDIT_INIT` more, no more than a bit above that. A quantum can cost a light
   vCPU beside a heavy one more than Xen's slices of a millisecond would, so debt may grow to a quantum's cost (Xen cuts
   it at -10 ms), and a reset gives as many times the amount as bring the first above 0.
-- `csched2_res_pick`: a new vCPU goes to the run queue with the least average load of those with soft affinity, else
-  of those with hard affinity.
 - `runq_tickle`, `runq_candidate`: who has the most credit runs first; on an idle pCPU within soft affinity, whole idle
   cores first, its last pCPU first among them; then within hard affinity; then wherever a pCPU gets free, its own if
   that is no more than `sched_credit2_migrate_resist` later. Who runs keeps its pCPU unless one with 0.5 ms more credit
   wants to run, or a pCPU of its soft affinity is idle and its own is not in that.
-- `update_runq_load`, `balance_load`, `consider`, `migrate`: after a reset, the run queue compares its average load
-  (over about a second) with all others and, with the one that differs most, makes the one push, pull or swap that
-  brings them closest. **It looks at hard affinity only.** The test whether the difference is worth it takes the load
-  and size of the *last* run queue of the list, not of the one that differs most, as the code does.
 - caps: a budget for the domain every 10 ms.
-Left out: rate limiting, the cost of a context switch, try-locks that fail, core scheduling.
+Which run queue a vCPU belongs to is in `load`. Left out: rate limiting, the cost of a context switch, core scheduling.
 """
 
 from __future__ import annotations
@@ -24,70 +18,15 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.common import account, before, entitled, run, sort_down
-from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Ints, Table
+from domicile.simulator.scheduler.common import account, before, entitled, in_circle, run
+from domicile.simulator.scheduler.load import averaged
+from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
-__all__ = ["CREDIT_INIT", "STARTING_LOAD", "balance", "pick_queue", "put", "run_queue", "settle"]
+__all__ = ["CREDIT_INIT", "run_queue", "settle"]
 
 CREDIT_INIT = 10e6
 CARRYOVER_MAX = 0.5e6
 MIGRATE_RESIST = 0.5e6
-LOAD_WINDOW_NS = float(1 << 30)
-STARTING_LOAD = 0.5
-"""What a vCPU is taken to be worth before it has run (`csched2_alloc_udata`): newcomers spread over run queues."""
-BALANCE_UNDER = 1.0
-"""Difference of load that is worth a move while there are more pCPUs than load (`credit2_balance_under` 0)."""
-BALANCE_OVER = 0.125
-"""The same where there are not (`credit2_balance_over` -3)."""
-
-
-@inlined
-def in_circle(mask: int, start: int) -> int:
-    """The first bit of a mask from this one on, in a circle over all; -1 for an empty mask."""
-    if mask == 0:
-        return -1
-    bit = start
-    while not (mask >> bit) & 1:
-        bit = bit + 1 if bit < MASK_BITS - 1 and mask >> (bit + 1) else 0
-    return bit
-
-
-@part
-def put(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int, queue: int, allowed: int) -> None:
-    """Assign a vCPU to a run queue, to the next of these pCPUs there, its load with it (`_runq_assign`, `migrate`)."""
-    before = vcpus[vcpu].queue
-    if before >= 0:
-        queues[before].load = max(queues[before].load - vcpus[vcpu].load, 0.0)
-        queues[before].listed = False
-    bit = in_circle(allowed, queues[queue].bias + 1)
-    queues[queue].bias = bit
-    vcpus[vcpu].processor = queues[queue].first_cpu + bit
-    vcpus[vcpu].running = False
-    vcpus[vcpu].queue = queue
-    vcpus[vcpu].may = hard[vcpu, queue]
-    vcpus[vcpu].likes = soft[vcpu, queue] if vcpus[vcpu].has_soft else hard[vcpu, queue]
-    queues[queue].load += vcpus[vcpu].load
-    queues[queue].listed = False
-
-
-@part
-def pick_queue(vcpus: Table, queues: Table, hard: Ints, soft: Ints, vcpu: int) -> tuple[int, int]:
-    """The run queue for a vCPU, and the pCPUs there that it goes to (`csched2_res_pick`)."""
-    best, best_soft = -1, -1
-    least, least_soft = np.inf, np.inf
-    for queue in range(len(queues)):
-        if hard[vcpu, queue] == 0:
-            continue
-        load = queues[queue].load
-        if queue == vcpus[vcpu].queue:
-            load = max(load - vcpus[vcpu].load, 0.0)
-        if vcpus[vcpu].has_soft and soft[vcpu, queue] != 0 and load < least_soft:
-            best_soft, least_soft = queue, load
-        if load < least:
-            best, least = queue, load
-    if best_soft >= 0:
-        return best_soft, soft[vcpu, best_soft]
-    return best, hard[vcpu, best]
 
 
 @part
@@ -143,14 +82,14 @@ def _go(
 ) -> None:
     """Run a vCPU, unless others of its domain have spent the budget; where nobody with credit is left to run, all get
     new credit first."""
-    may = entitled(vcpus, doms, vcpu) > 0.0
+    may_ns = entitled(vcpus, doms, vcpu)
     if vcpus[vcpu].credit > 0.0:
         queues[queue].with_credit -= 1
-    elif may and queues[queue].with_credit == 0 and not queues[queue].due:
+    elif may_ns > 0.0 and queues[queue].with_credit == 0 and not queues[queue].due:
         _reset(vcpus, lines, queues[queue].first, queues[queue].end, vcpus[vcpu].credit)
         queues[queue].due = True
-    if may:
-        run(vcpus, cpus, doms, ran_ns, vcpu, cpu)
+    if may_ns > 0.0:
+        run(vcpus, cpus, doms, ran_ns, vcpu, cpu, may_ns)
         bit = cpu - queues[queue].first_cpu
         queues[queue].idle &= ~(1 << bit)
         queues[queue].whole &= ~cpus[cpu].siblings
@@ -289,10 +228,11 @@ def _merge(lines: Table, one: int, ones: int, other: int, others: int, target: i
 
 
 @part
-def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, queue: int, smt_loss: float) -> None:
+def settle(
+    vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, queue: int, smt_loss: float, now: int
+) -> None:
     """After a quantum: work done, what running has cost, who waits, who is still running, and the average loads
     (`burn_credits`, `update_load`). The heaviest of the run queue pays a credit for a nanosecond, others more."""
-    share = QUANTUM_NS / LOAD_WINDOW_NS
     heaviest = queues[queue].heaviest
     load = 0.0
     for index in range(queues[queue].first, queues[queue].end):
@@ -309,85 +249,6 @@ def settle(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, 
             vcpus[vcpu].credit = max(vcpus[vcpu].credit - ns * rate, -CREDIT_INIT * rate)
         else:
             vcpus[vcpu].running = False
-        vcpus[vcpu].load += share * (runnable - vcpus[vcpu].load)
+        vcpus[vcpu].load = averaged(vcpus[vcpu].load, runnable, vcpu, now)
         load += runnable
-    queues[queue].load += share * (load - queues[queue].load)
-
-
-@part
-def _best_exchange(
-    vcpus: Table, queues: Table, lines: Table, hard: Ints, local: int, other: int, delta: float
-) -> tuple[int, int]:
-    """Whom to push and whom to pull (-1: nobody) so that the two loads differ least; nobody if that is no less.
-
-    Xen tries all pairs; here those to pull are sorted by load, and for each push the two next to the best are tried.
-    """
-    difference = queues[local].load - queues[other].load
-    pulls = _to_pull(vcpus, queues, lines, hard, local, other)
-    best_push, best_pull, least = -1, -1, delta
-    for index in range(pulls):
-        left = abs(difference + 2.0 * lines[index].key)
-        if left < least:
-            best_pull, least = lines[index].vcpu, left
-    for place in range(queues[local].first, queues[local].end):
-        push = lines[place].member
-        if vcpus[push].queue != local or hard[push, other] == 0:
-            continue
-        pushed = difference - 2.0 * vcpus[push].load
-        if abs(pushed) < least:
-            best_push, best_pull, least = push, -1, abs(pushed)
-        at = _first_below(lines, pulls, -pushed / 2.0)
-        for index in range(max(at - 1, 0), min(at + 1, pulls)):
-            left = abs(pushed + 2.0 * lines[index].key)
-            if left < least:
-                best_push, best_pull, least = push, lines[index].vcpu, left
-    return best_push, best_pull
-
-
-@inlined
-def _to_pull(vcpus: Table, queues: Table, lines: Table, hard: Ints, local: int, other: int) -> int:
-    """List who may come from another run queue, by falling load; how many they are."""
-    count = 0
-    for place in range(queues[other].first, queues[other].end):
-        pull = lines[place].member
-        if vcpus[pull].queue == other and hard[pull, local] != 0:
-            lines[count].vcpu, lines[count].key = pull, vcpus[pull].load
-            count += 1
-    sort_down(lines, count)
-    return count
-
-
-@inlined
-def _first_below(lines: Table, count: int, load: float) -> int:
-    """The first of the sorted list whose load is below this one."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        if lines[middle].key >= load:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@part
-def balance(vcpus: Table, queues: Table, lines: Table, hard: Ints, soft: Ints, local: int) -> None:
-    """Bring a run queue and the one whose load differs most from its own closer together (`balance_load`)."""
-    count = len(queues)
-    most, other, last = 0.0, -1, -1
-    for queue in range(count):
-        last = queue
-        if queue != local and abs(queues[local].load - queues[queue].load) > most:
-            most, other = abs(queues[local].load - queues[queue].load), queue
-    if other < 0:
-        return
-    # Xen's loop leaves `orqd` at the list's last queue, and measures by that (4.17 to date)
-    load = max(queues[local].load, queues[last].load)
-    size = max(queues[local].end_cpu - queues[local].first_cpu, queues[last].end_cpu - queues[last].first_cpu)
-    if most < (BALANCE_UNDER if load < size else BALANCE_OVER):
-        return
-    push, pull = _best_exchange(vcpus, queues, lines, hard, local, other, most)
-    if push >= 0:
-        put(vcpus, queues, hard, soft, push, other, hard[push, other])
-    if pull >= 0:
-        put(vcpus, queues, hard, soft, pull, local, hard[pull, local])
+    queues[queue].load = averaged(queues[queue].load, load, len(vcpus) + queue, now)

@@ -13,7 +13,7 @@ holds; soft affinity plays no part, since where memory is says more. Everything 
 from __future__ import annotations
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.credit2 import put
+from domicile.simulator.scheduler.load import put
 from domicile.simulator.scheduler.state import Floats, Ints, Table
 
 __all__ = ["EVERY_QUANTA", "balance_near", "pick_near"]

@@ -96,6 +96,7 @@ VCPU = np.dtype(
         ("waited_ns", np.float64),
         ("wanted_ns", np.float64),
         ("queue", np.int64),
+        ("joined", np.int64),
         ("since", np.int64),
         ("priority", np.int64),
         ("moves", np.int64),
@@ -107,10 +108,11 @@ VCPU = np.dtype(
 
 What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
 `weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
-Scheduling: `credit` (ns; credits in credit), `queue`, `may` and `likes` (the pCPUs there of its hard affinity, and of
-its soft affinity if it has one: credit2's), `processor` (the pCPU it belongs to), `cpu` (where it ran last, -1
-before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not), `since` (the quantum
-from which on it waits), `load` (average share of time runnable), `priority`, `parked` and `accounted` (credit's).
+Scheduling: `credit` (ns; credits in credit), `queue` and as which it `joined` that, `may` and `likes` (the pCPUs there
+of its hard affinity, and of its soft affinity if it has one: credit2's), `processor` (the pCPU it belongs to), `cpu`
+(where it ran last, -1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not),
+`since` (the quantum from which on it waits), `load` (average share of time runnable), `priority`, `parked` and
+`accounted` (credit's).
 Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
 In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none).
 """
@@ -122,6 +124,8 @@ run queues have `[first:end]` of the others to themselves: `member` by number, a
 QUEUE = np.dtype(
     [
         ("load", np.float64),
+        ("joins", np.int64),
+        ("known", np.int64),
         ("bias", np.int64),
         ("first_cpu", np.int64),
         ("end_cpu", np.int64),
@@ -139,12 +143,12 @@ QUEUE = np.dtype(
     ],
     align=True,
 )
-"""A run queue: `load` (average of runnable vCPUs), `bias` (the place of the pCPU picked last), its pCPUs from
-`first_cpu` to before `end_cpu`, its vCPUs `lines[first:end]`, as far as `listed` (nobody has come or gone); `due`: its
-credit was reset, so it balances; how many `cores` it has; the weight of its `heaviest` vCPU; how many have yet to run
-`with_credit` in this quantum; masks of its pCPUs that are `idle`, on `whole` cores that are, or have time to spare
-(`free`). Credit's `wishes`: how many vCPUs with credit wait elsewhere that have soft affinity for
-it."""
+"""A run queue: `load` (average of runnable vCPUs), `joins` so far, and those `known` when its vCPUs were listed, `bias`
+(the place of the pCPU picked last), its pCPUs from `first_cpu` to before `end_cpu`, its vCPUs `lines[first:end]`, as
+far as `listed` (nobody has come or gone); `due`: its credit was reset, so it balances; how many `cores` it has; the
+weight of its `heaviest` vCPU; how many have yet to run `with_credit` in this quantum; masks of its pCPUs that are
+`idle`, on `whole` cores that are, or have time to spare (`free`). Credit's `wishes`: how many vCPUs with credit wait
+elsewhere that have soft affinity for it."""
 
 DOMAIN = np.dtype(
     [

@@ -12,8 +12,9 @@ from domicile.local.compiled import entrance, inlined, part
 from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.scheduler import credit, credit2
 from domicile.simulator.scheduler.common import smt_loss_of
-from domicile.simulator.scheduler.credit2 import balance, pick_queue, put, run_queue, settle
+from domicile.simulator.scheduler.credit2 import run_queue, settle
 from domicile.simulator.scheduler.demand import STEP, arrive, new_demands
+from domicile.simulator.scheduler.load import STARTING_LOAD, balance, pick_queue, put
 from domicile.simulator.scheduler.numa_aware import EVERY_QUANTA, balance_near, pick_near
 from domicile.simulator.scheduler.queues import Arrangement, RunqueuePer, arrange
 from domicile.simulator.scheduler.state import (
@@ -108,7 +109,7 @@ class Scheduler:
     def start(self, vcpu: int) -> None:
         """A vCPU comes: it gets a run queue, and may run from now on."""
         self.vcpus["credit"][vcpu] = 0.0 if self.kind is SchedulerKind.CREDIT else credit2.CREDIT_INIT
-        self.vcpus["load"][vcpu] = credit2.STARTING_LOAD
+        self.vcpus["load"][vcpu] = STARTING_LOAD
         self.vcpus["priority"][vcpu] = credit.UNDER
         self._assign(vcpu)
         self.vcpus["active"][vcpu] = True
@@ -188,29 +189,66 @@ def _queues(arrangement: Arrangement, cpus: Table) -> Table:
 
 @part
 def _list_members(vcpus: Table, queues: Table, lines: Table) -> None:
-    """List the active vCPUs run queue by run queue, if any of them has come or gone."""
+    """List the active vCPUs run queue by run queue, as they joined and as they stand in line, if any has come or gone.
+
+    Who stays keeps the place in line, as lines that are nearly sorted are soon sorted.
+    """
     listed = True
     for queue in range(len(queues)):
         listed = listed and queues[queue].listed
     if listed:
         return
+    half, newcomers, first = len(vcpus), 0, 0
+    for index in range(queues[len(queues) - 1].end):
+        lines[half + index].member, lines[half + index].order = lines[index].member, lines[index].order
+    for vcpu in range(half):
+        if vcpus[vcpu].active and vcpus[vcpu].joined > queues[vcpus[vcpu].queue].known:
+            lines[half + newcomers].vcpu = vcpu
+            newcomers += 1
     for queue in range(len(queues)):
+        end = _list_who_stayed(vcpus, queues, lines, queue, first)
+        for index in range(half, half + newcomers):
+            vcpu = lines[index].vcpu
+            if vcpus[vcpu].queue == queue:
+                _join(vcpus, lines, first, end, vcpu)
+                end += 1
+        queues[queue].first, queues[queue].end, first = first, end, end
+        queues[queue].known = queues[queue].joins
         queues[queue].listed = True
-        queues[queue].end = 0
-    for vcpu in range(len(vcpus)):
-        if vcpus[vcpu].active:
-            queues[vcpus[vcpu].queue].end += 1
-    before = 0
-    for queue in range(len(queues)):
-        queues[queue].first = before
-        before += queues[queue].end
-        queues[queue].end = queues[queue].first
-    for vcpu in range(len(vcpus)):
-        if vcpus[vcpu].active:
-            queue = vcpus[vcpu].queue
-            place = queues[queue].end
-            lines[place].member = lines[place].order = vcpu
-            queues[queue].end += 1
+
+
+@inlined
+def _list_who_stayed(vcpus: Table, queues: Table, lines: Table, queue: int, first: int) -> int:
+    """List the vCPUs of a run queue that were listed and are still there, from `first` on; before which line they
+    end."""
+    half = len(vcpus)
+    end, end_of_line = first, first
+    for index in range(half + queues[queue].first, half + queues[queue].end):
+        if _stayed(vcpus, queues, lines[index].member, queue):
+            lines[end].member = lines[index].member
+            end += 1
+        if _stayed(vcpus, queues, lines[index].order, queue):
+            lines[end_of_line].order = lines[index].order
+            end_of_line += 1
+    return end
+
+
+@inlined
+def _stayed(vcpus: Table, queues: Table, vcpu: int, queue: int) -> bool:
+    """Whether a vCPU that was listed is still there, and not there again."""
+    there = vcpus[vcpu].active and vcpus[vcpu].queue == queue
+    return bool(there and vcpus[vcpu].joined <= queues[queue].known)
+
+
+@inlined
+def _join(vcpus: Table, lines: Table, first: int, end: int, vcpu: int) -> None:
+    """Add a vCPU to those listed from `first` to before `end`: to the members as it joined, in line at the end."""
+    lines[end].order = vcpu
+    at = end
+    while at > first and vcpus[lines[at - 1].member].joined > vcpus[vcpu].joined:
+        lines[at].member = lines[at - 1].member
+        at -= 1
+    lines[at].member = vcpu
 
 
 @inlined
@@ -249,7 +287,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
         for queue in range(len(queues)):
             run_queue(vcpus, doms, queues, cpus, lines, ran_ns, queue)
         for queue in range(len(queues)):
-            settle(vcpus, doms, queues, cpus, lines, queue, smt_loss)
+            settle(vcpus, doms, queues, cpus, lines, queue, smt_loss, now)
         for queue in range(len(queues)):
             if near:
                 if (now + queue) % EVERY_QUANTA == 0:
