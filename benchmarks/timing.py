@@ -1,14 +1,14 @@
-"""What all benchmarks share: the best of a few runs, and what a benchmark gives back."""
+"""What all benchmarks share: the best of some runs, and what a benchmark gives back."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
 
-__all__ = ["Found", "best_s", "best_together_s"]
+__all__ = ["Found", "best_each_s", "best_s"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ def best_s(call: Callable[[], object], runs: int, calls: int = 1) -> float:
     return min(_once_s(call, calls) for _ in range(runs))
 
 
-def best_together_s(first: Callable[[], object], second: Callable[[], object], runs: int) -> tuple[float, float]:
-    """The same of two that are compared: their runs alternate, so that whoever else runs is in the way of both."""
-    first()
-    second()
-    pairs = [(_once_s(first, 1), _once_s(second, 1)) for _ in range(runs)]
-    return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
+def best_each_s(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
+    """The same of several that are compared: they run in turn, so that whoever else runs is in the way of all."""
+    for call in calls:
+        call()
+    rounds = [[_once_s(call, 1) for call in calls] for _ in range(runs)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _once_s(call: Callable[[], object], calls: int) -> float:
