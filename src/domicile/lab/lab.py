@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from domicile.errors import BadInput, HostFailed
-from domicile.lab import console, folder, qmp, starting
+from domicile.lab import booting, console, folder, qmp, starting
 from domicile.lab.image import ensure
 from domicile.lab.machine import Machine
 from domicile.lab.programs import RUNNING, require
@@ -108,7 +108,7 @@ class Lab:
             record = folder.read_record(place)
             if record is None or folder.is_running(place):
                 continue
-            why = starting.ended_why(place) or "its keeper was killed"
+            why = booting.ended_why(place) or "its keeper was killed"
             log = folder.keep_log(place, record.name)
             shutil.rmtree(place, ignore_errors=True)
             told.append(f"lab {record.name} is gone ({why}) and cleared away; what it said is in {log}")
@@ -123,7 +123,7 @@ class Lab:
             try:
                 os.write(pipe, folder.KEEP)
             except BrokenPipeError as error:
-                why = starting.ended_why(self.folder) or "its keeper was killed"
+                why = booting.ended_why(self.folder) or "its keeper was killed"
                 raise HostFailed(f"lab {self.name} has ended: {why}") from error
             finally:
                 os.close(pipe)
@@ -247,10 +247,10 @@ class Lab:
         return self.folder / "qmp.sock"
 
     def _console_size(self) -> int:
-        return (self.folder / "console.log").stat().st_size
+        return console.size(self.folder / "console.log")
 
     def _after_restart(self, since: int, *, wait: bool) -> None:
         forget_connection(self.folder)
         if wait:
-            starting.wait_for_boot(self.folder, since, silent)
+            booting.wait_for_boot(self.folder, since, silent)
             starting.wait_for_ssh(self.folder, self._record)
