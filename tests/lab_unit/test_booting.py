@@ -33,8 +33,40 @@ class Machine:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(booting, "SILENT_S", 0.3)
+    monkeypatch.setattr(booting, "SILENT_S", 0.5)
+    monkeypatch.setattr(booting, "HANGS_S", 0.2)
+    monkeypatch.setattr(booting, "heal", lambda place: {})
     monkeypatch.setattr(booting, "require_alive", lambda place: None)
+
+
+@pytest.mark.parametrize(
+    "said", ["sched_clock: Marking", "watchdog: BUG: soft lockup - CPU#1 stuck for 30s! [x]\nCPU: 1"]
+)
+def test_a_machine_that_hangs_is_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    machine = Machine(tmp_path, f"(XEN) Xen version\n{said}\n", "never")
+    monkeypatch.setattr(qmp, "execute", machine.execute)
+
+    def heal(place: Path) -> dict[int, int]:
+        with (place / "console.log").open("a") as log:
+            log.write("domicile: up\n")
+        return {0: 4096}
+
+    monkeypatch.setattr(booting, "heal", heal)
+    wait_for_boot(tmp_path, 0, silent)
+    assert not machine.resets
+
+
+def test_complaints_are_no_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, "(XEN) Xen version\n", "domicile: up\n")
+    monkeypatch.setattr(qmp, "execute", machine.execute)
+
+    def complain(place: Path) -> None:
+        with (place / "console.log").open("a") as log:
+            log.write("watchdog: BUG: soft lockup - CPU#1 stuck for 30s! [x]\n")
+
+    monkeypatch.setattr(booting, "require_alive", complain)
+    wait_for_boot(tmp_path, 0, silent)
+    assert machine.resets == 1
 
 
 def test_a_machine_that_hangs_is_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,29 +1,37 @@
 """From a machine that was switched on, or reset, to a Dom0 that says it is up.
 
-An emulated Xen hangs now and then while Dom0 boots: nothing moves any more, nothing is said, and the same machine boots
-the next time. Seen once in some hundred boots, on a busy computer, where Dom0's kernel patches its own code while all
-CPUs wait. A person would press the reset button, and so does this module; a machine that hangs every time is reported.
+An emulated Dom0 hangs now and then while it boots, for a fault of QEMU's (`stale_code`). What hangs is healed; should
+that not help, the machine is reset, as a person would do; one that hangs every time is reported.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 from domicile.errors import HostFailed
 from domicile.lab import console, folder, qmp
 from domicile.lab.progress import Report
+from domicile.lab.stale_code import heal
 
 __all__ = ["ended_why", "require_alive", "wait_for_boot"]
 
 BOOT_TIMEOUT_S = 900
 """A boot takes under a minute on two quiet cores; a busy computer or a plug-in takes a multiple."""
 
+HANGS_S = 15
+"""A boot that goes on says something at least every 10 s on two quiet cores. So long after its last word, and so long
+again after each time, what looks stuck is healed."""
+
 SILENT_S = 180
-"""A boot that goes on says something at least every 10 s on two quiet cores."""
+"""After this long it is reset."""
 
 RESETS = 2
 """How often a machine that hangs is reset before it is given up."""
+
+STUCK = re.compile(r"soft lockup - CPU#\d+ stuck|rcu: INFO: \w+ (self-)?detected stall|blocked for more than \d+ sec")
+"""Dom0's kernel, when one of its CPUs does not get on. What it says from then on is no sign of life."""
 
 
 class _Silent(HostFailed):
@@ -47,21 +55,25 @@ def wait_for_boot(place: Path, since: int, report: Report) -> None:
 
 
 def _wait_once(place: Path, since: int, report: Report) -> None:
-    started = heard = time.monotonic()
-    text = ""
+    started = heard = healed = time.monotonic()
+    told = 0
     while True:
         require_alive(place)
-        before, text = text, console.read_console(place / "console.log", since)
+        text = console.read_console(place / "console.log", since)
         if console.has_come_up(text):
             return
         lines = " | ".join(console.telling_lines(text)) or "nothing on the console"
         if console.trouble(text):
             raise HostFailed(f"the lab did not boot: {lines}")
         now = time.monotonic()
-        if len(text) > len(before):
-            heard = now
+        stuck = STUCK.search(text)
+        if len(text) > told and not stuck:
+            told, heard = len(text), now
         if now - heard > SILENT_S:
             raise _Silent(f"the lab hung {RESETS + 1} times while it booted; last it said: {lines}")
+        if now - max(heard, healed) > HANGS_S:
+            heal(place)
+            healed = time.monotonic()
         if now - started > BOOT_TIMEOUT_S:
             raise HostFailed(f"the lab did not boot within {BOOT_TIMEOUT_S} s; last it said: {lines}")
         report("booting Xen and Dom0", min((now - started) / 60, 0.99))

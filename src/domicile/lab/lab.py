@@ -29,6 +29,7 @@ from domicile.lab.machine import Machine
 from domicile.lab.programs import RUNNING, require
 from domicile.lab.progress import Report, silent
 from domicile.lab.ssh import forget_connection, run_in_dom0, ssh_argv
+from domicile.lab.stale_code import heal
 from domicile.lab.states import ensure_state
 
 __all__ = ["Lab"]
@@ -215,6 +216,10 @@ class Lab:
         printed = qmp.monitor_command(self._monitor, f"gva2gpa {virtual:#x}", cpu=cpu)
         found = re.search(r"gpa: (0x[0-9a-f]+)", printed)
         return int(found[1], 16) if found else None
+
+    def heal(self) -> None:
+        """Free CPUs that a fault of QEMU's keeps from getting on (`stale_code`); for who has waited for too long."""
+        heal(self.folder)
 
     # ---------------------------------------------------------------------------------------- making it difficult
 
