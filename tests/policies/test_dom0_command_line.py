@@ -99,8 +99,8 @@ def test_pinning(text: str) -> None:
     assert parse_command_line(text).dom0.vcpus_pin is PINNING[text]
 
 
-REFUSED = """dom0_nodes=1,lax dom0_nodes= dom0_nodes=09 dom0_mem= dom0_mem=lots dom0_mem=100% dom0_mem=5%+1G dom0_mem=1G+
-dom0_mem=1G, dom0_max_vcpus= dom0_max_vcpus=- dom0_max_vcpus=1-2-3 dom0_vcpus_pin=maybe"""
+REFUSED = """dom0_nodes=1,lax dom0_nodes= dom0_nodes=09 dom0_mem= dom0_mem=lots dom0_mem=100% dom0_mem=5%+1G
+dom0_mem=1G+ dom0_mem=1G, dom0_max_vcpus= dom0_max_vcpus=- dom0_max_vcpus=1-2-3 dom0_vcpus_pin=maybe"""
 
 
 @pytest.mark.parametrize("word", REFUSED.split())
