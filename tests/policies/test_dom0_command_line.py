@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domicile.errors import BadInput
 from domicile.policies.dom0.command_line import (
     CommandLine,
     Dom0Options,
@@ -104,6 +103,33 @@ dom0_mem=1G+ dom0_mem=1G, dom0_max_vcpus= dom0_max_vcpus=- dom0_max_vcpus=1-2-3 
 
 
 @pytest.mark.parametrize("word", REFUSED.split())
-def test_what_xen_refuses_is_bad_input(word: str) -> None:
-    with pytest.raises(BadInput, match="Xen's command line: dom0_"):
-        parse_command_line(f"console=com1 {word}")
+def test_what_xen_refuses_is_told_and_not_written_again(word: str) -> None:
+    found = parse_command_line(f"console=com1 {word} dom0_mem=1G")
+    (told,) = found.refused
+    assert told.startswith(f"{word}: ")
+    assert str(found.with_dom0(Dom0Options())) == "console=com1"
+    assert found.dom0 == Dom0Options(memory=MemoryOption(MemoryAmount(GIB)))
+
+
+FIXED = {
+    "dom0_mem=1G": 1024,
+    "dom0_mem=1G,max:512M": 512,
+    "dom0_mem=1G,min:2G": 2048,
+    "dom0_mem=max:768M": 768,
+    "dom0_mem=0,max:768M": 768,
+    "dom0_mem=min:1G": None,
+    "dom0_mem=10%": None,
+    "dom0_mem=1G,max:-1G": None,
+    "dom0_mem=-1G": None,
+}
+
+
+@pytest.mark.parametrize("text", FIXED)
+def test_memory_that_does_not_depend_on_the_host(text: str) -> None:
+    found = parse_command_line(text).dom0.memory
+    assert found is not None
+    assert found.fixed_mib == FIXED[text]
+
+
+def test_words_are_parted_by_spaces_alone() -> None:
+    assert parse_command_line("  a\tb   dom0_mem=1G c ").others == ("a\tb", "c")

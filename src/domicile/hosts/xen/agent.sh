@@ -291,8 +291,8 @@ state() {
 
 # pci_classes: a line "ADDRESS CLASS" for each PCI device
 pci_classes() {
-    for _device in $(ls "$PCI/devices" 2>/dev/null); do
-        { read -r _class <"$PCI/devices/$_device/class"; } 2>/dev/null && echo "$_device $_class"
+    for _path in $(set +f; echo "$PCI"/devices/*); do
+        { read -r _class <"$_path/class"; } 2>/dev/null && echo "${_path##*/} $_class"
     done
 }
 
