@@ -9,8 +9,10 @@ What Xen does with the options, which says what to expect (4.17.5, xen/arch/x86/
 - relaxed is soft affinity to their pCPUs, strict is hard affinity; dom0_vcpus_pin (and cpufreq=dom0-kernel) holds each
   vCPU on one pCPU instead.
 
-A PV Dom0 then exchanges its DMA bounce buffers for memory below 4 GiB, wherever it lives (Linux,
-drivers/xen/swiotlb-xen.c `xen_swiotlb_fixup`; 64 MiB by default, include/linux/swiotlb.h `IO_TLB_DEFAULT_SIZE`).
+A PV Dom0 has some memory below 4 GiB wherever it lives: its initial RAM disk stays where the boot loader put it
+(xen/arch/x86/pv/dom0_build.c), and it exchanges its DMA bounce buffers (Linux, drivers/xen/swiotlb-xen.c
+`xen_swiotlb_fixup`; 64 MiB by default, include/linux/swiotlb.h `IO_TLB_DEFAULT_SIZE`). So much on one other node is a
+note and no difference.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from domicile.topology.ids import format_ids
 
 __all__ = ["DifferenceKind", "Dom0Check", "Dom0Difference", "check_dom0"]
 
-BOUNCE_MIB = 64
+LOW_MIB = 128
+"""Bounce buffers of 64 MiB, and as much for the initial RAM disk (an assumption: nothing tells its size)."""
 ELSEWHERE = 0.01
-"""The share of Dom0's pages that may be elsewhere beside the bounce buffers: what drivers exchange later."""
+"""The share of Dom0's pages that may be elsewhere beside that: what drivers exchange later."""
 MEMORY_OFF_MIB, MEMORY_OFF = 16, 0.02
 """How far Dom0's memory may be from what was said: pages that a kernel gives back around holes."""
 
@@ -245,17 +248,17 @@ class _Checking:
         total = sum(pages.values())
         elsewhere = {node: count for node, count in pages.items() if node not in nodes and count}
         away = sum(elsewhere.values())
-        bounce = min(BOUNCE_MIB * PAGES_PER_MIB, total // 4)
+        low = min(LOW_MIB * PAGES_PER_MIB, total // 4, max(elsewhere.values(), default=0))
         found = ", ".join(
             f"{count / PAGES_PER_MIB:.0f} MiB on node {node}" for node, count in sorted(pages.items()) if count
         )
-        if away > bounce + ELSEWHERE * total:
+        if away > low + ELSEWHERE * total:
             seen = f"{found}: {away / total:.0%} elsewhere"
             yield Dom0Difference(DifferenceKind.ELSEWHERE, f"all on {named(nodes)}", seen)
         elif away > ELSEWHERE * total:
             self.notes.append(
-                f"{away / PAGES_PER_MIB:.0f} MiB are not on {named(nodes)} ({found}): as much as a Dom0 exchanges for "
-                f"memory below 4 GiB, for DMA"
+                f"{away / PAGES_PER_MIB:.0f} MiB are not on {named(nodes)} ({found}): as much as a Dom0 has below "
+                f"4 GiB anyway, initial RAM disk and DMA buffers"
             )
 
     def _affinity(self, nodes: tuple[int, ...]) -> Iterator[Dom0Difference]:
