@@ -68,6 +68,15 @@ class TestNodes:
         assert plan.target.nodes == (2,)
         assert any("predicted slowdowns" in reason for reason in plan.reasons)
 
+    def test_on_a_large_host_only_the_least_loaded_are_predicted(self) -> None:
+        host = machine(*[8192] * 12)
+        for node in range(10):
+            host = guest(host, node)
+        plan = planned(host, dict.fromkeys(range(12), 0))
+        assert plan.target.nodes == (10,)
+        assert sum(one.objective is not None for one in (plan.chosen, *plan.alternatives)) == 8
+        assert "nodes 0-5,10-11 and 4 more, no less busy or full" in " ".join(plan.reasons)
+
     def test_why_devices_did_not_decide_is_told(self) -> None:
         nameless = machine(8192, 8192, devices=(Device("0000:41:00.0", 1),))
         assert "does not tell what kind" in planned(nameless).reasons[0]
@@ -131,7 +140,7 @@ class TestSize:
     def test_more_vcpus_than_its_nodes_have_pcpus_are_cut(self) -> None:
         plan = planned(machine(8192, 8192, commandline="dom0_max_vcpus=4"))
         assert plan.target.vcpus == 2
-        assert "as on the command line now, 4, but no more than pCPUs there" in " ".join(plan.reasons)
+        assert "as many as there are pCPUs (4 as on the command line now); node 0 has 2 pCPUs" in " ".join(plan.reasons)
 
     @pytest.mark.parametrize("option", ["10%", "-1G", "min:1G", "64G"])
     def test_what_is_no_number_that_can_be_goes_by_rule(self, option: str) -> None:

@@ -40,7 +40,7 @@ def show_plan(plan: Dom0Plan, notes: Sequence[str], *, applied: bool, saved: boo
     out.print()
     out.print(
         Text("At the next boot", style="bold"),
-        Text(": on Debian, this line in /etc/default/grub; none of these words in GRUB_CMDLINE_XEN; then update-grub"),
+        Text(" (Debian): this line in /etc/default/grub, and none of its words in GRUB_CMDLINE_XEN; then update-grub"),
         sep="",
     )
     click.echo(plain(f"  {grub_line(plan)}"))

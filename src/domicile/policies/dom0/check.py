@@ -96,16 +96,18 @@ class _Checking:
     def differences(self) -> Iterator[Dom0Difference]:
         """All of them; what cannot be looked at goes to `notes` on the way."""
         if self.target is None and not (self.line.dom0.words or self.line.refused):
+            booted = "Xen was booted without dom0_nodes, dom0_max_vcpus and dom0_mem"
+            if not self.snapshot.commandline:
+                booted = "the host does not tell what Xen was booted with"
             raise Refused(
-                f"{self.dom0.name}: nothing says where it should live: no plan was kept (`domicile dom0 plan --save`), "
-                f"and Xen was booted without dom0_nodes, dom0_max_vcpus and dom0_mem"
+                f"{self.dom0.name}: nothing says where it should live: no plan was kept (`domicile dom0 plan --save` "
+                f"keeps one), and {booted}"
             )
         if not self.snapshot.commandline:
             self.notes.append("the host does not tell what Xen was booted with, so its options were not checked")
         for refused in self.line.refused:
             yield Dom0Difference(DifferenceKind.OPTION, "a value that Xen takes", f"Xen refuses {refused}")
-        booted = list(self._booted())
-        yield from booted
+        yield from self._booted()
         if self.target is not None:
             if self.snapshot.commandline:
                 yield from self._options(self.target)

@@ -5,7 +5,8 @@ random: it gets the fewest nodes that hold it, one on all but the smallest machi
 
 1. the least mean latency (measured, else in proportion to SLIT) between the nodes and the devices that Dom0 serves:
    devices do not move, guests do;
-2. of equals, or where no such device's node is known, the least sum of the predicted slowdowns of all domains that are
+2. of equals, or where no such device's node is known, of the eight that have the fewest vCPUs of others for their pCPUs
+   (and the room now), the least sum of the predicted slowdowns of all domains that are
    there now, with Dom0 among them (the performance model's objective), to a thousandth: less is no reason to choose;
    nodes whose memory is full now come last;
 3. the first.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +33,8 @@ __all__ = ["DIGITS", "Candidate", "Room", "Site", "best_nodes", "candidates"]
 DOM0_DEMAND = 1.0
 """vCPUs of Dom0 busy at once, for the prediction: an assumption, for it has not run there yet."""
 
+MOST_COMPARED = 8
+"""Equals that are compared by the prediction, which takes tens of milliseconds for each on the largest hosts."""
 EQUAL = 1e-9
 DIGITS = 3
 """After the point, of the objective."""
@@ -65,6 +69,11 @@ class Site:
             if usable and node.memory_mib:
                 cpus[node.id], memory[node.id] = usable, node.memory_mib
         return cls(snapshot, dom0, Machine.of(snapshot.topology, snapshot.cpupools), cpus, memory)
+
+    @cached_property
+    def without_dom0(self) -> Snapshot:
+        """The host with Dom0's memory free: where it is, or where Xen took it from if that is not known."""
+        return _without(self.snapshot, self.dom0)
 
     @property
     def host_mib(self) -> int:
@@ -115,7 +124,8 @@ def best_nodes(
     nearest = min((one.device_latency_ns or 0.0 for one in found), default=0.0)
     tied = [one for one in found if (one.device_latency_ns or 0.0) <= nearest * (1 + EQUAL)]
     if len(tied) > 1:
-        found = [replace(one, objective=_objective(site, one.nodes, size)) if one in tied else one for one in found]
+        compared = _least_loaded(site, tied, size)
+        found = [replace(one, objective=_objective(site, one.nodes, size)) if one in compared else one for one in found]
     return sorted(found, key=_rank)
 
 
@@ -123,6 +133,25 @@ def _rank(candidate: Candidate) -> tuple[float, float, tuple[int, ...]]:
     objective = math.inf if candidate.objective is None else candidate.objective
     # the last digits come from the order of sums, and must not decide
     return round(candidate.device_latency_ns or 0.0, 6), round(objective, DIGITS), candidate.nodes
+
+
+def _least_loaded(site: Site, tied: Sequence[Candidate], size: Room) -> list[Candidate]:
+    """Those worth a prediction: with room now, then by others' vCPUs, each spread over its domain's nodes."""
+    load = dict.fromkeys(site.cpus, 0.0)
+    free = {
+        node.id: node.memory_mib if node.free_mib is None else node.free_mib
+        for node in site.without_dom0.topology.nodes
+    }
+    for domain in site.without_dom0.domains:
+        there = [node for node in domain.node_affinity or load if node in load]
+        for node in there:
+            load[node] += len(domain.vcpus) / len(there)
+
+    def rank(one: Candidate) -> tuple[bool, float, tuple[int, ...]]:
+        full = sum(free[node] for node in one.nodes) < size.memory_mib
+        return full, round(sum(load[node] for node in one.nodes) / len(site.cpus_of(one.nodes)), 6), one.nodes
+
+    return sorted(tied, key=rank)[:MOST_COMPARED]
 
 
 def _grown(site: Site, seed: int, room: Room) -> list[int] | None:
@@ -160,14 +189,13 @@ def _objective(site: Site, nodes: Sequence[int], size: Room) -> float:
         weight=site.dom0.weight,
     )
     try:
-        plan = place(_without(site.snapshot, site.dom0), [request], Intent(), load={site.dom0.name: DOM0_DEMAND})
+        plan = place(site.without_dom0, [request], Intent(), load={site.dom0.name: DOM0_DEMAND})
     except Refused:
         return math.inf
     return plan.placements[0].objective
 
 
 def _without(snapshot: Snapshot, dom0: Domain) -> Snapshot:
-    """The host with Dom0's memory free: where it is, or where Xen took it from if that is not known."""
     pages = dom0.pages_by_node
     if pages is None:
         nodes = sorted(dom0.node_affinity or snapshot.topology.node_ids)

@@ -35,6 +35,7 @@ NODE_SHARE = 2
 """Dom0 gets at most this part of its nodes' memory: half."""
 MIB = 1 << 20
 ASKED, BOOTED = "as asked", "as on the command line now"
+MEMORY_RULE = "by rule (1 GiB + 5 % of the host's, at most half of its nodes' and 8 GiB)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,13 @@ class Given:
     def on(self, *, nodes_cpus: int, nodes_mib: int, host_cpus: int, host_mib: int) -> Size:
         """Dom0's size on nodes with so many pCPUs and so much memory, of a host with so much."""
         memory_mib = memory_on(nodes_mib, host_mib) if self.memory_mib is None else self.memory_mib
-        memory_why = self.memory_why or "by the rule 1 GiB + 5 % of the host's, at most half of its nodes' and 8 GiB"
-        usual = usual_vcpus(host_cpus, memory_mib)
-        wanted = usual if self.vcpus is None else self.vcpus
-        vcpus_why = self.vcpus_why or f"by the rule for {host_cpus} pCPUs and {memory_mib} MiB, {usual}"
+        wanted = usual_vcpus(host_cpus, memory_mib) if self.vcpus is None else self.vcpus
+        vcpus_why = self.vcpus_why or f"by rule for {host_cpus} pCPUs and {memory_mib} MiB"
         if wanted > nodes_cpus:
-            vcpus_why += f"{'' if self.vcpus is None else f', {wanted}'}, but no more than pCPUs there"
+            vcpus_why = f"as many as there are pCPUs ({wanted} {vcpus_why})"
         amount = MemoryAmount(memory_mib * MIB)
         memory = MemoryOption(amount, most=amount) if self.memory is None else self.memory
-        return Size(min(wanted, nodes_cpus), vcpus_why, memory_mib, memory_why, memory)
+        return Size(min(wanted, nodes_cpus), vcpus_why, memory_mib, self.memory_why or MEMORY_RULE, memory)
 
 
 def given_size(

@@ -40,8 +40,8 @@ def reasons(
     if chosen.objective is not None:
         found.append(_least(where, chosen, alternatives))
     cpus, memory_mib = len(site.cpus_of(chosen.nodes)), site.memory_of(chosen.nodes)
-    found.append(f"{size.vcpus} vCPU{'s' * (size.vcpus > 1)}: {size.vcpus_why} ({where}: {cpus} pCPUs)")
-    found.append(f"{size.memory_mib} MiB: {size.memory_why} ({where}: {memory_mib} MiB)")
+    found.append(f"{size.vcpus} vCPU{'s' * (size.vcpus > 1)}: {size.vcpus_why}; {where} has {cpus} pCPUs")
+    found.append(f"{size.memory_mib} MiB: {size.memory_why}; {where} has {memory_mib} MiB")
     return tuple(found)
 
 
@@ -112,15 +112,26 @@ def _some(words: Sequence[str]) -> str:
 
 
 def _least(where: str, chosen: Candidate, alternatives: Sequence[Candidate]) -> str:
+    """What decided among those that the devices did not tell apart."""
+    tied = [chosen, *(other for other in alternatives if other.objective is not None)]
+    more = sum(other.device_latency_ns == chosen.device_latency_ns for other in alternatives) + 1 - len(tied)
+    rest = f" and {more} more, no less busy or full" if more else ""
+    text = f"otherwise equal: {_sets(tied)}{rest}; " if len(tied) > 1 else ""
     objective = chosen.objective
-    tied = [other for other in alternatives if other.objective is not None]
     if objective is None or math.isinf(objective):
-        return f"{where}: the first of equals; none of them has room for Dom0 beside the guests that are there now"
-    adds = f"Dom0 adds {objective:.{DIGITS}f} to the sum of all domains' predicted slowdowns"
-    if not tied or tied[0].objective is None:
-        return f"{where}: {adds}"
-    other, equals = tied[0].objective, _some([named(one.nodes) for one in tied])
-    if round(other, DIGITS) == round(objective, DIGITS):
-        return f"{where} rather than its equals ({equals}): the first; {adds}, as on {named(tied[0].nodes)}"
-    rest = "has no room now" if math.isinf(other) else f"{other:.{DIGITS}f}"
-    return f"{where} rather than its equals ({equals}): {adds}, the least ({named(tied[0].nodes)}: {rest})"
+        return f"{text}{where} is the first; none has room for Dom0 beside the guests that are there now"
+    best = [one for one in tied if one.objective is not None and round(one.objective - objective, DIGITS) <= 0]
+    text += f"Dom0 adds {objective:.{DIGITS}f} to the sum of all domains' predicted slowdowns on "
+    text += where if len(best) == 1 else f"{_sets(best)}, of which {where} is the first"
+    if len(best) == len(tied):
+        return text
+    worse = tied[len(best)]
+    figure = f"{worse.objective:.{DIGITS}f}"
+    return f"{text} ({named(worse.nodes)}: {'no room now' if figure == 'inf' else figure})"
+
+
+def _sets(candidates: Sequence[Candidate]) -> str:
+    """Sets of nodes: single nodes together."""
+    if all(len(one.nodes) == 1 for one in candidates):
+        return named([node for one in candidates for node in one.nodes])
+    return _some([named(one.nodes) for one in candidates])
