@@ -73,6 +73,7 @@ def test_kept_applied_and_verified() -> None:
     assert "soft affinity" not in text
     assert "memory elsewhere: 127 MiB on node 0" in text
     assert "against the plan kept on" in text
+    assert "never boots" in text
     assert "the affinity is so already" in domicile("plan")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def plan(
     with open_host(default_uri(connect)) as host:
         snapshot = host.snapshot()
         found = plan_dom0(snapshot, wish, _proximity_domains(host, pxm))
-        notes = [SIMULATED] if host.capabilities().via == "simulated" else []
+        notes = _about(host)
         if save or apply:
             with Journal.for_host(snapshot.host_id) as journal:
                 if apply:
@@ -129,11 +130,17 @@ def verify(connect: str | None, plan_file: Path | None, pxm: tuple[str, ...], *,
                 target = kept.target
                 against = f"the plan kept on {time.strftime('%Y-%m-%d at %H:%M', time.localtime(kept.kept_at))}"
         found = verify_dom0(host, _proximity_domains(host, pxm), target)
+        found = replace(found, notes=(*found.notes, *_about(host)))
     if as_json:
         print_json(check_json(found, against))
     else:
         _show_check(found, against)
     sys.exit(1 if found.differences else 0)
+
+
+def _about(host: Host) -> list[str]:
+    """What a person should know of this kind of host."""
+    return [SIMULATED] if host.capabilities().via == "simulated" else []
 
 
 def _show_check(found: Dom0Check, against: str) -> None:
