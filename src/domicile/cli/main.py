@@ -20,6 +20,7 @@ COMMANDS = {
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
     "verify": "what is against what was intended",
+    "dom0": "where Dom0 should live: boot options and affinity",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }
