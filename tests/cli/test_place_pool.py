@@ -59,7 +59,7 @@ def test_a_table_for_people_and_exit_1_where_one_fits_nowhere(tmp_path: Path) ->
     assert "worst" in done.stdout
     again = place(hosts, guests, "--json")
     assert again.exit_code == 1
-    refused = [json.loads(line) for line in again.stdout.splitlines() if '"host": null' in line]
+    refused = [json.loads(line) for line in again.stdout.splitlines() if '"host":null' in line]
     assert len(refused) == 10
     assert refused[0]["reason"].startswith("needs 8000 MiB")
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -62,9 +63,12 @@ def _lines(hosts: Sequence[PoolHost], guests: Sequence[PoolGuest], plan: PoolPla
 
 
 def _write_lines(lines: Iterator[dict[str, object]]) -> None:
+    encode = msgspec.json.Encoder().encode
     try:
         for line in lines:
-            sys.stdout.write(json.dumps(line) + "\n")
+            # msgspec is ten times as fast, json writes in ASCII whatever the locale
+            fast = encode(line)
+            sys.stdout.write((fast.decode("ascii") if fast.isascii() else json.dumps(line)) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
