@@ -42,6 +42,7 @@ class Asked:
     exact: bool
     explain: bool
     as_json: bool
+    pool: str | None = None
 
     def texts(self) -> list[ConfigText]:
         """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
