@@ -71,7 +71,8 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
-    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices.
+    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host. `pci_devices` are
+    the addresses that Dom0 sees in /sys/bus/pci/devices.
     """
 
     taken_at: float
@@ -87,6 +88,8 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     claims: str = ""
     measured: Measured = Measured()
     memory_map: RawMemoryMap | None = None
+    holds: tuple[str, ...] = ()
+    manager: str = ""
     pci_devices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     programs: int = 0
