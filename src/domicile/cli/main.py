@@ -20,6 +20,10 @@ COMMANDS = {
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
     "verify": "what is against what was intended",
+    "balance": "one round: let vCPUs go where their memory is",
+    "run": "rounds until told to stop",
+    "undo": "put back what a plan changed",
+    "history": "the plans carried out",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }
