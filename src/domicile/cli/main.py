@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "rounds until told to stop",
     "undo": "put back what a plan changed",
     "history": "the plans carried out",
+    "dom0": "where Dom0 should live: boot options and affinity",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }

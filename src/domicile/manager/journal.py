@@ -177,10 +177,13 @@ class Journal:
         """All events with a larger id, the first one first."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (after,)).fetchall()
-        return tuple(
-            Event(row["id"], row["at"], row["plan"], row["intent"], row["kind"], self._decode(row["detail"], dict))
-            for row in rows
-        )
+        return tuple(self._event(row) for row in rows)
+
+    def last(self, kind: str) -> Event | None:
+        """The last event of a kind, None if there is none."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT * FROM events WHERE kind = ? ORDER BY id DESC", (kind,)).fetchone()
+        return None if row is None else self._event(row)
 
     def close(self) -> None:
         """Close the file."""
@@ -351,6 +354,10 @@ class Journal:
             changed_at=row["changed_at"],
             reason=row["reason"],
         )
+
+    def _event(self, row: sqlite3.Row) -> Event:
+        detail = self._decode(row["detail"], dict)
+        return Event(row["id"], row["at"], row["plan"], row["intent"], row["kind"], detail)
 
     def _decode(self, text: str, kind: type[T]) -> T:
         try:

@@ -162,6 +162,8 @@ class Snapshot:
     time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is. `virt_caps` are
     the words of `xl info`'s line of that name (hvm, hap, iommu_hap_pt_share, …), none where they are not known.
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
+    addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
 
     topology: Topology
@@ -175,6 +177,8 @@ class Snapshot:
     scheduler: str = ""
     xen_version: str = ""
     virt_caps: tuple[str, ...] = ()
+    commandline: str = ""
+    assignable_devices: tuple[str, ...] = ()
     host_id: str = ""
     notes: tuple[str, ...] = ()
     manager: str = ""

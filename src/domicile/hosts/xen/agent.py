@@ -41,6 +41,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 LEASE_S = float(os.environ.get("DOMICILE_LEASE_S", "30"))
 RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
+PCI_DIR = os.environ.get("DOMICILE_PCI_DIR", "/sys/bus/pci")
+SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
 DUMP_S = 120.0
@@ -280,7 +282,14 @@ def uptime() -> float:
 def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
-        return sorted(os.listdir("/sys/bus/pci/devices"))
+        return sorted(os.listdir(PCI_DIR + "/devices"))
+    return []
+
+
+def assignable_devices() -> List[str]:
+    """The devices bound to pciback, and what else is in its folder: the client knows an address."""
+    with suppress(OSError):
+        return sorted(os.listdir(PCI_DIR + "/drivers/pciback"))
     return []
 
 
@@ -690,6 +699,7 @@ class Agent:
         self.mine = {}  # type: Dict[str, str]
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
+        self.classes = {}  # type: Dict[str, str]
         self.programs_run = 0
 
     # -- programs ------------------------------------------------------------------------------------------------
@@ -1017,6 +1027,8 @@ class Agent:
                 "holds": holds,
                 "manager": json.loads(manager) if owner.alive() else "",
                 "pci_devices": pci_devices(),
+                "pci_classes": self.pci_classes(),
+                "assignable_devices": assignable_devices(),
                 "configs": self.configurations(ids, notes),
                 "memory_map": self.memory_map(memory_map, notes),
                 "notes": notes,
@@ -1078,6 +1090,13 @@ class Agent:
         except Exception as error:  # a snapshot without these figures is better than none
             notes.append("xen.lowlevel.xc gives no times: %s" % error)
             return {}
+
+    def pci_classes(self) -> Dict[str, str]:
+        """PCI address to class code, of the devices that tell it: read once, for a device does not change it."""
+        for device in pci_devices():
+            if device not in self.classes:
+                self.classes[device] = read_text(PCI_DIR + "/devices/" + device + "/class")
+        return {device: code for device, code in self.classes.items() if code}
 
     def configurations(self, ids: Sequence[Tuple[int, str]], notes: List[str]) -> Dict[int, Dict[str, Any]]:
         """Domain id to the essence of its configuration.
@@ -1170,6 +1189,20 @@ class Agent:
             raise Problem("failed", "xl dmesg failed", done.err)
         return done.out.encode("utf-8", "surrogateescape")
 
+    def boot_log(self) -> Dict[str, Any]:
+        """The lines of Xen's console that name proximity domains, kept on file because the ring forgets them, and the
+        SRAT, which a PV Dom0 sees."""
+        srat = b""
+        with suppress(OSError), open(SRAT, "rb") as file:
+            srat = file.read()
+        path = self.shelf.path("boot-log")
+        kept = read_text(path)
+        if not kept:
+            kept = "\n".join(line for line in readable(self.console()).split("\n") if " PXM " in line)
+            if kept:
+                self.shelf.write(path, kept + "\n")
+        return {"text": kept, "srat": "".join("%02x" % byte for byte in srat)}
+
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def answer(self, line: bytes) -> Dict[str, Any]:
@@ -1185,6 +1218,7 @@ class Agent:
             "hold": self.hold,
             "let_go": self.let_go,
             "manage": self.manage,
+            "boot_log": self.boot_log,
         }  # type: Dict[str, Callable[..., Dict[str, Any]]]
         try:
             request = json.loads(line.decode("utf-8"))

@@ -9,6 +9,8 @@ LC_ALL=C PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local
 export LC_ALL PATH
 RUN=${DOMICILE_RUN_DIR:-/run/domicile}
 LEASE=${DOMICILE_LEASE_S:-30}
+PCI=${DOMICILE_PCI_DIR:-/sys/bus/pci}
+SRAT=${DOMICILE_SRAT:-/sys/firmware/acpi/tables/SRAT}
 QUICK_S=60
 LOCK_S=30
 BEATS=0
@@ -312,7 +314,9 @@ snapshot() {
     show info $_status info || return
     [ "$(wc -l <"$TMP/cpupools")" -le 2 ] || run schedulers cpupool-list || return
     value host_id "$(cat /etc/machine-id 2>/dev/null || cat /sys/class/dmi/id/product_uuid 2>/dev/null || uname -n)"
-    value pci_devices "$(ls /sys/bus/pci/devices 2>/dev/null)"
+    value pci_devices "$(ls "$PCI/devices" 2>/dev/null)"
+    value pci_classes "$(pci_classes)"
+    value assignable_devices "$(ls "$PCI/drivers/pciback" 2>/dev/null)"
     [ "$1" = none ] || locked memory-map.lock map "$1"
     [ ! -r "$RUN/memory-map" ] || { value uptime "$(uptime_s)"; section memory_map "$RUN/memory-map"; }
 }
@@ -333,6 +337,24 @@ state() {
         # shellcheck disable=SC2086
         ! alive $_owner || value manager "$_line"
     fi
+}
+
+# pci_classes: a line "ADDRESS CLASS" for each PCI device
+pci_classes() {
+    for _path in $(set +f; echo "$PCI"/devices/*); do
+        { read -r _class <"$_path/class"; } 2>/dev/null && echo "${_path##*/} $_class"
+    done
+}
+
+# boot_log: the lines of Xen's console that name proximity domains, kept on file because the ring forgets them, and the
+# SRAT
+boot_log() {
+    if [ ! -s "$RUN/boot-log" ]; then
+        quick dmesg >"$TMP/console" 2>"$TMP/console.err" || { show console $? dmesg; return; }
+        grep ' PXM ' "$TMP/console" >"$TMP/boot-log" && write "$RUN/boot-log" "$(cat "$TMP/boot-log")"
+    fi
+    [ ! -r "$RUN/boot-log" ] || section boot_log "$RUN/boot-log"
+    [ ! -r "$SRAT" ] || value srat "$(od -An -v -tx1 "$SRAT" | tr -d ' \n')"
 }
 
 uptime_s() {

@@ -6,6 +6,8 @@ import json
 from importlib import resources
 from typing import Any
 
+from domicile.errors import HostFailed
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
 from domicile.hosts.xen.process import Conversation
 
@@ -31,6 +33,14 @@ class AgentChannel:
     def snapshot(self, memory_map: str) -> Any:
         """See `Channel`."""
         return self._call("snapshot", {"memory_map": memory_map}, 2 * QUICK_S)
+
+    def boot_log(self) -> BootLog:
+        """See `Channel`."""
+        found = self._call("boot_log", {}, 2 * QUICK_S)
+        try:
+            return BootLog(str(found["text"]), bytes.fromhex(found["srat"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostFailed(f"{self._where}: what is left of its boot makes no sense: {error!r}") from error
 
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None:
         """See `Channel`."""

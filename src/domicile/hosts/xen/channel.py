@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from domicile.errors import HostFailed, Refused, ReservationConflict
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.process import Conversation
 from domicile.hosts.xen.xl_errors import telling_lines
 
@@ -55,6 +56,10 @@ class Channel(Protocol):
 
     def snapshot(self, memory_map: str) -> Any:
         """The fields of `raw.RawSnapshot`, undecoded."""
+        ...
+
+    def boot_log(self) -> BootLog:
+        """What is left of the boot."""
         ...
 
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None: ...

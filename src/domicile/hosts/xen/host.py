@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -29,6 +29,7 @@ from domicile.hosts.actions import (
 from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.hosts.xen.agent_channel import AgentChannel
 from domicile.hosts.xen.assemble import assemble, disagreement
+from domicile.hosts.xen.boot_log import proximity_domains
 from domicile.hosts.xen.channel import Channel, Runtime, greet, start_command
 from domicile.hosts.xen.config_identity import config_identity
 from domicile.hosts.xen.cpu_list import format_list
@@ -104,6 +105,11 @@ class XenHost:
         """What Dom0 sends for a snapshot."""
         with self._one_at_a_time:
             return decode_raw(self._channel.snapshot(memory_map.value), self._where)
+
+    def proximity_domains(self) -> Mapping[int, int]:
+        """From what Xen said at boot, and from the SRAT where Dom0 sees it: one round trip."""
+        with self._one_at_a_time:
+            return proximity_domains(self._channel.boot_log(), self._where)
 
     def perform(self, action: Action) -> None:
         """Carry out one action, or raise having changed nothing (`BadInput` for what no host would take)."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from domicile.errors import HostFailed, Refused
 from domicile.hosts.xen import agent
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
 from domicile.hosts.xen.process import Conversation
 
@@ -61,12 +62,22 @@ class ShChannel:
                 "holds": [line for line in found["holds"].split("\n") if line.strip()],
                 "manager": json.loads(found.get("manager") or '""'),
                 "pci_devices": found.get("pci_devices", "").split(),
+                "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
+                "assignable_devices": found.get("assignable_devices", "").split(),
                 "configs": {entry["domid"]: agent.essence(entry.get("config") or {}) for entry in listed},
                 "memory_map": _memory_map(found),
                 "notes": notes,
             }
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise HostFailed(f"{self._where}: its snapshot makes no sense: {error!r}") from error
+
+    def boot_log(self) -> BootLog:
+        """See `Channel`."""
+        found = self._call(2 * QUICK_S, "boot_log")
+        try:
+            return BootLog(found.get("boot_log", ""), bytes.fromhex(found.get("srat", "")))
+        except ValueError as error:
+            raise HostFailed(f"{self._where}: what is left of its boot makes no sense: {error!r}") from error
 
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None:
         """See `Channel`."""
