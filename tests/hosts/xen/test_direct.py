@@ -175,7 +175,9 @@ def test_affinity_is_set_and_read_again() -> None:
     found = direct(domain(0))
     found.pin(0, 1, "all", "-")
     found.pin(0, 1, "2,4-5", "1")
-    everything, some = found.library.xc_vcpu_setaffinity.given
+    library = found.library
+    assert isinstance(library, Library)
+    everything, some = library.xc_vcpu_setaffinity.given
     assert (everything[2] & 0xFFFF, everything[4]) == (0xFFFF, 1)
     assert some == (0, 1, 0b110100, 0b10, 3)
     info, hard, soft = found.vcpu(0, 1)
