@@ -9,12 +9,13 @@ the start, a tenth may have moved. Affinity, vCPUs and cpupool are compared exac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from domicile.errors import Refused
 from domicile.hosts.protocol import Host
-from domicile.manager.intents import DomainIntent
+from domicile.manager.intents import Act, ActStatus, DomainIntent
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import Fate, domain_with_uuid, fate, orphans
 from domicile.manager.text import mib_by_node, pages_by_node
@@ -29,6 +30,7 @@ __all__ = [
     "forget",
     "memory_problem",
     "soft_affinity_problem",
+    "soft_since",
     "verify",
 ]
 
@@ -84,7 +86,7 @@ def verify(host: Host, journal: Journal, memory_map: MemoryMapAge = MemoryMapAge
     """Compare the host with the journal. A domain stays reported as gone until it is started again or forgotten."""
     intents, left = journal.active(), orphans(journal)
     snapshot = host.snapshot(memory_map)
-    found = [*deviations(snapshot, intents, journal.now()), *_half_made(snapshot, left)]
+    found = [*deviations(snapshot, intents, journal.now(), soft_since(journal.acts())), *_half_made(snapshot, left)]
     unchecked = [
         f"{intent.wanted.domain}: the host gave no memory map, so where its memory is was not checked"
         for intent in intents
@@ -101,10 +103,41 @@ def forget(journal: Journal, domain: str) -> None:
         raise Refused(f"{domain}: no domain of this name is looked after; those that are: {names}")
 
 
-def deviations(snapshot: Snapshot, intents: Iterable[DomainIntent], now: float) -> list[Deviation]:
+def deviations(
+    snapshot: Snapshot,
+    intents: Iterable[DomainIntent],
+    now: float,
+    since: Mapping[tuple[str, int], frozenset[int]] = MappingProxyType({}),
+) -> list[Deviation]:
     """Every difference between the host and the active intents, in the order of the intents. `now` is by the clock
-    that dated them: the host's may go otherwise."""
-    return [deviation for intent in intents for deviation in _of_one(snapshot, intent, now)]
+    that dated them: the host's may go otherwise. `since` is the soft affinity that we have given vCPUs (by UUID) since
+    they were started. What a vCPU is held on for a while is no difference.
+    """
+    snapshot = _without_holds(snapshot)
+    return [deviation for intent in intents for deviation in _of_one(snapshot, intent, now, since)]
+
+
+def soft_since(acts: Iterable[Act]) -> dict[tuple[str, int], frozenset[int]]:
+    """The soft affinity that vCPUs should have by what was changed last, or put back."""
+    found = {}
+    for act in acts:
+        if act.status is ActStatus.DONE:
+            found[act.uuid, act.vcpu] = act.wanted
+        elif act.status is ActStatus.UNDONE:
+            found[act.uuid, act.vcpu] = act.before
+    return found
+
+
+def _without_holds(snapshot: Snapshot) -> Snapshot:
+    """The host as it will be when nobody holds a vCPU any more."""
+    back = {(held.uuid, held.vcpu): held for held in snapshot.holds}
+
+    def let_go(domain: Domain, vcpu: Vcpu) -> Vcpu:
+        held = back.get((domain.uuid, vcpu.id))
+        return replace(vcpu, hard_affinity=held.before) if held and vcpu.hard_affinity == held.cpus else vcpu
+
+    domains = (replace(each, vcpus=tuple(let_go(each, vcpu) for vcpu in each.vcpus)) for each in snapshot.domains)
+    return replace(snapshot, domains=tuple(domains)) if back else snapshot
 
 
 def memory_problem(planned_mib: Mapping[int, int], pages: Mapping[int, int]) -> bool:
@@ -127,7 +160,9 @@ def soft_affinity_problem(
     return _differing(_by_vcpu(wanted), domain, lambda vcpu: vcpu.soft_affinity, online)
 
 
-def _of_one(snapshot: Snapshot, intent: DomainIntent, now: float) -> Iterator[Deviation]:
+def _of_one(
+    snapshot: Snapshot, intent: DomainIntent, now: float, since: Mapping[tuple[str, int], frozenset[int]]
+) -> Iterator[Deviation]:
     name = intent.wanted.domain
     domain = domain_with_uuid(snapshot, intent.wanted.uuid, name)
     if domain is None:
@@ -142,7 +177,7 @@ def _of_one(snapshot: Snapshot, intent: DomainIntent, now: float) -> Iterator[De
     if domain.name != name:
         yield Deviation(name, DeviationKind.RENAMED, f"called {name}", f"called {domain.name}")
     yield from _memory(intent, domain)
-    yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus))
+    yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus), since)
     online = sum(vcpu.online for vcpu in domain.vcpus)
     booting = now - intent.changed_at < BOOT_S
     if online > intent.wanted.vcpus or (online < intent.wanted.vcpus and not booting):
@@ -174,9 +209,12 @@ def _moved(before: Mapping[int, int], after: Mapping[int, int]) -> float:
     return sum(max(count / total_after - before.get(node, 0) / total_before, 0.0) for node, count in after.items())
 
 
-def _affinity(intent: DomainIntent, domain: Domain, online: frozenset[int]) -> Iterator[Deviation]:
+def _affinity(
+    intent: DomainIntent, domain: Domain, online: frozenset[int], since: Mapping[tuple[str, int], frozenset[int]]
+) -> Iterator[Deviation]:
     seen = intent.seen
     soft = _by_vcpu(intent.wanted.soft_affinity) if intent.wanted.soft_affinity else seen.soft_affinity if seen else {}
+    soft = {**soft, **{vcpu: cpus for (uuid, vcpu), cpus in since.items() if uuid == domain.uuid}}
     hard = seen.hard_affinity if seen else {}
     kinds: tuple[tuple[DeviationKind, Mapping[int, frozenset[int]], Callable[[Vcpu], frozenset[int]]], ...] = (
         (DeviationKind.SOFT_AFFINITY, soft, lambda vcpu: vcpu.soft_affinity),

@@ -188,7 +188,7 @@ def change(command: str, argv: list[str]) -> int:
         elif command == "destroy":
             found["domains"].remove(target)
         else:
-            before = target["affinity"].get(argv[1], ["all", "all"])
+            before = target["affinity"].get(argv[1], ["all", target.get("soft", "all")])
             target["affinity"][argv[1]] = [b if a == "-" else a for a, b in zip(argv[2:], before, strict=True)]
     return 0
 

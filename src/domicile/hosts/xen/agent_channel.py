@@ -68,6 +68,19 @@ class AgentChannel:
         """See `Channel`."""
         self._call("set_affinity", {"name": name, "vcpu": vcpu, "hard": hard, "soft": soft}, 2 * QUICK_S)
 
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
+        """See `Channel`."""
+        found = {"name": name, "uuid": uuid, "vcpu": vcpu, "before": before, "held": held}
+        self._call("hold", found, 2 * QUICK_S)
+
+    def let_go(self, uuid: str, vcpu: int) -> None:
+        """See `Channel`."""
+        self._call("let_go", {"uuid": uuid, "vcpu": vcpu}, 2 * QUICK_S)
+
+    def manage(self, who: str) -> None:
+        """See `Channel`."""
+        self._call("manage", {"who": who or None}, QUICK_S)
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"\n")

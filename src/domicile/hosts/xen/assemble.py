@@ -18,7 +18,7 @@ from domicile.hosts.xen.xl_claims import parse_claims_table
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
 from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
-from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
+from domicile.state.model import Cpupool, Domain, DomainType, HeldVcpu, Snapshot, Vcpu, Vnode
 from domicile.topology.model import Device, Topology
 from domicile.topology.pci import device_name
 from domicile.topology.xl_info import XlInfo, parse_xl_info
@@ -80,7 +80,16 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         assignable_devices=tuple(filter(PCI_ADDRESS.fullmatch, raw.assignable_devices)),
         host_id=raw.host_id,
         notes=tuple(notes),
+        manager=raw.manager,
+        holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
+
+
+def _hold(line: str, every: frozenset[int]) -> HeldVcpu:
+    """A line of `RawSnapshot.holds`."""
+    which, before, given = line.split()
+    uuid, _, vcpu = which.rpartition(".")
+    return HeldVcpu(uuid, int(vcpu), parse_list(given, every), parse_list(before, every))
 
 
 def _devices(topology: Topology, raw: RawSnapshot) -> tuple[Device, ...]:

@@ -59,6 +59,8 @@ class ShChannel:
                 "host_id": found["host_id"].strip(),
                 "generation": found["generation"].strip(),
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
+                "holds": [line for line in found["holds"].split("\n") if line.strip()],
+                "manager": json.loads(found.get("manager") or '""'),
                 "pci_devices": found.get("pci_devices", "").split(),
                 "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
                 "assignable_devices": found.get("assignable_devices", "").split(),
@@ -120,6 +122,21 @@ class ShChannel:
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""
         self._call(QUICK_S, "act", "", "vcpu-pin", str(self._the(name).id), str(vcpu), hard, soft)
+
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
+        """See `Channel`."""
+        row = self._the(name)
+        if row.uuid != uuid:
+            raise Refused(f"{self._where}: domain {row.id}, {name}, is another now, of UUID {row.uuid}")
+        self._call(2 * QUICK_S, "hold", uuid, str(row.id), str(vcpu), before, held)
+
+    def let_go(self, uuid: str, vcpu: int) -> None:
+        """See `Channel`."""
+        self._call(2 * QUICK_S, "let_go", uuid, str(vcpu))
+
+    def manage(self, who: str) -> None:
+        """See `Channel`."""
+        self._call(QUICK_S, "manage", json.dumps(who) if who else "")
 
     def beat(self) -> None:
         """See `Channel`."""
