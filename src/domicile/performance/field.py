@@ -80,31 +80,32 @@ class Field:
     @classmethod
     def of(cls, machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Field:
         """The field of these domains."""
-        relative = machine.latency_ns / machine.best_latency_ns
+        relative = machine.relative
         vcpus, memory = tenants.vcpu_share, tenants.memory_share
         busy = tenants.demand[:, None] * vcpus
-        member = np.eye(len(machine.pools))[tenants.pool].T
         bound = assumptions.memory_bound
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        # einsum, not matmul: on a busy Dom0 BLAS's threads wait for each other for longer than the sum takes
-        felt = bound * np.einsum("dn,dm->nm", vcpus, memory) * relative
-        pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
+        felt = bound * _by_pair(vcpus, memory) * relative
         constant = (
             float(felt.sum() - bound * present.sum())
             - bound * float((own_pressure(machine, tenants.demand, assumptions) * present).sum())
-            + float(((vcpus + memory) / 2.0 * pull).sum())
             + float(tenants.confined.sum())
         )
-        traffic = assumptions.traffic_gbs * np.einsum("dn,dm->nm", busy, memory)
+        attached = np.flatnonzero(tenants.device_share.any(axis=1))
+        if attached.size:
+            pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
+            constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
+        traffic = assumptions.traffic_gbs * _by_pair(busy, memory)
         controller, link = _pressures(machine, traffic, assumptions)
+        by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in (busy, vcpus, busy * vcpus)]
         return cls(
             machine=machine,
             assumptions=assumptions,
             relative=relative,
-            demand=np.einsum("qd,dn->qn", member, busy),
-            weight=np.einsum("qd,dn->qn", member, vcpus),
-            alone=np.einsum("qd,dn->qn", member, busy * vcpus),
+            demand=by_pool[0],
+            weight=by_pool[1],
+            alone=by_pool[2],
             traffic=traffic,
             felt=felt,
             constant=constant,
@@ -205,6 +206,26 @@ class Field:
         demand = self.demand.sum(axis=1, keepdims=True)
         demand[newcomer.pool] += newcomer.demand
         return self.machine.fullness(demand)
+
+
+BLOCK = 32
+"""Domains in one product of matrices. OpenBLAS divides products of more than 262,144 multiplications between threads
+(interface/gemm.c, 0.3), which on a busy Dom0 wait for each other for longer than the sum takes."""
+
+
+def _by_pair(left: Floats, right: Floats) -> Floats:
+    """The sum over domains of left (D x N) times right (D x N), by pair of nodes (N x N)."""
+    found = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, len(left), BLOCK):
+        found += left[start : start + BLOCK].T @ right[start : start + BLOCK]
+    return found
+
+
+def _by_node(pool: Indices, pools: int, each: Floats) -> Floats:
+    """Sums over the domains of each pool (Q x N) of what each has on every node (D x N)."""
+    if pools == 1:
+        return np.asarray(each.sum(axis=0, keepdims=True), dtype=np.float64)
+    return np.array([each[pool == one].sum(axis=0) for one in range(pools)])
 
 
 def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Floats, assumptions: Assumptions) -> Floats:
