@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_the_best_sets_are_those_of_weighing_all(seed: int) -> None:
     assert len({choice.nodes for choice in found}) == len(found)
     for choice in found:
         assert choice.objective == pytest.approx(of[choice.nodes], abs=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), share=st.floats(0.0, 1.0))
+def test_nearer_nodes_never_make_the_best_worse(seed: int, share: float) -> None:
+    """Shorter distances, and with them more bandwidth between nodes: no set costs more, nor does the best."""
+    host, request, intent = drawn(seed, 7)
+    old = host.topology
+    assert old.distances is not None
+    nearer = tuple(tuple(10 + int((far - 10) * share) for far in row) for row in old.distances)
+    better = replace(host, topology=replace(old, distances=nearer))
+    before, after = (Layout.empty(problem_of(one, [request], intent)) for one in (host, better))
+    worse = all_weighed(after).objective > all_weighed(before).objective + MARGIN
+    assert not worse.any()
+    if choices(before, 0):
+        assert choices(after, 0)[0].objective <= choices(before, 0)[0].objective + MARGIN
 
 
 def test_a_bound_is_met_exactly_where_nodes_are_alike() -> None:
