@@ -32,7 +32,14 @@ def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:
 
 
 def _term(term: Term) -> dict[str, Any]:
-    return {"name": term.name, "cost": round(term.cost, 4), "reason": term.reason}
+    figures = {name: round(value, 4) for name, value in term.figures.items()}
+    return {
+        "name": term.name,
+        "cost": round(term.cost, 4),
+        "penalty": round(term.penalty, 4),
+        "figures": figures,
+        "reason": term.reason,
+    }
 
 
 def _alternative(alternative: Alternative) -> dict[str, Any]:

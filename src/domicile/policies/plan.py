@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Alternative", "Placement", "PlacementPlan", "Term"]
 
@@ -15,13 +15,14 @@ class Term:
     `name` is the term's kind ("memory latency", "CPU load", "memory bandwidth", "free memory", "devices", "groups",
     "neighbours"), `reason` a line for a person, with figures and units. `penalty` is what it adds to the objective
     beyond the domain's own slowdown: what other domains lose together, or a wish of the administrator that is not
-    met.
+    met. `figures` are the numbers in the line, with units in their names (`latency_ns`, `remote_share`, `pcpus`, ...).
     """
 
     name: str
     cost: float
     reason: str
     penalty: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
