@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "the host now: load, memory, domains, what is remote",
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
+    "vnuma": "the virtual topology a guest should get, as xl.cfg lines",
     "verify": "what is against what was intended",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
