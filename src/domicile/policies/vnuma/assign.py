@@ -310,7 +310,7 @@ class _Search:
         fits = self.problem.need_mib[left][:, None] <= room[None, :]
         open_table = np.where(fits, table[left], np.inf)
         if len(left) > 1:
-            open_table = open_table + self._pair_costs(depth, fits.any(axis=0), len(left) - 1)
+            open_table = open_table + self._pair_costs(depth, np.flatnonzero(fits.any(axis=0)), len(left) - 1)
         cheapest = open_table.min(axis=1)
         bound = cost + float(cheapest.sum()) + self.pairs_left[depth]
         if not bound < self.best_cost - MARGIN:
@@ -330,7 +330,7 @@ class _Search:
             self._branch(depth + 1, cost + float(plain[pnode]), *self._after(table, room, vnode, pnode))
             self.chosen[vnode] = -1
 
-    def _pair_costs(self, depth: int, open_pnodes: npt.NDArray[np.bool_], others: int) -> Floats:
+    def _pair_costs(self, depth: int, open_pnodes: npt.NDArray[np.intp], others: int) -> Floats:
         """What a virtual node on each pnode (N) costs at least by its share of the pairs with all others that are left:
         these are on the nearest pnodes that are open, at best, each on another one if they may not share."""
         ways = np.sort(self.both_ways[:, open_pnodes], axis=1)

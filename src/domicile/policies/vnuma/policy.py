@@ -59,7 +59,9 @@ def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked
             answers.answer(guest, task)
         if all(new is old for new, old in zip(answers.requests, plain, strict=True)):
             return _told(base, requests, answers.told)
-        return _told(place(snapshot, answers.requests, intent), answers.requests, answers.told)
+        plan = place(snapshot, answers.requests, intent)
+        # what was worked out here is fixed to the policy: that nothing else is better it cannot say
+        return _told(replace(plan, proven=False), answers.requests, answers.told)
 
     return decide
 
