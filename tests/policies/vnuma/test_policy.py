@@ -94,6 +94,8 @@ class TestWhoGetsOne:
         assert [vnode.distances for vnode in one.vnodes] == [(10, 16), (16, 10)]
         assert one.soft_affinity is not None
         assert [min(cpus) // 4 for cpus in one.soft_affinity] == [v.pnode for v in one.vnodes for _ in v.vcpus]
+        assert [len(other.nodes) for other in one.alternatives] == [3, 4]
+        assert all(other.objective >= one.objective for other in one.alternatives)
         assert "wider than a node (8 vCPUs, no node has more than 4 pCPUs for it)" in said(one)
 
     def test_by_memory_too(self) -> None:

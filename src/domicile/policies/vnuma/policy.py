@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from domicile.errors import Refused
-from domicile.policies.plan import VNODES_TERM, Placement, PlacementPlan, Term
+from domicile.policies.plan import VNODES_TERM, Alternative, Placement, PlacementPlan, Term
 from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import MOST_VNODES, described, most_even, topology_of
 from domicile.policies.vnuma.keep import keep
@@ -35,10 +35,11 @@ NO_WORSE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The request as it is to be placed, and what to tell of it."""
+    """The request as it is to be placed, what to tell of it, and what else was weighed."""
 
     request: GuestRequest
     told: str = ""
+    others: tuple[Alternative, ...] = ()
 
 
 def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked: bool = True) -> Place:
@@ -61,7 +62,7 @@ def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked
             return _told(base, requests, answers.told)
         plan = place(snapshot, answers.requests, intent)
         # what was worked out here is fixed to the policy: that nothing else is better it cannot say
-        return _told(replace(plan, proven=False), answers.requests, answers.told)
+        return _told(replace(plan, proven=False), answers.requests, answers.told, answers.others)
 
     return decide
 
@@ -79,6 +80,7 @@ class _Answers:
 
     def __post_init__(self) -> None:
         self.told = [""] * len(self.requests)
+        self.others: list[tuple[Alternative, ...]] = [()] * len(self.requests)
 
     def answer(self, guest: int, task: Task) -> None:
         """Decide one guest."""
@@ -94,6 +96,7 @@ class _Answers:
         else:
             found = self._lists(host, request, task, self.placements[guest])
         self.told[guest] = found.told
+        self.others[guest] = found.others
         if found.request is not request:
             self.requests[guest] = found.request
             self.placements[guest] = self._alone(host, found.request)
@@ -118,23 +121,25 @@ class _Answers:
             if vnodes is None:
                 raise Refused(f"{request.name}: cannot have {task.count} virtual nodes: {_room(ground)}")
             return _Answer(replace(request, vnodes=vnodes), f"{task.why}: {_said(vnodes, host, request)}")
-        best: tuple[float, GuestRequest] | None = None
-        found = 0
+        found: list[tuple[Placement, GuestRequest]] = []
         most = min(int(ground.eligible.sum()), request.max_vcpus, MOST_VNODES)
         for count in range(min(task.least, most), most + 1):
-            if found > FURTHER and count != usual:
+            if len(found) > FURTHER and count != usual:
                 continue
             vnodes = topology_of(ground, count)
             if vnodes is None:
                 continue
-            found += 1
             tried = replace(request, vnodes=vnodes)
-            objective = self._alone(host, tried).objective
-            if best is None or objective < best[0] - NO_WORSE:
-                best = objective, tried
-        if best is None:
+            found.append((self._alone(host, tried), tried))
+        if not found:
             return _Answer(request, f"{task.why}, but no virtual nodes: {_room(ground)}")
-        return _Answer(best[1], f"{task.why}: {_said(best[1].vnodes, host, request)}")
+        # of equally good ones the narrowest
+        found.sort(key=lambda pair: (round(pair[0].objective / NO_WORSE), len(pair[1].vnodes)))
+        best = found[0][1]
+        others = tuple(
+            Alternative(other.nodes, other.predicted_slowdown, other.terms, other.objective) for other, _ in found[1:]
+        )
+        return _Answer(best, f"{task.why}: {_said(best.vnodes, host, request)}", others)
 
     def _lists(self, host: Snapshot, request: GuestRequest, task: Task, base: Placement) -> _Answer:
         """A soft affinity for each vCPU, where that is no worse."""
@@ -194,14 +199,22 @@ def _room(ground: Ground) -> str:
     return f"its {ground.request.need_mib} MiB and {ground.request.max_vcpus} vCPUs do not divide over {figures}"
 
 
-def _told(plan: PlacementPlan, requests: Sequence[GuestRequest], told: Sequence[str]) -> PlacementPlan:
-    """The plan with the virtual nodes in its placements, and why."""
+def _told(
+    plan: PlacementPlan,
+    requests: Sequence[GuestRequest],
+    told: Sequence[str],
+    others: Sequence[tuple[Alternative, ...]] = (),
+) -> PlacementPlan:
+    """The plan with the virtual nodes in its placements, why, and what else was weighed."""
     placements = tuple(
         replace(
             placement,
             vnodes=request.vnodes,
             terms=(*placement.terms, Term(VNODES_TERM, 0.0, why)) if why else placement.terms,
+            alternatives=also or placement.alternatives,
         )
-        for placement, request, why in zip(plan.placements, requests, told, strict=True)
+        for placement, request, why, also in zip(
+            plan.placements, requests, told, others or [()] * len(told), strict=True
+        )
     )
     return replace(plan, placements=placements)
