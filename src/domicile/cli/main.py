@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "the host now: load, memory, domains, what is remote",
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
+    "vnuma": "the virtual topology a guest should get, as xl.cfg lines",
     "verify": "what is against what was intended",
     "balance": "one round: let vCPUs go where their memory is",
     "run": "rounds until told to stop",

@@ -12,6 +12,7 @@ from domicile.cli.plan_view import plan_view
 from domicile.errors import BadInput
 from domicile.hosts.open import open_host
 from domicile.manager.guests import read_guests, require_possible
+from domicile.manager.recorded import with_recorded
 
 __all__ = ["command"]
 
@@ -33,7 +34,7 @@ def command(asked: Asked, uri: str) -> None:
     with open_host(uri) as host:
         decide = asked.policy(host)
         snapshot = host.snapshot()
-    guests = read_guests(texts, snapshot, read_request)
+    guests = with_recorded(read_guests(texts, snapshot, read_request), snapshot)
     require_possible(snapshot, guests)
     plan = decide(snapshot, [guest.request for guest in guests], intent)
     if asked.as_json:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from domicile.local.process import ProcessId
+from domicile.state.model import Vnode
 
 __all__ = ["Act", "ActStatus", "DomainIntent", "Event", "IntentStatus", "Plan", "Seen", "Wanted"]
 
@@ -31,6 +32,8 @@ class Wanted:
 
     `uuid` is known before the start: who finds the domain later knows that it is this one. `soft_affinity` has a set
     for each vCPU, None where scheduling was left to Xen. `config_digest` is the SHA-256 of the configuration as given.
+    `vnodes` is its virtual topology, `vnodes_are_ours` whether it was domicile that worked it out, and `video_mib` the
+    part of virtual node 0 that is taken from its pnode or from another one's.
     """
 
     domain: str
@@ -41,6 +44,9 @@ class Wanted:
     vcpus: int
     cpupool: str
     config_digest: str
+    vnodes: tuple[Vnode, ...] = ()
+    vnodes_are_ours: bool = False
+    video_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)

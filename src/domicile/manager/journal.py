@@ -82,7 +82,12 @@ class Journal:
     @classmethod
     def for_host(cls, host_id: str) -> Self:
         """The journal of the host with this id (`Snapshot.host_id`), made at its first use."""
-        return cls(state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite", host_id)
+        return cls(cls.path_of(host_id), host_id)
+
+    @staticmethod
+    def path_of(host_id: str) -> Path:
+        """Where that host's journal is, or would be."""
+        return state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite"
 
     def now(self) -> float:
         """The clock that intents are dated by: ours, not the host's."""

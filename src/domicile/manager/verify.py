@@ -19,7 +19,7 @@ from domicile.manager.intents import Act, ActStatus, DomainIntent
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import Fate, domain_with_uuid, fate, orphans
 from domicile.manager.text import mib_by_node, pages_by_node
-from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot, Vcpu
+from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot, Vcpu, Vnode
 from domicile.topology.ids import format_ids
 
 __all__ = [
@@ -42,6 +42,9 @@ LARGE_PAGES = 2 * PAGES_PER_MIB
 """A guest's memory is taken in superpages of 1 GiB, where it has as much, and of 2 MiB (meminit_hvm,
 tools/libs/guest/xg_dom_x86.c, 4.17)."""
 
+LOW_PAGES = 0xA0
+"""Pages below 640 KiB, which are allocated before the virtual nodes' (the same)."""
+
 BOOT_S = 300.0
 """For this long after its start a guest may have fewer vCPUs online than it has: it brings them up as it boots."""
 
@@ -53,6 +56,8 @@ class DeviationKind(StrEnum):
     REPLACED = "another domain of this name"
     RENAMED = "renamed"
     MEMORY = "memory elsewhere"
+    VNODES = "virtual topology changed"
+    VNODE_MEMORY = "virtual node's memory elsewhere"
     SOFT_AFFINITY = "soft affinity changed"
     HARD_AFFINITY = "hard affinity changed"
     VCPUS = "vCPU count changed"
@@ -176,7 +181,9 @@ def _of_one(
         return
     if domain.name != name:
         yield Deviation(name, DeviationKind.RENAMED, f"called {name}", f"called {domain.name}")
-    yield from _memory(intent, domain)
+    vnode_memory = list(_vnodes(intent, domain))
+    # the finer of the two says it all
+    yield from vnode_memory or _memory(intent, domain)
     yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus), since)
     online = sum(vcpu.online for vcpu in domain.vcpus)
     booting = now - intent.changed_at < BOOT_S
@@ -199,6 +206,49 @@ def _memory(intent: DomainIntent, domain: Domain) -> Iterator[Deviation]:
     else:
         return
     yield Deviation(intent.wanted.domain, DeviationKind.MEMORY, intended, pages_by_node(pages))
+
+
+def _vnodes(intent: DomainIntent, domain: Domain) -> Iterator[Deviation]:
+    """Where a domain's virtual nodes are not as they were intended, by what the host has of its configuration, and
+    where a pnode has less of its memory than the virtual nodes on it should have there.
+
+    Xen takes a virtual node's memory from exactly its pnode, but for video memory (a part of virtual node 0) and what
+    is below 640 KiB, which come from any node of the node-affinity; the memory map tells pages by node, not by virtual
+    node, so virtual nodes on one pnode are looked at together.
+    """
+    wanted = intent.wanted
+    if not wanted.vnodes:
+        return
+    if domain.vnodes and _shapes(domain.vnodes) != _shapes(wanted.vnodes):
+        yield Deviation(wanted.domain, DeviationKind.VNODES, _topology(wanted.vnodes), _topology(domain.vnodes))
+    if domain.pages_by_node is None:
+        return
+    # a balloon takes from any virtual node: what it took is missing somewhere, and nobody can say where
+    given_back = max(
+        sum(vnode.memory_mib for vnode in wanted.vnodes) * PAGES_PER_MIB - sum(domain.pages_by_node.values()), 0
+    )
+    for pnode in sorted({vnode.pnode for vnode in wanted.vnodes if vnode.pnode is not None}):
+        on_it = [number for number, vnode in enumerate(wanted.vnodes) if vnode.pnode == pnode]
+        mib = sum(wanted.vnodes[number].memory_mib for number in on_it)
+        floor = ON_PLANNED_NODES * (mib - (wanted.video_mib if 0 in on_it else 0)) * PAGES_PER_MIB - LOW_PAGES
+        found = domain.pages_by_node.get(pnode, 0)
+        if found + given_back < floor:
+            who = f"virtual node{'s' * (len(on_it) > 1)} {format_ids(on_it)}"
+            intended = f"{mib} MiB of {who} on node {pnode}"
+            seen = f"{pages_by_node({pnode: found})} ({pages_by_node(domain.pages_by_node)} in all)"
+            yield Deviation(wanted.domain, DeviationKind.VNODE_MEMORY, intended, seen)
+
+
+def _shapes(vnodes: Sequence[Vnode]) -> list[tuple[int | None, int, frozenset[int]]]:
+    return [(vnode.pnode, vnode.memory_mib, vnode.vcpus) for vnode in vnodes]
+
+
+def _topology(vnodes: Sequence[Vnode]) -> str:
+    """`virtual node 0: 256 MiB, vCPUs 0-1, node 1; …`."""
+    return "; ".join(
+        f"virtual node {number}: {vnode.memory_mib} MiB, vCPUs {format_ids(vnode.vcpus)}, node {vnode.pnode}"
+        for number, vnode in enumerate(vnodes)
+    )
 
 
 def _moved(before: Mapping[int, int], after: Mapping[int, int]) -> float:
