@@ -42,7 +42,7 @@ class Placement:
     `memory_mib` says how much is expected on each node. `predicted_slowdown` is 1.0 for a domain alone on its best
     node (with a core to each vCPU). `reserve_mib` is `memory_mib` with the overhead: what must be free there while it
     starts. `objective` is what this placement adds to the sum of all domains' slowdowns, with wishes not met: the costs
-    and penalties of the terms.
+    and penalties of the terms. `hard`: the affinity is to be hard affinity as well.
     """
 
     domain: str
@@ -54,6 +54,7 @@ class Placement:
     terms: tuple[Term, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     objective: float = 0.0
+    hard: bool = False
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def with_guest(
         return given[vcpu] if given and vcpu < len(given) else everywhere
 
     domain = Domain(
-        id=1 + max((other.id for other in snapshot.domains), default=-1),
+        id=1 + max((other.id for other in snapshot.domains), default=0),
         name=request.name,
         uuid=request.uuid,
         vcpus=tuple(

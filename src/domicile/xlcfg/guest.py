@@ -256,6 +256,8 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     `xl` before 4.22 drops affinity where neither `vcpus=`, `maxvcpus=` nor `vnuma=` is set (and still switches libxl's
     placement off), so `vcpus = 1`, which is what it means, is added there.
 
+    A placement that is `hard` gets the same as `cpus`.
+
     Raises `Refused` where soft affinity cannot bring memory to the placement's nodes (one without CPUs, say).
     """
     config = without_added(parse(config_text, request.source))
@@ -269,6 +271,8 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     note = f"node{'s' if len(nodes) > 1 else ''} {format_cpus(nodes)}"
     lists: Plain = [format_cpus(cpus) for cpus in sets]
     config = with_value(config, "cpus_soft", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
+    if placement.hard and request.hard_affinity is None:
+        config = with_value(config, "cpus", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
     if not says_vcpus(config):
         config = with_value(config, "vcpus", 1, "the default; without it xl before 4.22 drops cpus_soft")
     return config.text
