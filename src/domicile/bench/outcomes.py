@@ -33,8 +33,12 @@ from domicile.state.model import Domain, Snapshot, Vcpu
 
 __all__ = ["Lost", "busy_share", "evaluated", "placed", "simulated"]
 
-WARM_UP_S = 2.0
-COUNTED_S = 5.0
+APART_S = 0.1
+"""Between two guests' starts. Were all to start at once, each would choose its pCPU before there is any load to see,
+and stay on a core's second thread beside an idle core."""
+WARM_UP_S = 1.0
+"""After the last one has started."""
+COUNTED_S = 4.0
 MIDNIGHT_H = 24.0
 
 
@@ -93,21 +97,28 @@ def _booted(load: Load) -> _Arrived:
 
 
 def _seated(guest: GuestSpec, placement: Placement) -> GuestSpec:
-    soft = frozenset().union(*(placement.soft_affinity or ()))
+    soft = _preferred(placement)
     return replace(guest, soft=soft, hard=soft if placement.hard else None, memory_nodes=placement.nodes)
 
 
+def _preferred(placement: Placement) -> frozenset[int] | None:
+    """The CPUs that its vCPUs are to run on, None for all."""
+    return None if placement.soft_affinity is None else frozenset().union(*placement.soft_affinity)
+
+
 def simulated(load: Load, placements: Sequence[Placement], scheduler: SchedulerKind, seed: int) -> tuple[float, ...]:
-    """Each guest's slowdown under a scheduler, over `COUNTED_S` after `WARM_UP_S`.
+    """Each guest's slowdown under a scheduler, over `COUNTED_S` after all have started and warmed up.
 
     Raises `Lost` where a guest found no memory, or got nothing done.
     """
-    guests = [DOM0, *(_seated(guest, at) for guest, at in zip(load.guests, placements, strict=True))]
+    seated = [_seated(guest, at) for guest, at in zip(load.guests, placements, strict=True)]
+    guests = [DOM0, *(replace(guest, start_s=APART_S * number) for number, guest in enumerate(seated))]
+    counted_from_s = APART_S * len(load.guests) + WARM_UP_S
     simulation = Simulation(load.topology, guests, scheduler, seed=seed)
     names, nodes = tuple(guest.name for guest in guests), load.topology.node_ids
     counted = Totals(len(names), len(nodes))
-    simulation.run(WARM_UP_S, lambda _: None)
-    simulation.run(WARM_UP_S + COUNTED_S, counted.add)
+    simulation.run(counted_from_s, lambda _: None)
+    simulation.run(counted_from_s + COUNTED_S, counted.add)
     if simulation.refused:
         raise Lost("; ".join(f"{name}: {why}" for name, why in simulation.refused.items()))
     found = counted.summary(names, nodes, simulation.refused, complete=True)
@@ -121,11 +132,12 @@ def evaluated(load: Load, placements: Sequence[Placement]) -> tuple[float, ...]:
     """Each guest's slowdown by the performance model, vCPUs staying on the nodes of their affinity."""
     machine = Machine.of(load.topology)
     index = load.topology.node_index
+    everywhere = frozenset(cpu.id for cpu in load.topology.cpus)
     shape = (len(load.guests), machine.nodes)
     share, memory, dma = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     node_of = {device.address: device.node for device in load.topology.devices}
     for row, (guest, placement) in enumerate(zip(load.guests, placements, strict=True)):
-        share[row], _ = machine.count(frozenset().union(*(placement.soft_affinity or ())), 0)
+        share[row], _ = machine.count(_preferred(placement) or everywhere, 0)
         for node, mib in placement.memory_mib.items():
             memory[row, index[node]] = mib
         device = node_of.get(guest.io.device) if guest.io else None
