@@ -50,6 +50,7 @@ class Placement:
     node (with a core to each vCPU). `reserve_mib` is `memory_mib` with the overhead: what must be free there while it
     starts. `objective` is what this placement adds to the sum of all domains' slowdowns, with wishes not met: the costs
     and penalties of the terms. `vnodes` is the guest's virtual topology, each virtual node on a pnode, if it has one.
+    `hard`: the affinity is to be hard affinity as well.
     """
 
     domain: str
@@ -62,6 +63,7 @@ class Placement:
     alternatives: tuple[Alternative, ...] = ()
     objective: float = 0.0
     vnodes: tuple[Vnode, ...] = ()
+    hard: bool = False
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -276,6 +276,8 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     the memory is there (`libxl__build_post`): with `cpus_soft` the node-affinity is the pnodes from the start, so that
     page tables and video memory, which no virtual node's exact allocation covers, come from there too.
 
+    A placement that is `hard` gets the same as `cpus`.
+
     Raises `Refused` where soft affinity cannot bring memory to the placement's nodes (one without CPUs, say).
     """
     config = without_added(parse(config_text, request.source))
@@ -296,6 +298,8 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     note = f"node{'s' if len(nodes) > 1 else ''} {format_cpus(nodes)}"
     lists: Plain = [format_cpus(cpus) for cpus in sets]
     config = with_value(config, "cpus_soft", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
+    if placement.hard and request.hard_affinity is None:
+        config = with_value(config, "cpus", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
     if not says_vcpus(config):
         config = with_value(config, "vcpus", 1, "the default; without it xl before 4.22 drops cpus_soft")
     return config.text

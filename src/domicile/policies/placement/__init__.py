@@ -30,7 +30,7 @@ from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
 
-__all__ = ["place", "problem_of"]
+__all__ = ["place", "problem_of", "shortage"]
 
 POLICY = "domicile"
 
@@ -64,7 +64,7 @@ def place(
         best = search_exactly(problem, as_it_falls(layout) if layout else None)
     layout = best or layout
     if layout is None:
-        raise _shortage(snapshot, problem, failure.guest if failure else 0)
+        raise shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
         placements=tuple(
             explained(snapshot, layout.without(guest), guest, seat)
@@ -108,7 +108,7 @@ def problem_of(
     )
 
 
-def _shortage(snapshot: Snapshot, problem: Problem, guest: int) -> Refused:
+def shortage(snapshot: Snapshot, problem: Problem, guest: int) -> Refused:
     """The error for a guest that nothing will do for, with the figures."""
     subject = problem.subjects[guest]
     ids = problem.machine.topology.node_ids
