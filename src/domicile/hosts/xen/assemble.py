@@ -40,6 +40,7 @@ class Tables:
     vcpus: Mapping[int, Sequence[VcpuRow]]
     claimed_mib: Mapping[int, int]
     cpupools: tuple[Cpupool, ...]
+    every: frozenset[int]
 
 
 def assemble(raw: RawSnapshot, where: str) -> Snapshot:
@@ -124,7 +125,7 @@ def _read(raw: RawSnapshot, where: str) -> Tables:
     except HostFailed as error:
         raise HostFailed(f"{where}: {error}") from error
     cpupools = tuple(Cpupool(name, cpus, schedulers.get(name, info.scheduler)) for name, cpus in pools.items())
-    return Tables(info, rows, vcpus, claimed, cpupools)
+    return Tables(info, rows, vcpus, claimed, cpupools, frozenset(cpu.id for cpu in info.topology.cpus))
 
 
 def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:
@@ -169,8 +170,7 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
 
 def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
     """A domain's vCPUs, ascending."""
-    topology = tables.info.topology
-    every = {cpu.id for cpu in topology.cpus}
+    every = tables.every
     times = raw.measured.vcpu_time_ns.get(row.id, ())
     return tuple(
         Vcpu(
