@@ -63,7 +63,9 @@ class Vnode:
 class Domain:
     """A domain. Dom0 has id 0.
 
-    `memory_mib` is what it has now, `max_memory_mib` what it may balloon up to (equal where unknown).
+    `memory_mib` is what it has now, `max_memory_mib` what it may be set to (equal where unknown), `target_mib` what
+    its balloon driver is to bring it to; None where the host does not tell. `started_at` is when it was started, by
+    the clock of `Snapshot.taken_at`, None where that is not known.
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
     its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
     `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
@@ -88,6 +90,8 @@ class Domain:
     paused: bool = False
     waited_ns: int | None = None
     work_ns: int | None = None
+    target_mib: int | None = None
+    started_at: float | None = None
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:

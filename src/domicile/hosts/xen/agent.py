@@ -533,8 +533,13 @@ class Direct:
         listed = ["Name ID Mem VCPUs State Time(s) UUID Reason-Code Security-Label Cpupool NODE-Affinity"]
         vcpus = ["Name ID VCPU CPU State Time(s) Affinity (Hard / Soft)"]
         times, weights = {}, {}  # type: Dict[int, List[int]], Dict[int, Dict[str, int]]
+        targets, starts = {}, {}  # type: Dict[int, int], Dict[int, float]
         for info in infos:
             domid, pool = info["domid"], pools.get(info["cpupool"], {"name": "(null)", "sched": 0})
+            with suppress(Exception):  # no figure there, or none yet
+                targets[domid] = self.target_kb(domid)
+            with suppress(Exception):
+                starts[domid] = self.started_at(domid)
             listed.append(
                 "%-40s %5d %5d %5d     %s  %8.1f %s %8s %16s%16s %s"
                 % (
@@ -590,8 +595,20 @@ class Direct:
                 "pcpu_idle_ns": [cpu["idletime"] for cpu in self.xc.getcpuinfo(cpus)],
                 "vcpu_time_ns": times,
                 "weights": weights,
+                "target_kb": targets,
+                "started_at": starts,
             },
         }
+
+    def target_kb(self, domid: int) -> int:
+        """What the balloon driver is to bring the domain to. libxl takes the video memory out of what it writes there
+        (libxl_set_memory_target, tools/libs/light/libxl_mem.c), while Xen counts it as the domain's."""
+        memory = "/local/domain/%d/memory/" % domid
+        return int(self.read(memory + "target") or "") + max(int(self.read(memory + "videoram") or 0), 0)
+
+    def started_at(self, domid: int) -> float:
+        """When libxl built the domain, by Dom0's clock (libxl__domain_build, tools/libs/light/libxl_create.c)."""
+        return float(self.read((self.read("/local/domain/%d/vm" % domid) or "") + "/start_time") or "")
 
     def parameters(self, domid: int, scheduler: int) -> Dict[str, int]:
         """Weight and cap, where the scheduler has them: two 16-bit numbers (the cap is credit2's only since 4.10).
