@@ -38,6 +38,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 LEASE_S = float(os.environ.get("DOMICILE_LEASE_S", "30"))
 RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
+SYS_DIR = os.environ.get("DOMICILE_SYS_DIR", "/sys")
 QUICK_S = 60.0
 LOCK_S = 30.0
 DUMP_S = 120.0
@@ -276,6 +277,46 @@ def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
         return sorted(os.listdir("/sys/bus/pci/devices"))
+    return []
+
+
+def pci_behind(folder: str) -> str:
+    """The PCI device that a device's folder in sysfs belongs to: the last on the way to it; "" for none."""
+    found = re.findall(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|\Z)", os.path.realpath(folder))
+    return str(found[-1]) if found else ""
+
+
+def backing() -> Dict[str, str]:
+    """The first PCI device behind each of Dom0's bridges ("xenbr0") and disks ("/dev/sda", "/dev/mapper/vg-lv").
+
+    A bridge has ports, a bond or a VLAN has cards below it, a volume has disks ("slaves").
+    """
+    known = {}  # type: Dict[str, str]
+
+    def device_of(folder: str) -> str:
+        if folder not in known:
+            known[folder] = ""  # should one be below itself
+            known[folder] = pci_behind(folder)
+            parts = [] if known[folder] else names_in(folder + "/slaves") + names_in(folder + "/brif")
+            parts += [] if known[folder] else [name[6:] for name in names_in(folder) if name.startswith("lower_")]
+            for part in parts:
+                known[folder] = known[folder] or device_of(os.path.dirname(folder) + "/" + part)
+        return known[folder]
+
+    found = {}
+    for name in names_in(SYS_DIR + "/class/net"):
+        if os.path.isdir(SYS_DIR + "/class/net/" + name + "/bridge"):
+            found[name] = device_of(SYS_DIR + "/class/net/" + name)
+    for name in names_in(SYS_DIR + "/class/block"):
+        mapped = read_text(SYS_DIR + "/class/block/" + name + "/dm/name")
+        found["/dev/mapper/" + mapped if mapped else "/dev/" + name] = device_of(SYS_DIR + "/class/block/" + name)
+    return {name: device for name, device in found.items() if device}
+
+
+def names_in(folder: str) -> List[str]:
+    """What is in a folder; guests' own interfaces lead nowhere and are left out."""
+    with suppress(OSError):
+        return sorted(name for name in os.listdir(folder) if not name.startswith(("vif", "tap")))
     return []
 
 
@@ -676,6 +717,7 @@ class Agent:
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
         self.programs_run = 0
+        self.backing = backing()
 
     # -- programs ------------------------------------------------------------------------------------------------
 
@@ -909,6 +951,7 @@ class Agent:
                 "generation": generation,
                 "reservations": reservations,
                 "pci_devices": pci_devices(),
+                "backing": self.backing,
                 "configs": self.configurations(ids, notes),
                 "memory_map": self.memory_map(memory_map, notes),
                 "notes": notes,

@@ -75,6 +75,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         scheduler=tables.info.scheduler,
         xen_version=tables.info.xen_version,
         virt_caps=tables.info.virt_caps,
+        backing=raw.backing,
         host_id=raw.host_id,
         notes=tuple(notes),
     )

@@ -74,7 +74,7 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
-    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices.
+    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `backing` those behind bridges and disks.
     """
 
     taken_at: float
@@ -91,6 +91,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     measured: Measured = Measured()
     memory_map: RawMemoryMap | None = None
     pci_devices: tuple[str, ...] = ()
+    backing: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     programs: int = 0
     seconds: float = 0.0
