@@ -49,7 +49,7 @@ def test_nothing_has_to_be_said() -> None:
     ("old", "new", "problem"),
     [
         ("[devices]", "[device]", "unknown key device; did you mean devices?"),
-        ("[devices]", "[x]\n[devices]", "unknown key x; there are devices, groups"),
+        ("[devices]", "[x]\n[devices]", "unknown key x; there are devices, domains, groups"),
         ("policy", "polcy", "devices: unknown key polcy; did you mean policy?"),
         (
             '"required"',

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.curves import Floats, pressure, sharing, sharing_parts
 from domicile.performance.machine import Machine
 from domicile.performance.predict import own_pressure
 from domicile.performance.tenants import Tenants
@@ -27,13 +27,29 @@ Indices = npt.NDArray[np.intp]
 @dataclass(frozen=True, eq=False)
 class Newcomer:
     """A domain to be tried: its demand in vCPUs, its pool, what each whole node costs it by its devices (N), and the
-    pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's)."""
+    pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's). Its weight (256 is
+    1.0), and how hard it leans on memory (None: as `Assumptions` has it)."""
 
     demand: float
     pool: int
     device_pull: Floats
     allowed_pcpus: Floats | None = None
     allowed_cores: Floats | None = None
+    weight: float = 1.0
+    memory_bound: float | None = None
+    traffic_gbs: float | None = None
+
+    def bound(self, assumptions: Assumptions) -> float:
+        """The share of its time that is memory latency."""
+        return assumptions.memory_bound if self.memory_bound is None else self.memory_bound
+
+    def traffic(self, assumptions: Assumptions) -> float:
+        """GB/s of one busy vCPU."""
+        return assumptions.traffic_gbs if self.traffic_gbs is None else self.traffic_gbs
+
+    def own_pressure(self, machine: Machine, assumptions: Assumptions) -> float:
+        """See `predict.own_pressure`."""
+        return float(own_pressure(machine, np.asarray(self.demand), assumptions, self.traffic(assumptions)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +76,8 @@ class Costs:
 @dataclass(frozen=True, eq=False)
 class Field:
     """Sums over the domains that stay: `demand`, `weight` (of slowdown by CPU) and `alone` (the part of `company`
-    that is the domain itself): Q x N; `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N;
+    that is the domain itself), `heavy` (demand times Xen's weight) and `light` (`weight` over Xen's weight): Q x N;
+    `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N;
     `constant`: what does not depend on the others; `domains`: how many there are.
     """
 
@@ -70,6 +87,8 @@ class Field:
     demand: Floats
     weight: Floats
     alone: Floats
+    heavy: Floats
+    light: Floats
     traffic: Floats
     felt: Floats
     constant: float
@@ -84,19 +103,23 @@ class Field:
         vcpus, memory = tenants.vcpu_share, tenants.memory_share
         busy = tenants.demand[:, None] * vcpus
         member = np.eye(len(machine.pools))[tenants.pool].T
-        bound = assumptions.memory_bound
+        bound: Floats | float = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
+        traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
+        leans = np.broadcast_to(bound, tenants.demand.shape)[:, None]
+        sends = np.broadcast_to(traffic_gbs, tenants.demand.shape)[:, None]
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
         # einsum, not matmul: on a busy Dom0 BLAS's threads wait for each other for longer than the sum takes
-        felt = bound * np.einsum("dn,dm->nm", vcpus, memory) * relative
+        felt = np.einsum("dn,dm->nm", leans * vcpus, memory) * relative
         pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
         constant = (
-            float(felt.sum() - bound * present.sum())
-            - bound * float((own_pressure(machine, tenants.demand, assumptions) * present).sum())
+            float(felt.sum() - (bound * present).sum())
+            - float((bound * own_pressure(machine, tenants.demand, assumptions, traffic_gbs) * present).sum())
             + float(((vcpus + memory) / 2.0 * pull).sum())
             + float(tenants.confined.sum())
         )
-        traffic = assumptions.traffic_gbs * np.einsum("dn,dm->nm", busy, memory)
+        traffic = np.einsum("dn,dm->nm", sends * busy, memory)
+        weight = np.ones(len(busy)) if tenants.weight is None else tenants.weight
         controller, link = _pressures(machine, traffic, assumptions)
         return cls(
             machine=machine,
@@ -105,6 +128,8 @@ class Field:
             demand=np.einsum("qd,dn->qn", member, busy),
             weight=np.einsum("qd,dn->qn", member, vcpus),
             alone=np.einsum("qd,dn->qn", member, busy * vcpus),
+            heavy=np.einsum("qd,dn->qn", member, weight[:, None] * busy),
+            light=np.einsum("qd,dn->qn", member, vcpus / weight[:, None]),
             traffic=traffic,
             felt=felt,
             constant=constant,
@@ -118,37 +143,44 @@ class Field:
         """Sum over all domains of what their slowdown is above 1."""
         a = self.assumptions
         crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
-        cpu = float((self.weight * (self._shared(self.machine.fullness(self.demand)) - 1.0) + a.company * crowd).sum())
+        cpu = float((self._lost(self.machine.fullness(self.demand)) + a.company * crowd).sum())
         return self.constant + cpu + float((self.felt * (self._controller + self._link)).sum())
 
-    def _shared(self, fullness: Floats) -> Floats:
-        """Slowdown by CPU load on every node for each pool, Q x N."""
-        return sharing(self.demand, self.machine.cores, self.machine.pcpus, fullness, self.assumptions)
+    def _lost(self, fullness: Floats) -> Floats:
+        """What all together lose by sharing cores and pCPUs on every node of each pool, Q x N."""
+        machine = self.machine
+        paired, short = sharing_parts(self.demand, machine.cores, machine.pcpus, fullness, self.assumptions)
+        return self.weight * (paired - 1.0) + self.light * _mean(self.heavy, self.demand) * short
 
     def with_domain(self, newcomer: Newcomer, vcpus: Floats, memory: Floats, sign: float = 1.0) -> Field:
         """The field with one more domain, spread as these shares (N each) say; `sign` -1 takes it out again."""
         a = self.assumptions
         busy = newcomer.demand * vcpus
-        felt = a.memory_bound * np.outer(vcpus, memory) * self.relative
+        felt = newcomer.bound(a) * np.outer(vcpus, memory) * self.relative
         nodes = np.flatnonzero(vcpus)
-        own = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
+        own = newcomer.own_pressure(self.machine, a)
         constant = (
             float(felt.sum())
-            - a.memory_bound * (1.0 + own)
+            - newcomer.bound(a) * (1.0 + own)
             + float(((vcpus + memory) / 2.0 * newcomer.device_pull).sum())
             + float(_confined(self.machine, newcomer, nodes[None], vcpus[nodes][None], a)[0])
         )
         demand, weight, alone = self.demand.copy(), self.weight.copy(), self.alone.copy()
+        heavy, light = self.heavy.copy(), self.light.copy()
+        heavy[newcomer.pool] += sign * busy * newcomer.weight
+        light[newcomer.pool] += sign * vcpus / newcomer.weight
         demand[newcomer.pool] += sign * busy
         weight[newcomer.pool] += sign * vcpus
         alone[newcomer.pool] += sign * busy * vcpus
-        traffic = np.maximum(self.traffic + sign * a.traffic_gbs * np.outer(busy, memory), 0.0)
+        traffic = np.maximum(self.traffic + sign * newcomer.traffic(a) * np.outer(busy, memory), 0.0)
         controller, link = _pressures(self.machine, traffic, a)
         return replace(
             self,
             demand=np.maximum(demand, 0.0),
             weight=weight,
             alone=alone,
+            heavy=np.maximum(heavy, 0.0),
+            light=light,
             traffic=traffic,
             felt=self.felt + sign * felt,
             constant=self.constant + sign * constant,
@@ -164,9 +196,9 @@ class Field:
         a = self.assumptions
         pair = (nodes[:, :, None], nodes[:, None, :])
         spread = vcpus[:, :, None] * memory[:, None, :]
-        added = a.traffic_gbs * newcomer.demand * spread
+        added = newcomer.traffic(a) * newcomer.demand * spread
         spread = spread * self.relative[pair]
-        latency = a.memory_bound * (spread.sum(axis=(1, 2)) - 1.0)
+        latency = newcomer.bound(a) * (spread.sum(axis=(1, 2)) - 1.0)
         cpu, neighbours = self._cpu(newcomer, nodes, vcpus)
 
         peak = self.machine.bandwidth_gbs
@@ -178,8 +210,7 @@ class Field:
             link = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
             felt = felt + (spread * link).sum(axis=(1, 2))
             neighbours = neighbours + (self.felt[pair] * (link - self._link[pair])).sum(axis=(1, 2))
-        alone = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
-        bandwidth = a.memory_bound * (felt - alone)
+        bandwidth = newcomer.bound(a) * (felt - newcomer.own_pressure(self.machine, a))
         devices = ((vcpus + memory) / 2.0 * newcomer.device_pull[nodes]).sum(axis=1)
         return Costs(latency, cpu, bandwidth, devices, neighbours)
 
@@ -191,13 +222,16 @@ class Field:
         added = newcomer.demand * vcpus
         # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
         now, then = self.machine.fullness(self.demand), self.fullness_with(newcomer)
-        by_then = self._shared(then)
-        everywhere = float((self.weight * (by_then - self._shared(now))).sum())
-        after = sharing(before + added, cores, pcpus, then[pool], a)
+        by_then = self._lost(then)
+        everywhere = float((by_then - self._lost(now)).sum())
+        paired, short = sharing_parts(before + added, cores, pcpus, then[pool], a)
+        # with a heavy newcomer the others get less of what is short, with a light one more
+        short = short * _mean(self.heavy[pool][nodes] + newcomer.weight * added, before + added)
         crowd = a.company / np.maximum(pcpus, 1.0)
-        own = (vcpus * (after - 1.0 + crowd * before)).sum(axis=1)
+        own = (vcpus * (paired - 1.0 + short / newcomer.weight + crowd * before)).sum(axis=1)
         own = own + _confined(self.machine, newcomer, nodes, vcpus, a)
-        others = weight * (after - by_then[pool][nodes] + crowd * added)
+        after = weight * (paired - 1.0) + self.light[pool][nodes] * short
+        others = after - by_then[pool][nodes] + weight * crowd * added
         return own, others.sum(axis=1) + everywhere
 
     def fullness_with(self, newcomer: Newcomer) -> Floats:
@@ -205,6 +239,11 @@ class Field:
         demand = self.demand.sum(axis=1, keepdims=True)
         demand[newcomer.pool] += newcomer.demand
         return self.machine.fullness(demand)
+
+
+def _mean(heavy: Floats, demand: Floats) -> Floats:
+    """Mean weight of what wants to run; of no account where nothing does."""
+    return np.asarray(heavy / np.where(demand > 0, demand, 1.0), dtype=np.float64)
 
 
 def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Floats, assumptions: Assumptions) -> Floats:

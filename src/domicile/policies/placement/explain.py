@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from domicile.performance.character import USUAL_WEIGHT
 from domicile.policies.placement.candidates import Batch, weigh
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
 from domicile.policies.placement.search import choices
+from domicile.policies.placement.subject import Indices
 from domicile.policies.plan import Alternative, Placement, Term
 from domicile.state.model import Snapshot
 from domicile.state.request import GroupKind
@@ -69,7 +71,7 @@ def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> tuple[Ter
         _cpu(rest, guest, seat, float(batch.costs.cpu[0])),
         _bandwidth(rest, guest, seat, float(batch.costs.bandwidth[0])),
         _memory(snapshot, rest, guest, seat),
-        *_devices(rest, guest, seat, float(batch.costs.devices[0])),
+        *_devices(snapshot, rest, guest, seat, float(batch.costs.devices[0])),
         *_groups(rest, guest, seat, float(batch.ties[0]), float(batch.ties[0] + batch.wishes[0])),
         *_neighbours(rest, guest, seat, float(batch.costs.neighbours[0])),
     ]
@@ -128,18 +130,30 @@ def _cpu(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
         ]
     else:
         parts = [line(f"{_ids(rest, nodes.tolist())} have", before.sum(), after.sum(), pcpus.sum(), cores.sum())]
-    return Term("CPU load", cost, f"CPU load: {'; '.join(parts)}")
+    return Term("CPU load", cost, f"CPU load: {'; '.join([*parts, *_weights(rest, guest, nodes)])}")
+
+
+def _weights(rest: Layout, guest: int, nodes: Indices) -> list[str]:
+    """Xen's weights, where they differ: who has more of it loses less when pCPUs are short."""
+    subject = rest.problem.subjects[guest]
+    busy = rest.load.demand[subject.newcomer.pool][nodes].sum()
+    mean = USUAL_WEIGHT * rest.load.heavy[subject.newcomer.pool][nodes].sum() / busy if busy > 0 else USUAL_WEIGHT
+    cap = [f"capped at {_figure(subject.request.cap_percent / 100)} pCPUs"] if subject.request.cap_percent else []
+    if round(mean) == subject.request.weight or (busy <= 0 and subject.request.weight == USUAL_WEIGHT):
+        return cap
+    return [f"its weight is {subject.request.weight}, that of others there {mean:.0f} on average", *cap]
 
 
 def _bandwidth(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
-    machine, a = rest.problem.machine, rest.problem.assumptions
+    machine, newcomer = rest.problem.machine, rest.problem.subjects[guest].newcomer
     nodes = np.flatnonzero(seat.memory_share)
-    traffic = (
-        rest.load.traffic.sum(axis=0) + a.traffic_gbs * rest.problem.subjects[guest].newcomer.demand * seat.memory_share
-    )
+    own_gbs = newcomer.traffic(rest.problem.assumptions) * newcomer.demand
+    traffic = rest.load.traffic.sum(axis=0) + own_gbs * seat.memory_share
     used, peak = float(traffic[nodes].sum()), float(machine.bandwidth_gbs.diagonal()[nodes].sum())
     measured = "" if machine.topology.bandwidth_gbs is not None else " assumed"
-    reason = f"memory bandwidth: {_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s{measured}"
+    stated = f", {_figure(own_gbs)} of it to this domain as stated" if newcomer.traffic_gbs is not None else ""
+    given = f"{_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s"
+    reason = f"memory bandwidth: {given}{measured}{stated}"
     return Term("memory bandwidth", cost, reason)
 
 
@@ -162,7 +176,7 @@ def _memory(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Term:
     return Term("free memory", 0.0, f"free memory: {'; '.join(parts)}")
 
 
-def _devices(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
+def _devices(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
     topology = rest.problem.machine.topology
     ids, node_of = topology.node_ids, {device.address: device.node for device in topology.devices}
     found = []
@@ -174,8 +188,24 @@ def _devices(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
         distances = sorted({topology.distance(ids[own], node) for own in seat.nodes})
         away = f"{distances[0]}" if len(distances) == 1 else f"{distances[0]} to {distances[-1]}"
         found.append(f"device {address} is on node {node}: distance {away}")
+    if rest.problem.subjects[guest].request.backends:
+        found.append(_backends(snapshot, rest, guest))
     # the cost is that of all devices together: with the first
     return [Term("devices", cost if position == 0 else 0.0, reason) for position, reason in enumerate(found)]
+
+
+def _backends(snapshot: Snapshot, rest: Layout, guest: int) -> str:
+    """What Dom0 serves it, and where Dom0 and the devices behind are."""
+    node_of = {device.address: device.node for device in rest.problem.machine.topology.devices}
+    parts = []
+    for backend in rest.problem.subjects[guest].request.backends:
+        device = snapshot.backing_device(backend)
+        node = node_of.get(device) if device else None
+        parts.append(backend if node is None else f"{backend} ({device} on node {node})")
+    dom0 = next((domain.name for domain in snapshot.domains if domain.id == 0), "")
+    share = rest.problem.resident_shares.get(dom0)
+    runs = "" if share is None else f"; Dom0 runs on {_ids(rest, np.flatnonzero(share).tolist())}"
+    return f"through Dom0: {', '.join(parts)}{runs}"
 
 
 def _groups(rest: Layout, guest: int, seat: Seat, cost: float, penalty: float) -> list[Term]:
