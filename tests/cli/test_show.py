@@ -96,7 +96,7 @@ def test_placing_by_measured_load_lets_time_pass(state: Path) -> None:
 
 
 def test_placing_knows_what_ran_without_waiting(state: Path) -> None:
-    """Nobody looked while the guests ran: what they used since their start tells. Then what was seen last counts more."""
+    """Nobody looked while the guests ran: what they used since their start tells."""
     uri = "sim:///mine?machine=4node"
     create(state, uri, busy="busy=2", idle="busy=0")
     homes = {domain["name"]: domain["home_nodes"] for domain in looked("-c", uri, "--window", "20")["domains"]}
