@@ -119,17 +119,21 @@ class Field:
             + float(tenants.confined.sum())
         )
         traffic = np.einsum("dn,dm->nm", sends * busy, memory)
-        weight = np.ones(len(busy)) if tenants.weight is None else tenants.weight
+        demand, weight = np.einsum("qd,dn->qn", member, busy), np.einsum("qd,dn->qn", member, vcpus)
+        heavy, light = demand, weight
+        if tenants.weight is not None:
+            heavy = np.einsum("qd,dn->qn", member, tenants.weight[:, None] * busy)
+            light = np.einsum("qd,dn->qn", member, vcpus / tenants.weight[:, None])
         controller, link = _pressures(machine, traffic, assumptions)
         return cls(
             machine=machine,
             assumptions=assumptions,
             relative=relative,
-            demand=np.einsum("qd,dn->qn", member, busy),
-            weight=np.einsum("qd,dn->qn", member, vcpus),
+            demand=demand,
+            weight=weight,
             alone=np.einsum("qd,dn->qn", member, busy * vcpus),
-            heavy=np.einsum("qd,dn->qn", member, weight[:, None] * busy),
-            light=np.einsum("qd,dn->qn", member, vcpus / weight[:, None]),
+            heavy=heavy,
+            light=light,
             traffic=traffic,
             felt=felt,
             constant=constant,
