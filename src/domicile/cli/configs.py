@@ -54,8 +54,11 @@ class Asked:
         return load_intent(self.intent_path)
 
     def policy(self, host: Host) -> Policy:
-        """The policy, ready to be given a snapshot, requests and intent. How busy domains are it takes from a window that
-        ends with the snapshot if one was asked for, else from all that was seen of the host."""
+        """The policy, ready to be given a snapshot, requests and intent.
+
+        How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
+        that was seen of the host.
+        """
         chosen = policy(self.policy_name)
         earlier = None
         if self.window_s:
