@@ -13,6 +13,10 @@
     traffic_gbs = 3.0           # memory traffic of one of its vCPUs while it is busy
     busy_vcpus = 1.5            # vCPUs that want to run at once, for as long as nobody measured
 
+    [vnuma]
+    default = "auto"            # virtual nodes for guests wider than a node; or "off", or a number for all
+    domains = { db = 4, small = "off" }
+
 It is looked for where `--config` says, else at /etc/domicile/domicile.toml; without either there is no intent. A
 domain's name is one that `xl` accepts; the domains of a group need not be there yet.
 """
@@ -30,12 +34,14 @@ import msgspec
 from msgspec import Meta
 
 from domicile.errors import BadInput
-from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent
+from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, VnumaMode
 
-__all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "load_intent", "read_intent"]
+__all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "MOST_VNODES", "load_intent", "read_intent"]
 
 DEFAULT_PATH = Path("/etc/domicile/domicile.toml")
 MAX_INTENT_BYTES = 1 << 18
+MOST_VNODES = 32
+"""Xen's limit (`policies.vnuma.design`, which needs NumPy, and this does not)."""
 
 _Name = Annotated[str, Meta(min_length=1, max_length=240)]
 _Table = TypeVar("_Table", bound=msgspec.Struct)
@@ -61,6 +67,16 @@ class _Devices(msgspec.Struct, forbid_unknown_fields=True):
     """The table `devices`."""
 
     policy: DevicePolicy = DevicePolicy.PREFERRED
+
+
+_Wish = Annotated[int, Meta(ge=1, le=MOST_VNODES)] | VnumaMode
+
+
+class _Vnuma(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `vnuma`."""
+
+    default: _Wish = VnumaMode.AUTO
+    domains: dict[_Name, _Wish] = {}
 
 
 def load_intent(path: str | Path | None, default: Path = DEFAULT_PATH) -> Intent:
@@ -95,12 +111,15 @@ def read_intent(data: bytes, source: str) -> Intent:
         raise BadInput(source, "not UTF-8", f"line {line}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(source, f"no TOML: {_one_line(error)}") from error
-    _require_known(source, "", tables, ("devices", "domains", "groups"))
+    _require_known(source, "", tables, ("devices", "domains", "groups", "vnuma"))
     groups, domains = _named(source, "groups", tables), _named(source, "domains", tables)
+    vnuma = _converted(source, "vnuma", tables.get("vnuma", {}), _Vnuma)
     intent = Intent(
         groups=tuple(_group(source, name, table) for name, table in groups.items()),
         devices=_converted(source, "devices", tables.get("devices", {}), _Devices).policy,
         domains=tuple(_domain(source, name, table) for name, table in domains.items()),
+        vnuma=vnuma.default,
+        vnuma_by_domain=tuple(sorted(vnuma.domains.items())),
     )
     _require_no_contradiction(source, intent.groups)
     return intent
@@ -143,6 +162,8 @@ def _choices(where: str) -> str:
     """What can be given at a place where only some words can."""
     choices: dict[str, Collection[str]] = {".kind": list(GroupKind), ".policy": list(DevicePolicy)}
     words = choices.get(where.rstrip("`"))
+    if where.startswith((".default", ".domains")):
+        words = ["auto", "off", f"a number from 1 to {MOST_VNODES}"]
     return f" (give one of {', '.join(words)})" if words else ""
 
 

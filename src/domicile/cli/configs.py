@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from domicile.cli.output import plain
 from domicile.cli.waiting import wait
 from domicile.errors import BadInput, HostFailed
 from domicile.hosts.protocol import Host
-from domicile.intent_file import load_intent
+from domicile.intent_file import MOST_VNODES, load_intent
 from domicile.manager.guests import ConfigText
 from domicile.manager.load_history import known_demand
 from domicile.manager.promise import Policy
@@ -24,7 +24,7 @@ from domicile.policies.plan import Placement, PlacementPlan
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
 from domicile.state.demand import demand_between, demand_of, seen_now
 from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.model import Topology
 from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
@@ -44,14 +44,17 @@ class Asked:
     exact: bool
     explain: bool
     as_json: bool
+    pool: str | None = None
+    vnuma: VnumaWish | None = None
 
     def texts(self) -> list[ConfigText]:
         """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
         return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in self.configs]
 
     def intent(self) -> Intent:
-        """The administrator's intent. Raises `BadInput`."""
-        return load_intent(self.intent_path)
+        """The administrator's intent, with what the command line has to say of it. Raises `BadInput`."""
+        intent = load_intent(self.intent_path)
+        return intent if self.vnuma is None else replace(intent, vnuma=self.vnuma, vnuma_by_domain=())
 
     def policy(self, host: Host) -> Policy:
         """The policy, ready to be given a snapshot, requests and intent.
@@ -59,6 +62,9 @@ class Asked:
         How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
         that was seen of the host.
         """
+        # needs NumPy, which --help does not
+        from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
+
         chosen = policy(self.policy_name)
         earlier = None
         if self.window_s:
@@ -66,7 +72,13 @@ class Asked:
             wait(host, self.window_s)
 
         def decide(snapshot: Snapshot, requests: Sequence[GuestRequest], intent: Intent) -> PlacementPlan:
-            return chosen(snapshot, requests, intent, exact=self.exact, load=_demand(snapshot, earlier))
+            load = _demand(snapshot, earlier)
+
+            def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
+                return chosen(at, some, wanted, exact=self.exact, load=load)
+
+            # what others' policies do by themselves is left as it is
+            return with_vnuma(place, load, unasked=self.policy_name == DEFAULT_POLICY)(snapshot, requests, intent)
 
         return decide
 
@@ -82,6 +94,15 @@ def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.command()(command)
+
+
+def _vnuma_wish(context: click.Context, option: click.Parameter, text: str | None) -> VnumaWish | None:
+    """What `--vnuma` says."""
+    if text is None or text in tuple(VnumaMode):
+        return None if text is None else VnumaMode(text)
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_VNODES:
+        return int(text)
+    raise click.BadParameter(f"{text!r} is none of auto, off and a number from 1 to {MOST_VNODES}", context, option)
 
 
 _OPTIONS = (
@@ -102,6 +123,13 @@ _OPTIONS = (
         "intent_path",
         type=click.Path(path_type=Path),
         help="Groups and device policy (TOML); else /etc/domicile/domicile.toml, where it is there.",
+    ),
+    click.option(
+        "--vnuma",
+        metavar="auto|off|N",
+        callback=_vnuma_wish,
+        help="Virtual nodes: for guests wider than any node (auto), for none (off), or so many for each; else as "
+        "domicile.toml says, else auto.",
     ),
     click.option(
         "--window",

@@ -19,7 +19,13 @@ COMMANDS = {
     "show": "the host now: load, memory, domains, what is remote",
     "place": "plan where guests should live, and why",
     "create": "place guests and start them",
+    "vnuma": "the virtual topology a guest should get, as xl.cfg lines",
     "verify": "what is against what was intended",
+    "balance": "one round: let vCPUs go where their memory is",
+    "run": "rounds until told to stop",
+    "undo": "put back what a plan changed",
+    "history": "the plans carried out",
+    "dom0": "where Dom0 should live: boot options and affinity",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }

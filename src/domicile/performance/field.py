@@ -19,7 +19,7 @@ from domicile.performance.predict import own_pressure
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness
 
-__all__ = ["Costs", "Field", "Newcomer"]
+__all__ = ["Costs", "Field", "Newcomer", "Trial"]
 
 Indices = npt.NDArray[np.intp]
 
@@ -77,8 +77,9 @@ class Costs:
 class Field:
     """Sums over the domains that stay: `demand`, `weight` (of slowdown by CPU) and `alone` (the part of `company`
     that is the domain itself), `heavy` (demand times Xen's weight) and `light` (`weight` over Xen's weight): Q x N;
-    `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N;
-    `constant`: what does not depend on the others; `domains`: how many there are.
+    `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N; `constant`: what does not depend on the others;
+    `domains`: how many there are; `uneven`: whether Xen's weights may differ; else `heavy` is `demand` and `light` is
+    `weight`.
     """
 
     machine: Machine
@@ -93,51 +94,47 @@ class Field:
     felt: Floats
     constant: float
     domains: int
+    uneven: bool
     _controller: Floats = field(repr=False)
     _link: Floats = field(repr=False)
 
     @classmethod
     def of(cls, machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Field:
         """The field of these domains."""
-        relative = machine.latency_ns / machine.best_latency_ns
+        relative = machine.relative
         vcpus, memory = tenants.vcpu_share, tenants.memory_share
         busy = tenants.demand[:, None] * vcpus
-        member = np.eye(len(machine.pools))[tenants.pool].T
-        bound: Floats | float = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
+        bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
         traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
-        leans = np.broadcast_to(bound, tenants.demand.shape)[:, None]
-        sends = np.broadcast_to(traffic_gbs, tenants.demand.shape)[:, None]
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        # einsum, not matmul: on a busy Dom0 BLAS's threads wait for each other for longer than the sum takes
-        felt = np.einsum("dn,dm->nm", leans * vcpus, memory) * relative
-        pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
-        constant = (
-            float(felt.sum() - (bound * present).sum())
-            - float((bound * own_pressure(machine, tenants.demand, assumptions, traffic_gbs) * present).sum())
-            + float(((vcpus + memory) / 2.0 * pull).sum())
-            + float(tenants.confined.sum())
-        )
-        traffic = np.einsum("dn,dm->nm", sends * busy, memory)
-        demand, weight = np.einsum("qd,dn->qn", member, busy), np.einsum("qd,dn->qn", member, vcpus)
-        heavy, light = demand, weight
-        if tenants.weight is not None:
-            heavy = np.einsum("qd,dn->qn", member, tenants.weight[:, None] * busy)
-            light = np.einsum("qd,dn->qn", member, vcpus / tenants.weight[:, None])
+        felt = _by_pair(_times(bound, vcpus), memory) * relative
+        own = own_pressure(machine, tenants.demand, assumptions, traffic_gbs)
+        constant = float(felt.sum()) - float((bound * present * (1.0 + own)).sum()) + float(tenants.confined.sum())
+        attached = np.flatnonzero(tenants.device_share.any(axis=1))
+        if attached.size:
+            pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
+            constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
+        traffic = _by_pair(_times(traffic_gbs, busy), memory)
         controller, link = _pressures(machine, traffic, assumptions)
+        each = [busy, vcpus, busy * vcpus]
+        if tenants.weight is not None:
+            each += [tenants.weight[:, None] * busy, vcpus / tenants.weight[:, None]]
+        by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in each]
         return cls(
             machine=machine,
             assumptions=assumptions,
             relative=relative,
-            demand=demand,
-            weight=weight,
-            alone=np.einsum("qd,dn->qn", member, busy * vcpus),
-            heavy=heavy,
-            light=light,
+            demand=by_pool[0],
+            weight=by_pool[1],
+            alone=by_pool[2],
+            heavy=by_pool[0] if tenants.weight is None else by_pool[3],
+            light=by_pool[1] if tenants.weight is None else by_pool[4],
             traffic=traffic,
             felt=felt,
             constant=constant,
             domains=len(tenants.names),
+            uneven=tenants.weight is not None,
             _controller=controller,
             _link=link,
         )
@@ -147,12 +144,13 @@ class Field:
         """Sum over all domains of what their slowdown is above 1."""
         a = self.assumptions
         crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
-        cpu = float((self._lost(self.machine.fullness(self.demand)) + a.company * crowd).sum())
+        cpu = float((self._lost() + a.company * crowd).sum())
         return self.constant + cpu + float((self.felt * (self._controller + self._link)).sum())
 
-    def _lost(self, fullness: Floats) -> Floats:
+    def _lost(self) -> Floats:
         """What all together lose by sharing cores and pCPUs on every node of each pool, Q x N."""
         machine = self.machine
+        fullness = machine.fullness(self.demand)
         paired, short = sharing_parts(self.demand, machine.cores, machine.pcpus, fullness, self.assumptions)
         return self.weight * (paired - 1.0) + self.light * _mean(self.heavy, self.demand) * short
 
@@ -170,79 +168,195 @@ class Field:
             + float(_confined(self.machine, newcomer, nodes[None], vcpus[nodes][None], a)[0])
         )
         demand, weight, alone = self.demand.copy(), self.weight.copy(), self.alone.copy()
-        heavy, light = self.heavy.copy(), self.light.copy()
-        heavy[newcomer.pool] += sign * busy * newcomer.weight
-        light[newcomer.pool] += sign * vcpus / newcomer.weight
         demand[newcomer.pool] += sign * busy
         weight[newcomer.pool] += sign * vcpus
         alone[newcomer.pool] += sign * busy * vcpus
+        demand = np.maximum(demand, 0.0)
+        uneven = self.uneven or newcomer.weight != 1.0
+        heavy, light = demand, weight
+        if uneven:
+            heavy, light = self.heavy.copy(), self.light.copy()
+            heavy[newcomer.pool] += sign * busy * newcomer.weight
+            light[newcomer.pool] += sign * vcpus / newcomer.weight
+            heavy = np.maximum(heavy, 0.0)
         traffic = np.maximum(self.traffic + sign * newcomer.traffic(a) * np.outer(busy, memory), 0.0)
         controller, link = _pressures(self.machine, traffic, a)
         return replace(
             self,
-            demand=np.maximum(demand, 0.0),
+            demand=demand,
             weight=weight,
             alone=alone,
-            heavy=np.maximum(heavy, 0.0),
+            heavy=heavy,
             light=light,
             traffic=traffic,
             felt=self.felt + sign * felt,
             constant=self.constant + sign * constant,
             domains=self.domains + int(sign),
+            uneven=uneven,
             _controller=controller,
             _link=link,
         )
 
     def try_sets(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
         """Costs of K candidates of k nodes each: `nodes`, `vcpus` and `memory` are K x k, shares of each row add up
-        to 1.
+        to 1. A node may stand in a row more than once, if all but once its shares are 0.
         """
-        a = self.assumptions
-        pair = (nodes[:, :, None], nodes[:, None, :])
-        spread = vcpus[:, :, None] * memory[:, None, :]
-        added = newcomer.traffic(a) * newcomer.demand * spread
-        spread = spread * self.relative[pair]
-        latency = newcomer.bound(a) * (spread.sum(axis=(1, 2)) - 1.0)
-        cpu, neighbours = self._cpu(newcomer, nodes, vcpus)
-
-        peak = self.machine.bandwidth_gbs
-        controller = pressure((self.traffic.sum(axis=0)[nodes] + added.sum(axis=1)) / peak.diagonal()[nodes], a)
-        felt = (spread * controller[:, None, :]).sum(axis=(1, 2))
-        neighbours = neighbours + (self.felt.sum(axis=0)[nodes] * (controller - self._controller[nodes])).sum(axis=1)
-        if nodes.shape[1] > 1:
-            remote = nodes[:, :, None] != nodes[:, None, :]
-            link = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
-            felt = felt + (spread * link).sum(axis=(1, 2))
-            neighbours = neighbours + (self.felt[pair] * (link - self._link[pair])).sum(axis=(1, 2))
-        bandwidth = newcomer.bound(a) * (felt - newcomer.own_pressure(self.machine, a))
-        devices = ((vcpus + memory) / 2.0 * newcomer.device_pull[nodes]).sum(axis=1)
-        return Costs(latency, cpu, bandwidth, devices, neighbours)
-
-    def _cpu(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
-        """The newcomer's loss by CPU load, and everybody else's; K each."""
-        a, pool = self.assumptions, newcomer.pool
-        cores, pcpus = self.machine.cores[pool][nodes], self.machine.pcpus[pool][nodes]
-        before, weight = self.demand[pool][nodes], self.weight[pool][nodes]
-        added = newcomer.demand * vcpus
-        # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
-        now, then = self.machine.fullness(self.demand), self.fullness_with(newcomer)
-        by_then = self._lost(then)
-        everywhere = float((by_then - self._lost(now)).sum())
-        paired, short = sharing_parts(before + added, cores, pcpus, then[pool], a)
-        # with a heavy newcomer the others get less of what is short, with a light one more
-        short = short * _mean(self.heavy[pool][nodes] + newcomer.weight * added, before + added)
-        crowd = a.company / np.maximum(pcpus, 1.0)
-        own = (vcpus * (paired - 1.0 + short / newcomer.weight + crowd * before)).sum(axis=1)
-        own = own + _confined(self.machine, newcomer, nodes, vcpus, a)
-        after = weight * (paired - 1.0) + self.light[pool][nodes] * short
-        others = after - by_then[pool][nodes] + weight * crowd * added
-        return own, others.sum(axis=1) + everywhere
+        return Trial.of(self, newcomer).costs(nodes, vcpus, memory)
 
     def fullness_with(self, newcomer: Newcomer) -> Floats:
         """How full each pool is once a newcomer is there, Q x 1."""
         demand = self.demand.sum(axis=1, keepdims=True)
         demand[newcomer.pool] += newcomer.demand
         return self.machine.fullness(demand)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A newcomer about to be tried, and what its costs need of the field wherever it goes. Of its pool, by node (N):
+    `cores`, `pcpus`, `before` (demand), `weight`, `heavy` and `light` (as in `Field`), `lost` (what the others lose by
+    CPU load once the pool is fuller by its demand), `crowd` (cost of company for each vCPU there) and `fullness`;
+    `everywhere`: what the fuller pool costs the others. `traffic`, `felt`: sums over the CPUs' nodes (N). `controller`,
+    `link`: pressure now, N and N x N. `alone`: pressure that is no slowdown. `bound`: the share of the newcomer's time
+    that is memory latency; `sends`: its traffic in all (GB/s). `uneven`: whether Xen's weights differ.
+    """
+
+    field: Field
+    newcomer: Newcomer
+    cores: Floats
+    pcpus: Floats
+    before: Floats
+    weight: Floats
+    heavy: Floats
+    light: Floats
+    lost: Floats
+    crowd: Floats
+    fullness: float
+    everywhere: float
+    traffic: Floats
+    felt: Floats
+    peak: Floats
+    controller: Floats
+    link: Floats
+    alone: float
+    bound: float
+    sends: float
+    uneven: bool
+
+    @classmethod
+    def of(cls, field: Field, newcomer: Newcomer) -> Trial:
+        """A newcomer before this field."""
+        machine, a, pool = field.machine, field.assumptions, newcomer.pool
+        cores, pcpus = machine.cores[pool], machine.pcpus[pool]
+        before, weight = field.demand[pool], field.weight[pool]
+        # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
+        room, wanted = max(float(pcpus.sum()), 1.0), float(before.sum())
+        now, then = min(wanted / room, 1.0), min((wanted + newcomer.demand) / room, 1.0)
+        heavy, light, uneven = field.heavy[pool], field.light[pool], field.uneven or newcomer.weight != 1.0
+        both = np.array([[now], [then]])
+        if uneven:
+            paired, short = sharing_parts(before, cores, pcpus, both, a)
+            by_now, by_then = weight * (paired - 1.0) + light * _mean(heavy, before) * short
+        else:
+            by_now, by_then = weight * (sharing(before, cores, pcpus, both, a) - 1.0)
+        return cls(
+            field=field,
+            newcomer=newcomer,
+            cores=cores,
+            pcpus=pcpus,
+            before=before,
+            weight=weight,
+            heavy=heavy,
+            light=light,
+            lost=by_then,
+            crowd=a.company / np.maximum(pcpus, 1.0),
+            fullness=then,
+            everywhere=float((by_then - by_now).sum()),
+            traffic=field.traffic.sum(axis=0),
+            felt=field.felt.sum(axis=0),
+            peak=machine.bandwidth_gbs.diagonal(),
+            controller=field._controller,  # noqa: SLF001 - a part of Field, in the same module
+            link=field._link,  # noqa: SLF001
+            alone=newcomer.own_pressure(machine, a),
+            bound=newcomer.bound(a),
+            sends=newcomer.traffic(a) * newcomer.demand,
+            uneven=uneven,
+        )
+
+    def costs(self, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
+        """As `Field.try_sets`."""
+        field, traffic = self.field, self.sends
+        a = field.assumptions
+        cpu, neighbours = self._cpu(nodes, vcpus)
+        controller = pressure((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
+        # of a node that stands in a row twice, what it would cost with a share of 0 is nothing
+        neighbours = neighbours + (self.felt[nodes] * (controller - self.controller[nodes])).sum(axis=1)
+        if nodes.shape[1] == 1:
+            relative = field.relative[nodes, nodes]
+            latency = (relative * vcpus * memory).sum(axis=1)
+            felt = (relative * vcpus * memory * controller).sum(axis=1)
+        else:
+            pair = (nodes[:, :, None], nodes[:, None, :])
+            spread = vcpus[:, :, None] * memory[:, None, :]
+            remote = nodes[:, :, None] != nodes[:, None, :]
+            link = np.where(
+                remote, pressure((field.traffic[pair] + traffic * spread) / field.machine.bandwidth_gbs[pair], a), 0.0
+            )
+            neighbours = neighbours + (field.felt[pair] * (link - self.link[pair])).sum(axis=(1, 2))
+            spread *= field.relative[pair]
+            latency = spread.sum(axis=(1, 2))
+            felt = (spread * (controller[:, None, :] + link)).sum(axis=(1, 2))
+        bandwidth = self.bound * (felt - self.alone)
+        devices = ((vcpus + memory) / 2.0 * self.newcomer.device_pull[nodes]).sum(axis=1)
+        return Costs(self.bound * (latency - 1.0), cpu, bandwidth, devices, neighbours)
+
+    def _cpu(self, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
+        """The newcomer's loss by CPU load, and everybody else's; K each."""
+        a, before, crowd = self.field.assumptions, self.before[nodes], self.crowd[nodes]
+        added = self.newcomer.demand * vcpus
+        own_rate, others = self.by_load(nodes, before + added, added)
+        own = (vcpus * (own_rate + crowd * before)).sum(axis=1)
+        if self.newcomer.allowed_pcpus is not None:
+            own = own + _confined(self.field.machine, self.newcomer, nodes, vcpus, a)
+        others = others - self.lost[nodes] + self.weight[nodes] * crowd * added
+        return own, others.sum(axis=1) + self.everywhere
+
+    def by_load(self, nodes: Indices, wanted: Floats, added: Floats) -> tuple[Floats, Floats]:
+        """Where `wanted` vCPUs want to run, `added` of them the newcomer's: what one of its vCPUs loses by sharing
+        cores and pCPUs, and what all others there lose by it."""
+        a, cores, pcpus = self.field.assumptions, self.cores[nodes], self.pcpus[nodes]
+        if not self.uneven:
+            rate = sharing(wanted, cores, pcpus, self.fullness, a) - 1.0
+            return rate, self.weight[nodes] * rate
+        paired, short = sharing_parts(wanted, cores, pcpus, self.fullness, a)
+        # with a heavy newcomer the others get less of what is short, with a light one more
+        own = self.newcomer.weight
+        short = short * _mean(self.heavy[nodes] + own * added, wanted)
+        return paired - 1.0 + short / own, self.weight[nodes] * (paired - 1.0) + self.light[nodes] * short
+
+
+BLOCK = 32
+"""Domains in one product of matrices. OpenBLAS divides products of more than 262,144 multiplications between threads
+(interface/gemm.c, 0.3), which on a busy Dom0 wait for each other for longer than the sum takes."""
+
+
+def _by_pair(left: Floats, right: Floats) -> Floats:
+    """The sum over domains of left (D x N) times right (D x N), by pair of nodes (N x N)."""
+    found = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, len(left), BLOCK):
+        found += left[start : start + BLOCK].T @ right[start : start + BLOCK]
+    return found
+
+
+def _by_node(pool: Indices, pools: int, each: Floats) -> Floats:
+    """Sums over the domains of each pool (Q x N) of what each has on every node (D x N)."""
+    if pools == 1:
+        return np.asarray(each.sum(axis=0, keepdims=True), dtype=np.float64)
+    return np.array([each[pool == one].sum(axis=0) for one in range(pools)])
+
+
+def _times(each: Floats | float, shares: Floats) -> Floats:
+    """Shares (D x N) times one figure, or one for each domain (D)."""
+    return shares * (each[:, None] if isinstance(each, np.ndarray) else each)
 
 
 def _mean(heavy: Floats, demand: Floats) -> Floats:

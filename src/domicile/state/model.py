@@ -19,6 +19,7 @@ __all__ = [
     "Cpupool",
     "Domain",
     "DomainType",
+    "HeldVcpu",
     "MemoryMapAge",
     "Reservation",
     "Snapshot",
@@ -133,6 +134,19 @@ class Reservation:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeldVcpu:
+    """A vCPU, of the domain with this UUID, whose hard affinity is `cpus` only for as long as a manager is there.
+
+    `before` is what it gets back then.
+    """
+
+    uuid: str
+    vcpu: int
+    cpus: frozenset[int]
+    before: frozenset[int]
+
+
 class MemoryMapAge(StrEnum):
     """How fresh a snapshot's memory map (debug key `u`) has to be. It walks every page under a lock: ask for little."""
 
@@ -154,6 +168,9 @@ class Snapshot:
     the words of `xl info`'s line of that name (hvm, hap, iommu_hap_pt_share, …), none where they are not known.
     `backing` is the PCI device behind each of Dom0's bridges and disks (`xenbr0`, `/dev/sda`, `/dev/mapper/vg-lv`),
     where that is known.
+    `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
+    addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
 
     topology: Topology
@@ -168,8 +185,12 @@ class Snapshot:
     xen_version: str = ""
     virt_caps: tuple[str, ...] = ()
     backing: Mapping[str, str] = field(default_factory=dict)
+    commandline: str = ""
+    assignable_devices: tuple[str, ...] = ()
     host_id: str = ""
     notes: tuple[str, ...] = ()
+    manager: str = ""
+    holds: tuple[HeldVcpu, ...] = ()
 
     @cached_property
     def outstanding_mib(self) -> dict[int, int]:

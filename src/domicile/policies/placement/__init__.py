@@ -19,7 +19,7 @@ import numpy as np
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.character import leaning, scheduled
-from domicile.performance.machine import Machine
+from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import residents
 from domicile.policies.placement.exact import few_enough, search_exactly
 from domicile.policies.placement.explain import explained
@@ -95,7 +95,7 @@ def problem_of(
     assumptions: Assumptions = DEFAULT,
 ) -> Problem:
     """The requests, checked and turned into arrays. Raises as `place` does."""
-    machine = Machine.of(snapshot.topology, snapshot.cpupools, assumptions)
+    machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
     names = [request.name for request in requests]
     for request in requests:
         if names.count(request.name) > 1:
