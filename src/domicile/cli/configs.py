@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from domicile.cli.connect import connect_option, default_uri
+from domicile.cli.output import plain
 from domicile.cli.waiting import wait
-from domicile.errors import BadInput
+from domicile.errors import BadInput, HostFailed
 from domicile.hosts.protocol import Host
 from domicile.intent_file import MOST_VNODES, load_intent
 from domicile.manager.guests import ConfigText
+from domicile.manager.load_history import known_demand
 from domicile.manager.promise import Policy
-from domicile.policies.plan import Placement
+from domicile.policies.plan import Placement, PlacementPlan
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
-from domicile.state.load import load_between
+from domicile.state.demand import demand_between, demand_of, seen_now
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.model import Topology
@@ -55,14 +57,30 @@ class Asked:
         return intent if self.vnuma is None else replace(intent, vnuma=self.vnuma, vnuma_by_domain=())
 
     def policy(self, host: Host) -> Policy:
-        """The policy, ready to be given a snapshot, requests and intent; it knows the load that was asked for."""
+        """The policy, ready to be given a snapshot, requests and intent.
+
+        How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
+        that was seen of the host.
+        """
         # needs NumPy, which --help does not
         from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
 
-        load = _measured_load(host, self.window_s) if self.window_s else None
-        place = partial(policy(self.policy_name), exact=self.exact, load=load)
-        # what others' policies do by themselves is left as it is
-        return with_vnuma(place, load, unasked=self.policy_name == DEFAULT_POLICY)
+        chosen = policy(self.policy_name)
+        earlier = None
+        if self.window_s:
+            earlier = host.snapshot()
+            wait(host, self.window_s)
+
+        def decide(snapshot: Snapshot, requests: Sequence[GuestRequest], intent: Intent) -> PlacementPlan:
+            load = _demand(snapshot, earlier)
+
+            def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
+                return chosen(at, some, wanted, exact=self.exact, load=load)
+
+            # what others' policies do by themselves is left as it is
+            return with_vnuma(place, load, unasked=self.policy_name == DEFAULT_POLICY)(snapshot, requests, intent)
+
+        return decide
 
 
 def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
@@ -118,7 +136,8 @@ _OPTIONS = (
         "window_s",
         type=click.FloatRange(min=0, max=3600),
         default=0.0,
-        help="Measure the residents' load for this many seconds first; without, every online vCPU counts as busy.",
+        help="Measure for this many seconds first how busy domains are; without, by what earlier commands saw of them, "
+        "what is longer ago counting less, or since their start.",
     ),
 )
 
@@ -144,8 +163,12 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
     return place_into(config.text, placement, request, topology)
 
 
-def _measured_load(host: Host, window_s: float) -> Mapping[str, float]:
-    """The domains' load over this many seconds, in vCPUs busy at once."""
-    earlier = host.snapshot()
-    wait(host, window_s)
-    return load_between(earlier, host.snapshot()).domains
+def _demand(snapshot: Snapshot, earlier: Snapshot | None) -> dict[str, float]:
+    """The domains' demand, in vCPUs busy at once: what a window says goes before what was seen until then."""
+    try:
+        found = known_demand(snapshot)
+    except HostFailed as failed:
+        # a plan is worth having without it: what a domain used since its start is known all the same
+        click.echo(f"domicile: how busy domains were before is not known: {plain(str(failed))}", err=True)
+        found = demand_of(snapshot, seen_now(snapshot))
+    return found | (demand_between(earlier, snapshot) if earlier else {})

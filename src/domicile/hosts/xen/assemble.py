@@ -77,6 +77,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         scheduler=tables.info.scheduler,
         xen_version=tables.info.xen_version,
         virt_caps=tables.info.virt_caps,
+        backing=raw.backing,
         commandline=tables.info.commandline,
         assignable_devices=tuple(filter(PCI_ADDRESS.fullmatch, raw.assignable_devices)),
         host_id=raw.host_id,
@@ -165,6 +166,8 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
         ),
         claimed_mib=claimed_mib,
         paused=row.paused,
+        target_mib=target_kb // 1024 if (target_kb := raw.measured.target_kb.get(row.id)) is not None else None,
+        started_at=raw.measured.started_at.get(row.id),
     )
 
 

@@ -6,7 +6,8 @@ minimised over sets of nodes, one a guest: all its vCPUs get the set's CPUs as s
 memory from the set's nodes in turn. Whether a guest is narrow or wide follows from the objective.
 
 Kept without exception: free memory that is promised to nobody, hard affinity, cpupools, devices whose policy is
-`required`, and whatever the configuration itself sets (soft affinity, vNUMA).
+`required`, and whatever the configuration itself sets (soft affinity, vNUMA). Nodes without CPUs are a second choice
+(`second`): for a guest that has no room elsewhere, where Xen can be brought to use them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import numpy as np
 
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.character import leaning, scheduled
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import residents
 from domicile.policies.placement.exact import few_enough, search_exactly
 from domicile.policies.placement.explain import explained
 from domicile.policies.placement.layout import Problem
 from domicile.policies.placement.search import NoRoom, as_it_falls, search
+from domicile.policies.placement.second import overflowing, why_without_cpus
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
 from domicile.policies.plan import PlacementPlan
@@ -63,6 +66,12 @@ def place(
     if exact or few_enough(problem):
         best = search_exactly(problem, as_it_falls(layout) if layout else None)
     layout = best or layout
+    if layout is None and (second := overflowing(snapshot, problem)) is not None:
+        (seat,) = second.seats
+        if seat is not None:
+            placement = explained(snapshot, second.without(0), 0, seat)
+            placements = (why_without_cpus(problem, placement),)
+            return PlacementPlan(placements, POLICY, mean_slowdown=second.mean_slowdown)
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
@@ -93,10 +102,15 @@ def problem_of(
             raise BadInput(
                 request.source or request.name, f"more than one guest to be placed is called {request.name!r}"
             )
+    stated = {character.domain: character for character in intent.domains}
     subjects = tuple(
-        prepare(machine, snapshot, request, intent.devices, load or {}, assumptions) for request in requests
+        prepare(machine, snapshot, request, intent.devices, load or {}, assumptions, stated.get(request.name))
+        for request in requests
     )
-    there = residents(machine, snapshot, load, assumptions)
+    # what was measured goes before what is stated
+    busy = {name: each.busy_vcpus for name, each in stated.items() if each.busy_vcpus is not None} | dict(load or {})
+    there = scheduled(residents(machine, snapshot, busy, assumptions), snapshot)
+    there = leaning(there, intent.domains, assumptions)
     known = frozenset(there.names) | frozenset(names)
     return Problem(
         machine=machine,

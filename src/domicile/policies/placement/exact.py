@@ -11,7 +11,6 @@ from math import prod
 import numpy as np
 
 from domicile.errors import Refused
-from domicile.performance.predict import own_pressure
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Members, every_set, weigh
 from domicile.policies.placement.layout import Choice, Layout, Problem
 from domicile.policies.placement.search import MARGIN
@@ -124,11 +123,11 @@ def _least(empty: Layout, guest: int) -> float:
     usable = np.isfinite(batch.objective)
     if not usable.any():
         return np.inf
-    a = load.assumptions
+    newcomer, a = subject.newcomer, load.assumptions
     away = np.einsum("ki,kij->kj", batch.vcpus, load.relative[nodes[:, :, None], nodes[:, None, :]])
     nearest = np.where(batch.member, away, np.inf).min(axis=1)
-    latency = a.memory_bound * (nearest - 1.0)
-    undisturbed = a.memory_bound * float(own_pressure(load.machine, np.asarray(subject.newcomer.demand), a))
+    latency = newcomer.bound(a) * (nearest - 1.0)
+    undisturbed = newcomer.bound(a) * newcomer.own_pressure(load.machine, a)
     devices = (batch.vcpus / 2.0 * subject.newcomer.device_pull[nodes]).sum(axis=1)
     least = latency + batch.costs.cpu - undisturbed + devices + 2.0 * batch.ties + batch.wishes
     return float(least[usable].min())

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
+from domicile.performance.character import scheduled
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
@@ -76,7 +77,7 @@ def follow_memory(
 ) -> list[SoftChange]:
     """Changes of soft affinity that gain at least `start` each, those of the busiest domains first."""
     machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
-    tenants = residents(machine, snapshot, load, assumptions)
+    tenants = scheduled(residents(machine, snapshot, load, assumptions), snapshot)
     field = Field.of(machine, tenants, assumptions)
     settled = _settled(machine, tenants, field, start, assumptions)
     found = []
@@ -132,7 +133,8 @@ def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
 
 def _newcomer(machine: Machine, tenants: Tenants, row: int, assumptions: Assumptions) -> Newcomer:
     pull = device_pull(remoteness(machine), tenants.device_share[row], assumptions)
-    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull)
+    weight = 1.0 if tenants.weight is None else float(tenants.weight[row])
+    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull, weight=weight)
 
 
 def _hand_made(snapshot: Snapshot, each: Movable) -> bool:
