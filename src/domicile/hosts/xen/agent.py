@@ -47,6 +47,7 @@ SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
 DUMP_S = 120.0
+WRITING_S = 5.0
 UNKILLABLE_S = 5.0
 MAP_MIN_AGE_S = 5.0
 MAP_RATION = 20.0
@@ -1235,10 +1236,19 @@ class Agent:
         else:
             self.xl(["debug-keys", "u"])
         duration = time.monotonic() - begun
+        text, before = self.dumped(earlier), None
+        # on a busy host Xen may still be writing: another pCPU does, while ours goes on
+        deadline = time.monotonic() + WRITING_S
+        while self.xc is not None and (not text or text != before) and time.monotonic() < deadline:
+            self.link.wait(0.05)
+            text, before = self.dumped(earlier), text
+        self.shelf.write(self.shelf.path("memory-map"), "%.3f %.3f\n%s" % (taken, duration, text))
+
+    def dumped(self, earlier: Sequence[int]) -> str:
+        """What is on the console from the first dump on that is younger than these."""
         console = self.console()
         ours = [found for found in DUMP_HEADER.finditer(console) if int(found.group(1)) > max(earlier, default=-1)]
-        text = readable(console[ours[0].start() :]) if ours else ""
-        self.shelf.write(self.shelf.path("memory-map"), "%.3f %.3f\n%s" % (taken, duration, text))
+        return readable(console[ours[0].start() :]) if ours else ""
 
     def console(self) -> bytes:
         """Xen's console ring."""
