@@ -68,6 +68,7 @@ def share_on(xen: Lab, name: str, node: int) -> float:
     return pages[node] / sum(pages)
 
 
+@pytest.mark.soak
 def test_a_guest_goes_to_its_device_on_node_3(domicile: Commands) -> None:
     done = domicile.run("topology")
     devices = [device["address"] for device in json.loads(done.stdout)["devices"] if device["node"] == 3]
@@ -102,6 +103,7 @@ def test_two_talkative_guests_are_near_each_other(domicile: Commands) -> None:
     assert share_on(domicile.xen, "b", created["nodes"][0]) >= 0.99
 
 
+@pytest.mark.soak
 def test_the_next_goes_beside_the_idle_guest(domicile: Commands) -> None:
     """By their vCPUs the guest on node 1 takes half of what the one on node 2 does; by what they do, all of it."""
     busy = guest_config("busy", "pvh", 1, 128, load=Load(busy=1), keys={"cpus_soft": "2-3"})
