@@ -74,6 +74,7 @@ def test_a_guest_goes_to_its_device_on_node_3(domicile: Commands) -> None:
     devices = [device["address"] for device in json.loads(done.stdout)["devices"] if device["node"] == 3]
     # the card is behind a port, and that behind the node's host bridge
     card = devices[-1]
+    domicile.xen.run(["modprobe", "xen-pciback"])
     assert domicile.xen.run(["xl", "pci-assignable-add", card]).returncode == 0
     config = domicile.file("web.cfg", guest_config("web", "pv", 1, 128, keys={"pci": [card]}))
     placed = domicile.placement("place", config)
