@@ -99,7 +99,10 @@ def follow_memory(
         if gain < start:
             continue
         nodes = tuple(machine.topology.node_ids[node] for node in np.flatnonzero(sets[best - 1]))
-        found.append(_change(snapshot, each, nodes, memory, gain))
+        change = _change(snapshot, each, nodes, memory, gain)
+        # a hold can keep a domain off where its soft affinity is already: that is for `holds` to end
+        if any(before != change.cpus for _, before in change.before):
+            found.append(change)
         field = without.with_domain(newcomer, shares[best], memory)
     return found
 
