@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domicile.state.model import Reservation
+from domicile.state.moves import MoveOrder
 
 __all__ = [
     "Action",
     "CreatePaused",
     "Destroy",
+    "EndMove",
     "Hold",
     "Lease",
     "LetGo",
@@ -17,6 +19,7 @@ __all__ = [
     "Release",
     "Reserve",
     "SetAffinity",
+    "StartMove",
     "Unpause",
 ]
 
@@ -112,7 +115,27 @@ class Manage:
     who: str
 
 
+@dataclass(frozen=True, slots=True)
+class StartMove:
+    """Begin to move a domain's memory to other nodes: it goes on by itself, and snapshots tell how far it is.
+
+    Raises `Refused` where the domain is not the one of this UUID, is being moved already, or this host cannot do it.
+    """
+
+    order: MoveOrder
+
+
+@dataclass(frozen=True, slots=True)
+class EndMove:
+    """Take note of a move that ended; call one off that still goes on, which it then ends by itself, in its own time.
+
+    One that is not there (any more) is no error.
+    """
+
+    token: str
+
+
 Lease = Reserve | Release | Hold | LetGo | Manage
 """What belongs to the connection that asked for it, and ends with it."""
 
-Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | StartMove | EndMove

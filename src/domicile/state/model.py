@@ -6,12 +6,14 @@ frozensets of ids, always written out: "all" is the set of all CPUs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from domicile.state.ballooning import about_to_take_mib, taken_by_node
+from domicile.state.moves import MoveState, MoveWay
 from domicile.topology.model import Topology
 
 __all__ = [
@@ -169,6 +171,8 @@ class Snapshot:
     `backing` is the PCI device behind each of Dom0's bridges and disks (`xenbr0`, `/dev/sda`, `/dev/mapper/vg-lv`),
     where that is known.
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `moves` are those that go on, and those that ended and nobody has taken note of; `saved` the UUIDs of domains of
+    which a move has left a file on the host.
     `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
     addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
@@ -191,11 +195,13 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     manager: str = ""
     holds: tuple[HeldVcpu, ...] = ()
+    moves: tuple[MoveState, ...] = ()
+    saved: tuple[str, ...] = ()
 
     @cached_property
     def outstanding_mib(self) -> dict[int, int]:
-        """Node id to memory promised there and not yet taken: by reservations, and to domains that are about to take it
-        (`ballooning`).
+        """Node id to memory promised there and not yet taken: by reservations, by moves, and to domains that are about
+        to take it (`ballooning`).
 
         A domain under construction has taken part of its reservation already: that part is gone from the free memory,
         so only the rest is outstanding; the part is taken to be spread over the reserved nodes in proportion.
@@ -210,6 +216,11 @@ class Snapshot:
                 share = -(-mib * max(total - taken, 0) // total) if total else 0
                 outstanding[node] = outstanding.get(node, 0) + share
         reserved = {reservation.domain for reservation in self.reservations}
+        for move in self.moves:
+            if move.end is None:
+                reserved.add(move.order.domain)
+                for node, mib in self._owed_mib(move, by_name.get(move.order.domain), outstanding).items():
+                    outstanding[node] = outstanding.get(node, 0) + mib
         for domain in self.domains:
             mib = 0 if domain.name in reserved else about_to_take_mib(domain)
             if mib:
@@ -217,6 +228,16 @@ class Snapshot:
                 for node, part in taken_by_node(mib, left, domain.node_affinity).items():
                     outstanding[node] += part
         return outstanding
+
+    def _owed_mib(self, move: MoveState, domain: Domain | None, outstanding: Mapping[int, int]) -> dict[int, int]:
+        """Node id to what a move has yet to take there. What a guest gives back under it is promised to that guest."""
+        order = move.order
+        if order.way is MoveWay.BALLOON:
+            short = order.memory_mib - domain.memory_mib if domain else 0
+            left = {node.id: max((node.free_mib or 0) - outstanding[node.id], 0) for node in self.topology.nodes}
+            return taken_by_node(max(short, 0), left, order.nodes)
+        share = max(order.memory_mib - move.taken_mib, 0) / max(order.memory_mib, 1)
+        return {node: math.ceil(mib * share) for node, mib in order.after_mib.items()}
 
     def available_mib(self, node: int) -> int:
         """Free memory of a node that is not promised to anybody; never negative."""

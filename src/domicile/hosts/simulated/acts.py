@@ -13,6 +13,7 @@ from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    EndMove,
     Hold,
     Lease,
     LetGo,
@@ -20,10 +21,12 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    StartMove,
     Unpause,
 )
 from domicile.hosts.simulated.build import ReadGuest, build
 from domicile.hosts.simulated.memory import node_affinity
+from domicile.hosts.simulated.moving import end_move, start_move
 from domicile.hosts.simulated.placement import ChooseNodes
 from domicile.hosts.simulated.state import Held, Office, Owner, Promise, Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, Vcpu
@@ -48,6 +51,8 @@ def carry_out(
             return _destroy(state, name, uuid)
         case SetAffinity():
             return _set_affinity(state, action)
+        case StartMove() | EndMove():
+            return start_move(state, action.order) if isinstance(action, StartMove) else end_move(state, action.token)
         case _:
             return _lease(state, action, owner)
 

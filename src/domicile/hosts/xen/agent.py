@@ -13,8 +13,9 @@ uses the same files. `lock` is taken with flock(2). `generation` counts the rese
 owner: the owner dead, the file means nothing. `building/` records are those of domains created and not yet unpaused:
 the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. A file in `holds/` (name: the
 domain's UUID, a dot, the vCPU) says in its second line which hard affinity it had and which it was given;
-`office/manager` who changes this host of their own accord, as JSON in its second line. `memory-map` holds the last dump
-of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from the dump's header on.
+`office/manager` who changes this host of their own accord, as JSON in its second line. `moves/` has a folder for each
+domain whose memory is on its way to other nodes, or was: see `mover.py`, which is sent along and does it. `memory-map`
+holds the last dump of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from its header on.
 
 Answers hold `xl`'s tables, unread: the client has the parsers. Starting `xl` costs far more than what it does (half a
 second of CPU time under the lab's emulation), so where Xen's Python bindings and libxenctrl can be asked, `Direct`
@@ -43,6 +44,7 @@ RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
 SYS_DIR = os.environ.get("DOMICILE_SYS_DIR", "/sys")
 PCI_DIR = os.environ.get("DOMICILE_PCI_DIR", "/sys/bus/pci")
+SAVE_DIR = os.environ.get("DOMICILE_SAVE_DIR", "/var/lib/xen/domicile")
 SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
@@ -281,6 +283,13 @@ def uptime() -> float:
     return float(read_text("/proc/uptime").split()[0])
 
 
+def saved_domains() -> List[str]:
+    """The UUIDs of domains that a move has saved and not started again."""
+    with suppress(OSError):
+        return sorted(name[:-5] for name in os.listdir(SAVE_DIR) if name.endswith(".save"))
+    return []
+
+
 def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
@@ -404,7 +413,7 @@ class Shelf:
     def __init__(self, wait: Callable[[float], Any]) -> None:
         self.wait = wait
         self.me = Owner(os.getpid(), start_time(os.getpid()) or "")
-        for folder in (RUN_DIR, *map(self.path, ("reservations", "building", "holds", "office"))):
+        for folder in (RUN_DIR, *map(self.path, ("reservations", "building", "holds", "office", "moves"))):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.lstat(RUN_DIR)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -759,6 +768,7 @@ class Agent:
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
         self.classes = {}  # type: Dict[str, str]
+        self.movers = []  # type: List[Any]
         self.programs_run = 0
         self.backing = backing()
 
@@ -960,6 +970,93 @@ class Agent:
                 self.shelf.write(record, "%d %s\n%s\n" % (*self.shelf.me, json.dumps(who)))
         return {}
 
+    # -- moves ---------------------------------------------------------------------------------------------------
+
+    def move(self, order: Dict[str, Any], program: str) -> Dict[str, Any]:
+        """Begin to move a domain's memory: `program` is mover.py, which outlives us."""
+        token, name, uuid = order["token"], order["domain"], order["uuid"]
+        if not TOKEN.match(token):
+            raise Problem("failed", "%r cannot be a move's token" % token)
+        if self.xc is None:
+            raise Problem("refused", "moving memory takes Xen's Python bindings in Dom0 (%s)" % self.problem)
+        self.sweep()
+        with self.shelf.locked():
+            for folder in self.moves():
+                if os.path.basename(folder) == token:
+                    raise Problem("refused", "there is a move %s already" % token)
+                if self.unended(folder) and json.loads(read_text(folder + "/order"))["uuid"] == uuid:
+                    raise Problem("refused", "%s is being moved already" % name)
+            row = self.the(name)
+            if row.uuid != uuid:
+                raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
+            if row.id == 0:
+                raise Problem("refused", "Dom0 is not moved")
+            self.shelf.write(self.shelf.path("mover.py"), program)
+            folder = self.shelf.path("moves", token)
+            os.mkdir(folder, 0o700)
+            self.shelf.write(folder + "/order", json.dumps(dict(order, xl=self.xl_path)))
+            self.start_mover(folder)
+        return {}
+
+    def end_move(self, token: str) -> Dict[str, Any]:
+        """Forget a move that ended; call off one that goes on."""
+        folder = self.shelf.path("moves", token)
+        if TOKEN.match(token) and os.path.isdir(folder):
+            with self.shelf.locked():
+                if self.unended(folder):
+                    self.shelf.write(folder + "/cancel", "")
+                else:
+                    for name in os.listdir(folder):
+                        self.shelf.remove(os.path.join(folder, name))
+                    os.rmdir(folder)
+        return {}
+
+    def moves(self) -> List[str]:
+        """The folders of moves; one without an order never began."""
+        found = [self.shelf.path("moves", name) for name in sorted(os.listdir(self.shelf.path("moves")))]
+        return [folder for folder in found if os.path.exists(folder + "/order")]
+
+    def unended(self, folder: str) -> bool:
+        """Whether a move goes on, or should."""
+        return not os.path.exists(folder + "/result")
+
+    def start_mover(self, folder: str) -> None:
+        """Start what moves, or goes on with what one that was killed had begun."""
+        import subprocess  # noqa: PLC0415
+
+        with open(folder + "/log", "ab") as log:
+            mover = subprocess.Popen(
+                [sys.executable, "-ISu", self.shelf.path("mover.py"), folder],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=dict(os.environ, PATH=search_path()),
+            )
+        self.movers.append(mover)
+        self.shelf.write(folder + "/mover", "%d %s\n" % (mover.pid, start_time(mover.pid)))
+
+    def moving(self) -> List[Dict[str, Any]]:
+        """All moves, as they stand."""
+        # a child that ended is known to have ended once somebody asks
+        self.movers = [mover for mover in self.movers if mover.poll() is None]
+        found = []
+        for folder in self.moves():
+            # what is seen to go on may end meanwhile: the result is read first, for it never goes away before the order
+            result, order = read_text(folder + "/result"), read_text(folder + "/order")
+            if order:
+                # "STAGE DONE TOTAL", and a stage can be two words
+                stage, _, done = read_text(folder + "/progress").rpartition(" ")[0].rpartition(" ")
+                found.append(
+                    {
+                        "order": json.loads(order),
+                        "stage": stage,
+                        "done_mib": int(done or 0),
+                        "result": json.loads(result) if result else None,
+                    }
+                )
+        return found
+
     # -- affinity ------------------------------------------------------------------------------------------------
 
     def pin(self, domid: int, vcpu: int, hard: str, soft: str) -> None:
@@ -1029,6 +1126,12 @@ class Agent:
             while builder.alive():
                 self.link.wait(0.05)
             self.abandon(os.path.basename(path))
+        for folder in self.moves():
+            if self.unended(folder) and not owner_from(read_text(folder + "/mover")).alive():
+                with self.shelf.locked():
+                    # somebody else may have started it again, or it may have come to its end
+                    if self.unended(folder) and not owner_from(read_text(folder + "/mover")).alive():
+                        self.start_mover(folder)
         if any(not owner.alive() for _, owner, _ in self.shelf.records("holds")):
             with self.shelf.locked():
                 for path, owner, _ in self.shelf.records("holds"):
@@ -1085,6 +1188,8 @@ class Agent:
                 "generation": generation,
                 "reservations": reservations,
                 "holds": holds,
+                "moves": self.moving(),
+                "saved": saved_domains(),
                 "manager": json.loads(manager) if owner.alive() else "",
                 "pci_devices": pci_devices(),
                 "backing": self.backing,
@@ -1288,6 +1393,8 @@ class Agent:
             "hold": self.hold,
             "let_go": self.let_go,
             "manage": self.manage,
+            "move": self.move,
+            "end_move": self.end_move,
             "boot_log": self.boot_log,
         }  # type: Dict[str, Callable[..., Dict[str, Any]]]
         try:

@@ -81,6 +81,15 @@ class AgentChannel:
         """See `Channel`."""
         self._call("manage", {"who": who or None}, QUICK_S)
 
+    def move(self, order: dict[str, Any]) -> None:
+        """See `Channel`."""
+        program = resources.files(__package__).joinpath("mover.py").read_text(encoding="utf-8")
+        self._call("move", {"order": order, "program": program}, 2 * QUICK_S)
+
+    def end_move(self, token: str) -> None:
+        """See `Channel`."""
+        self._call("end_move", {"token": token}, QUICK_S)
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"\n")

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from domicile.errors import BadInput, HostFailed
 from domicile.hosts.xen.cpu_list import parse_list
 from domicile.hosts.xen.memory_map import MemoryMap, parse_memory_map
-from domicile.hosts.xen.raw import DomainConfig, RawSnapshot
+from domicile.hosts.xen.raw import DomainConfig, RawMove, RawSnapshot
 from domicile.hosts.xen.xl_claims import parse_claims_table
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
 from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
 from domicile.state.model import Cpupool, Domain, DomainType, HeldVcpu, Snapshot, Vcpu, Vnode
+from domicile.state.moves import INCOMING, MoveState
 from domicile.topology.model import Device, Topology
 from domicile.topology.pci import device_name
 from domicile.topology.xl_info import XlInfo, parse_xl_info
@@ -27,6 +28,9 @@ __all__ = ["assemble", "disagreement"]
 
 DEFAULT_WEIGHT = 256
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+ENDS = (INCOMING, "--migratedaway")
+RESTORING = "restoring"
+"""What `mover.py` calls it when it reads a saved domain back."""
 UNSET_KB = 1 << 52
 """libxl's "unset" for memory is 2^64 - 1 KiB; no domain has 4 EiB."""
 
@@ -55,7 +59,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
             "a larger ring helps (conring_size=1M on Xen's command line)"
         )
     domains = []
-    for row in tables.rows:
+    for row in _without_second_copies(tables.rows):
         problem = _unusable(row, tables.vcpus.get(row.id, ()))
         if problem:
             notes.append(f"domain {row.id} ({row.name}) left out: {problem}")
@@ -83,8 +87,19 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         host_id=raw.host_id,
         notes=tuple(notes),
         manager=raw.manager,
+        moves=tuple(_move(each, tables.rows) for each in raw.moves),
+        saved=raw.saved,
         holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
+
+
+def _move(raw: RawMove, rows: Sequence[ListRow]) -> MoveState:
+    """A move, with what its domain's second copy has so far: one that is received, or one that is read back."""
+    order = raw.order
+    second = order.domain if raw.stage == RESTORING else order.domain + INCOMING
+    taken = sum(row.memory_mib for row in rows if row.name == second and row.uuid == order.uuid and not row.dying)
+    end = raw.result.ended if raw.result else None
+    return MoveState(order, raw.stage, raw.done_mib, taken, end, raw.result.why if raw.result else "")
 
 
 def _hold(line: str, every: frozenset[int]) -> HeldVcpu:
@@ -127,6 +142,16 @@ def _read(raw: RawSnapshot, where: str) -> Tables:
         raise HostFailed(f"{where}: {error}") from error
     cpupools = tuple(Cpupool(name, cpus, schedulers.get(name, info.scheduler)) for name, cpus in pools.items())
     return Tables(info, rows, vcpus, claimed, cpupools, frozenset(cpu.id for cpu in info.topology.cpus))
+
+
+def _without_second_copies(rows: Sequence[ListRow]) -> list[ListRow]:
+    """A domain that is migrated to its own host is there twice for a while, once under a longer name."""
+    named = {(row.uuid, row.name) for row in rows if not row.dying}
+    return [
+        row
+        for row in rows
+        if not any((row.uuid, row.name.removesuffix(end)) in named for end in ENDS if row.name.endswith(end))
+    ]
 
 
 def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:

@@ -17,6 +17,7 @@ from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    EndMove,
     Hold,
     Lease,
     LetGo,
@@ -24,6 +25,7 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    StartMove,
     Unpause,
 )
 from domicile.hosts.protocol import Capabilities, no_progress
@@ -156,6 +158,12 @@ class XenHost:
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):
                     channel.set_affinity(action.domain, action.vcpu, hard, soft)
+            case StartMove():
+                if not TOKEN.fullmatch(action.order.token):
+                    raise BadInput("move", f"{action.order.token!r} cannot be its token")
+                channel.move(msgspec.to_builtins(action.order, str_keys=True, order="deterministic"))
+            case EndMove():
+                channel.end_move(action.token)
             case _:
                 self._carry_out_lease(action)
 

@@ -8,8 +8,18 @@ import msgspec
 
 from domicile.errors import HostFailed
 from domicile.state.model import Reservation
+from domicile.state.moves import MoveEnd, MoveOrder
 
-__all__ = ["DomainConfig", "Measured", "RawMemoryMap", "RawSnapshot", "SchedParams", "VnumaNode", "decode_raw"]
+__all__ = [
+    "DomainConfig",
+    "Measured",
+    "RawMemoryMap",
+    "RawMove",
+    "RawSnapshot",
+    "SchedParams",
+    "VnumaNode",
+    "decode_raw",
+]
 
 
 class VnumaNode(msgspec.Struct, frozen=True):
@@ -71,6 +81,22 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
     text: str
 
 
+class MoveResult(msgspec.Struct, frozen=True):
+    """How a move ended (`mover.py`)."""
+
+    ended: MoveEnd
+    why: str = ""
+
+
+class RawMove(msgspec.Struct, frozen=True):
+    """A move as it stands; `result` once it has ended."""
+
+    order: MoveOrder
+    stage: str = ""
+    done_mib: int = 0
+    result: MoveResult | None = None
+
+
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
@@ -94,6 +120,8 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     memory_map: RawMemoryMap | None = None
     holds: tuple[str, ...] = ()
     manager: str = ""
+    moves: tuple[RawMove, ...] = ()
+    saved: tuple[str, ...] = ()
     pci_devices: tuple[str, ...] = ()
     backing: dict[str, str] = {}
     pci_classes: dict[str, str] = {}

@@ -138,6 +138,14 @@ class ShChannel:
         """See `Channel`."""
         self._call(QUICK_S, "manage", json.dumps(who) if who else "")
 
+    def move(self, order: dict[str, Any]) -> None:
+        """See `Channel`."""
+        del order
+        raise Refused(f"{self._where}: moving memory takes Python 3.6 and Xen's bindings for it in Dom0")
+
+    def end_move(self, token: str) -> None:
+        """See `Channel`: without Python none ever begins here."""
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"beat\n")
