@@ -21,7 +21,18 @@ from domicile.errors import HostFailed, Refused
 from domicile.local.database import Database, Format
 from domicile.local.paths import file_stem, state_folder
 from domicile.local.process import NOBODY, ProcessId, is_alive, this_process
-from domicile.manager.intents import Act, ActStatus, DomainIntent, Event, IntentStatus, Plan, Seen, Wanted
+from domicile.manager.intents import (
+    Act,
+    ActStatus,
+    DomainIntent,
+    Event,
+    IntentStatus,
+    MoveIntent,
+    MoveStatus,
+    Plan,
+    Seen,
+    Wanted,
+)
 
 __all__ = ["Journal"]
 
@@ -32,9 +43,14 @@ ACTS_TABLE = """CREATE TABLE acts (id INTEGER PRIMARY KEY AUTOINCREMENT, plan IN
                wanted TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, changed_at REAL NOT NULL)"""
 """Soft affinity that was changed, or was about to be."""
 
+MOVES_TABLE = """CREATE TABLE moves (id INTEGER PRIMARY KEY AUTOINCREMENT, plan INTEGER NOT NULL REFERENCES plans (id),
+               token TEXT NOT NULL UNIQUE, record TEXT NOT NULL, status TEXT NOT NULL, seen TEXT, why TEXT NOT NULL,
+               changed_at REAL NOT NULL)"""
+"""Memory that was moved, or was about to be."""
+
 FORMAT = Format(
     application_id=0x444F4D4A,  # "DOMJ"
-    version=2,
+    version=3,
     what="journal",
     durable=True,
     tables=(
@@ -53,8 +69,9 @@ FORMAT = Format(
         """CREATE TRIGGER events_remain BEFORE DELETE ON events
                BEGIN SELECT RAISE(ABORT, 'events are never removed'); END""",
         ACTS_TABLE,
+        MOVES_TABLE,
     ),
-    upgrades={1: (ACTS_TABLE,)},
+    upgrades={1: (ACTS_TABLE,), 2: (MOVES_TABLE,)},
 )
 
 NEXT = {
@@ -107,13 +124,7 @@ class Journal:
         with self._database.writing() as connection:
             for each in wanted:
                 self._require_not_pending(connection, each.domain)
-            plan = _id(
-                connection.execute(
-                    "INSERT INTO plans (kind, policy, made_at, owner) VALUES (?, ?, ?, ?)",
-                    (kind, policy, now, _text(owner)),
-                )
-            )
-            self._tell(connection, f"plan-{kind}", {"policy": policy, "pid": owner.pid}, plan)
+            plan = self._insert_plan(connection, kind, policy, owner, now)
             made = [self._insert(connection, plan, each, owner, now) for each in wanted]
             return tuple(self._get(connection, each) for each in made)
 
@@ -202,17 +213,11 @@ class Journal:
     ) -> None:
         self.close()
 
-    def begin_acts(self, kind: str, policy: str, wanted: Sequence[Act]) -> tuple[Act, ...]:
-        """Write down a plan of changes before the first of them is done."""
-        now, owner = self._now(), this_process()
+    def begin_acts(self, kind: str, policy: str, wanted: Sequence[Act], plan: int = 0) -> tuple[Act, ...]:
+        """Write down a plan of changes before the first of them is done, or changes that belong to an earlier plan."""
+        now = self._now()
         with self._database.writing() as connection:
-            plan = _id(
-                connection.execute(
-                    "INSERT INTO plans (kind, policy, made_at, owner) VALUES (?, ?, ?, ?)",
-                    (kind, policy, now, _text(owner)),
-                )
-            )
-            self._tell(connection, f"plan-{kind}", {"policy": policy, "pid": owner.pid}, plan)
+            plan = plan or self._insert_plan(connection, kind, policy, this_process(), now)
             return tuple(self._insert_act(connection, replace(each, plan=plan), now) for each in wanted)
 
     def end_act(self, act: Act, status: ActStatus) -> Act:
@@ -245,6 +250,61 @@ class Journal:
             for row in rows
         )
 
+    def begin_moves(self, kind: str, policy: str, wanted: Sequence[MoveIntent]) -> tuple[MoveIntent, ...]:
+        """Write down a plan of moves before the first of them is begun."""
+        now = self._now()
+        with self._database.writing() as connection:
+            plan = self._insert_plan(connection, kind, policy, this_process(), now)
+            found = []
+            for each in wanted:
+                values = (plan, each.order.token, _text(each), MoveStatus.PLANNED, "", now)
+                columns = "plan, token, record, status, why, changed_at"
+                number = _id(connection.execute(f"INSERT INTO moves ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values))  # noqa: S608
+                found.append(replace(each, id=number, plan=plan, status=MoveStatus.PLANNED, changed_at=now))
+            return tuple(found)
+
+    def advance_move(
+        self, move: MoveIntent, status: MoveStatus, why: str = "", seen: Mapping[int, int] | None = None
+    ) -> MoveIntent:
+        """Write down how far a move came, and where the domain's pages are."""
+        now = self._now()
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE moves SET status = ?, why = ?, seen = coalesce(?, seen), changed_at = ? WHERE id = ?",
+                (status, why, None if seen is None else _text(seen), now, move.id),
+            )
+            detail = {"domain": move.order.domain, "way": move.order.way, "why": why}
+            self._tell(connection, f"move-{status}".replace(" ", "-"), detail, move.plan)
+        return replace(move, status=status, why=why, seen=move.seen if seen is None else seen, changed_at=now)
+
+    def moves(self, plan: int | None = None) -> tuple[MoveIntent, ...]:
+        """The moves of a plan, or of all, the first one first."""
+        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT * FROM moves {where} ORDER BY id", values).fetchall()  # noqa: S608
+        return tuple(
+            replace(
+                self._decode(row["record"], MoveIntent),
+                id=row["id"],
+                plan=row["plan"],
+                status=self._decode(f'"{row["status"]}"', MoveStatus),
+                seen=None if row["seen"] is None else self._decode(row["seen"], dict[int, int]),
+                why=row["why"],
+                changed_at=row["changed_at"],
+            )
+            for row in rows
+        )
+
+    def rewrite(self, intent: DomainIntent, wanted: Wanted, seen: Seen, why: str) -> DomainIntent:
+        """Write down that a domain that runs is to be otherwise from now on, and how it was found."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE intents SET wanted = ?, seen = ?, changed_at = ? WHERE id = ? AND status = ?",
+                (_text(wanted), _text(seen), self._now(), intent.id, IntentStatus.ACTIVE),
+            )
+            self._tell(connection, "rewritten", {"why": why}, intent.plan, intent.id)
+            return self._get(connection, intent.id)
+
     def plans(self) -> tuple[Plan, ...]:
         """All plans, the first one first."""
         with self._database.reading() as connection:
@@ -253,6 +313,12 @@ class Journal:
             Plan(row["id"], row["kind"], row["policy"], row["made_at"], self._decode(row["owner"], ProcessId))
             for row in rows
         )
+
+    def _insert_plan(self, connection: sqlite3.Connection, kind: str, policy: str, owner: ProcessId, now: float) -> int:
+        values = (kind, policy, now, _text(owner))
+        plan = _id(connection.execute("INSERT INTO plans (kind, policy, made_at, owner) VALUES (?, ?, ?, ?)", values))
+        self._tell(connection, f"plan-{kind}", {"policy": policy, "pid": owner.pid}, plan)
+        return plan
 
     def _insert_act(self, connection: sqlite3.Connection, act: Act, now: float) -> Act:
         values = (
