@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from domicile.errors import BadInput, HostFailed
 from domicile.hosts.xen.cpu_list import parse_list
 from domicile.hosts.xen.memory_map import MemoryMap, parse_memory_map
@@ -65,6 +67,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
             notes.append(f"domain {row.id} ({row.name}) left out: {problem}")
         else:
             domains.append(_domain(row, tables, raw, memory_map))
+    moves = _moves(raw, tables.rows, notes)
     return Snapshot(
         topology=replace(topology, source=where, devices=_devices(topology, raw)),
         domains=tuple(sorted(domains, key=lambda domain: domain.id)),
@@ -87,10 +90,21 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         host_id=raw.host_id,
         notes=tuple(notes),
         manager=raw.manager,
-        moves=tuple(_move(each, tables.rows) for each in raw.moves),
+        moves=moves,
         saved=raw.saved,
         holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
+
+
+def _moves(raw: RawSnapshot, rows: Sequence[ListRow], notes: list[str]) -> tuple[MoveState, ...]:
+    """The moves that make sense; the others are noted."""
+    found = []
+    for each in raw.moves:
+        try:
+            found.append(_move(msgspec.convert(each, RawMove, strict=False), rows))
+        except msgspec.ValidationError as error:
+            notes.append(f"a move left out, in /run/domicile/moves: {error}")
+    return tuple(found)
 
 
 def _move(raw: RawMove, rows: Sequence[ListRow]) -> MoveState:

@@ -160,6 +160,14 @@ def read_text(path: str) -> str:
         return ""
 
 
+def write(folder: str, name: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = os.path.join(folder, ".%s.%d" % (name, os.getpid()))
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temporary, os.path.join(folder, name))
+
+
 def start_time(pid: int) -> str:
     """When a process started, in ticks since boot; "" if it is gone, or a zombie."""
     fields = read_text("/proc/%d/stat" % pid).rpartition(")")[2].split()
@@ -234,18 +242,11 @@ class Mover:
         """A file of the order's folder."""
         return os.path.join(self.folder, name)
 
-    def write(self, name: str, text: str) -> None:
-        """Write a file whole or not at all."""
-        temporary = self.path(".%s.%d" % (name, os.getpid()))
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, self.path(name))
-
     def tell(self, stage: str, done_mib: float) -> None:
         """How far it is."""
-        self.write("progress", "%s %d %d\n" % (stage, min(done_mib, self.order.memory_mib), self.order.memory_mib))
+        write(
+            self.folder, "progress", "%s %d %d\n" % (stage, min(done_mib, self.order.memory_mib), self.order.memory_mib)
+        )
 
     def stage(self) -> str:
         """Where the one before us was."""
@@ -289,7 +290,7 @@ class Mover:
                 stderr=log,
                 env=dict(os.environ, LC_ALL="C"),
             )
-        self.write("worker", "%d %s\n" % (child.pid, start_time(child.pid)))
+        write(self.folder, "worker", "%d %s\n" % (child.pid, start_time(child.pid)))
         meanwhile()
         return child.wait()
 
@@ -566,10 +567,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     # a receiver that ends is told by an error where we write, not by our end
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    mover = Mover(sys.argv[1])
-    mover.write("mover", "%d %s\n" % (os.getpid(), start_time(os.getpid())))
-    stop = mover.run()
-    mover.write("result", json.dumps({"ended": stop.ended, "why": stop.why}) + "\n")
+    folder = sys.argv[1]
+    write(folder, "mover", "%d %s\n" % (os.getpid(), start_time(os.getpid())))
+    try:
+        stop = Mover(folder).run()
+    except Exception as error:  # an order that makes no sense, no way to Xen: it must not be tried for ever
+        stop = Stop("failed", "%s: %s" % (type(error).__name__, error))
+    write(folder, "result", json.dumps({"ended": stop.ended, "why": stop.why}) + "\n")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class MoveResult(msgspec.Struct, frozen=True):
 
 
 class RawMove(msgspec.Struct, frozen=True):
-    """A move as it stands; `result` once it has ended."""
+    """A move as it stands, in `RawSnapshot.moves`; `result` once it has ended."""
 
     order: MoveOrder
     stage: str = ""
@@ -100,6 +100,7 @@ class RawMove(msgspec.Struct, frozen=True):
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
+    `moves` are read one by one: another version of domicile may have left one in a form of its own.
     `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
     `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there,
     `assignable_devices` what is in the folder of the driver pciback, `backing` the devices behind bridges and disks.
@@ -120,7 +121,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     memory_map: RawMemoryMap | None = None
     holds: tuple[str, ...] = ()
     manager: str = ""
-    moves: tuple[RawMove, ...] = ()
+    moves: tuple[dict[str, Any], ...] = ()
     saved: tuple[str, ...] = ()
     pci_devices: tuple[str, ...] = ()
     backing: dict[str, str] = {}
