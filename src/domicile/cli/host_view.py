@@ -53,6 +53,8 @@ def host_view(uri: str, snapshot: Snapshot, load: Load | None) -> RenderableType
         )
         for one in snapshot.reservations
     ]
+    if snapshot.halted:
+        parts.append(Text(f"managers are stopped: {snapshot.halted}", style="red"))
     if snapshot.manager:
         parts.append(Text(f"managed by {snapshot.manager}", style="cyan"))
     parts += [Text(f"note: {note}", style="yellow") for note in snapshot.notes]

@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "what is against what was intended",
     "balance": "one round: let vCPUs go where their memory is",
     "run": "rounds until told to stop",
+    "stop": "stop every manager of a host, wherever it runs",
     "undo": "put back what a plan changed",
     "history": "the plans carried out",
     "dom0": "where Dom0 should live: boot options and affinity",

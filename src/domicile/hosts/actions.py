@@ -10,6 +10,7 @@ __all__ = [
     "Action",
     "CreatePaused",
     "Destroy",
+    "Halt",
     "Hold",
     "Lease",
     "LetGo",
@@ -112,7 +113,18 @@ class Manage:
     who: str
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop every manager of this host: all holds end now, whoever made them, and until `why` is None again `Manage` and
+    `Hold` raise `Halted`, as does `SetAffinity` from the connection that manages the host. `why` is for a person.
+
+    It belongs to the host, not to this connection, and lasts until it is lifted or the host boots.
+    """
+
+    why: str | None
+
+
 Lease = Reserve | Release | Hold | LetGo | Manage
 """What belongs to the connection that asked for it, and ends with it."""
 
-Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | Halt

@@ -169,6 +169,7 @@ class Snapshot:
     `backing` is the PCI device behind each of Dom0's bridges and disks (`xenbr0`, `/dev/sda`, `/dev/mapper/vg-lv`),
     where that is known.
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `halted` is why nobody may (`domicile stop`), "" where anybody may.
     `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
     addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
@@ -190,6 +191,7 @@ class Snapshot:
     host_id: str = ""
     notes: tuple[str, ...] = ()
     manager: str = ""
+    halted: str = ""
     holds: tuple[HeldVcpu, ...] = ()
 
     @cached_property

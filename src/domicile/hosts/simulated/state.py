@@ -120,6 +120,7 @@ class SimulatedState:
     next_id: int = 1
     holds: tuple[Held, ...] = ()
     office: Office | None = None
+    halted: str = ""
 
     @cached_property
     def free_pages(self) -> dict[int, int]:

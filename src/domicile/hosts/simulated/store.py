@@ -29,7 +29,8 @@ CLOCK_TABLE = """CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), st
                up_ns INTEGER NOT NULL, seed INTEGER NOT NULL, idle_ns TEXT NOT NULL, record BLOB NOT NULL)"""
 
 OWNED_TABLE = "CREATE TABLE owned (kind TEXT NOT NULL, record TEXT NOT NULL)"
-"""What ends with a connection, other than reservations: holds on vCPUs, the manager's office."""
+"""What ends with a connection, other than reservations: holds on vCPUs, the manager's office; and why nobody may have
+that, which is nobody's."""
 
 FORMAT = Format(
     application_id=0x444F4D53,  # "DOMS"
@@ -117,6 +118,7 @@ class Store:
                 ),
                 holds=tuple(_owned(connection, "hold", Held)),
                 office=next(iter(_owned(connection, "office", Office)), None),
+                halted=next(iter(_owned(connection, "halted", str)), ""),
                 clock=_clock(connection),
                 generation=row["generation"],
                 next_id=row["next_id"],
@@ -157,7 +159,7 @@ def _save_new(connection: sqlite3.Connection, state: SimulatedState) -> None:
         (_text(state.machine), state.generation, state.next_id),
     )
     _insert_clock(connection, state.clock)
-    _save_changes(connection, replace(state, residents=(), promises=(), holds=(), office=None), state)
+    _save_changes(connection, replace(state, residents=(), promises=(), holds=(), office=None, halted=""), state)
 
 
 def _clock(connection: sqlite3.Connection) -> Clock:
@@ -203,10 +205,11 @@ def _save_changes(connection: sqlite3.Connection, before: SimulatedState, after:
     )
     if (before.generation, before.next_id) != (after.generation, after.next_id):
         connection.execute("UPDATE machine SET generation = ?, next_id = ?", (after.generation, after.next_id))
-    if (before.holds, before.office) != (after.holds, after.office):
+    if (before.holds, before.office, before.halted) != (after.holds, after.office, after.halted):
         connection.execute("DELETE FROM owned")
         owned = [("hold", _text(each)) for each in after.holds]
         owned += [("office", _text(after.office))] if after.office else []
+        owned += [("halted", _text(after.halted))] if after.halted else []
         connection.executemany("INSERT INTO owned (kind, record) VALUES (?, ?)", owned)
     if before.clock != after.clock:
         connection.execute("DELETE FROM clock")

@@ -37,6 +37,7 @@ def snapshot_of(state: SimulatedState) -> Snapshot:
         xen_version=XEN_VERSION,
         host_id=state.machine.host_id,
         manager=state.office.who if state.office else "",
+        halted=state.halted,
         holds=tuple(HeldVcpu(held.uuid, held.vcpu, held.given, held.before) for held in state.holds),
     )
 

@@ -81,6 +81,10 @@ class AgentChannel:
         """See `Channel`."""
         self._call("manage", {"who": who or None}, QUICK_S)
 
+    def halt(self, why: str | None) -> None:
+        """See `Channel`."""
+        self._call("halt", {"why": why}, 2 * QUICK_S)
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"\n")

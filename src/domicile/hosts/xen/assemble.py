@@ -83,6 +83,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         host_id=raw.host_id,
         notes=tuple(notes),
         manager=raw.manager,
+        halted=raw.halted,
         holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
 

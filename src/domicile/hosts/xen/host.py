@@ -17,6 +17,7 @@ from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    Halt,
     Hold,
     Lease,
     LetGo,
@@ -156,6 +157,8 @@ class XenHost:
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):
                     channel.set_affinity(action.domain, action.vcpu, hard, soft)
+            case Halt():
+                channel.halt(action.why)
             case _:
                 self._carry_out_lease(action)
 

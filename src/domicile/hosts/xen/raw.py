@@ -74,7 +74,8 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
-    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
+    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host, `halted` why
+    nobody may.
     `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there,
     `assignable_devices` what is in the folder of the driver pciback, `backing` the devices behind bridges and disks.
     """
@@ -94,6 +95,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     memory_map: RawMemoryMap | None = None
     holds: tuple[str, ...] = ()
     manager: str = ""
+    halted: str = ""
     pci_devices: tuple[str, ...] = ()
     backing: dict[str, str] = {}
     pci_classes: dict[str, str] = {}
