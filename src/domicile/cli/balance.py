@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
 from domicile.cli.connect import connect_option, default_uri
+from domicile.cli.intent import intent_option
 from domicile.cli.output import plain, print_json, show
 from domicile.hosts.open import open_host
-from domicile.local.process import is_alive
-from domicile.manager.balance import Balancer, Done, managing, settle_acts
+from domicile.intent_file import load_intent
+from domicile.manager.balance import Balancer, Done, managing, settle
 from domicile.manager.journal import Journal
 from domicile.manager.signals import interruptible
 from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.topology.ids import format_ids
 
-__all__ = ["command", "plan_json", "settle", "who"]
+__all__ = ["command", "plan_json", "who"]
 
 WINDOW_S = 5.0
 
@@ -30,15 +32,18 @@ WINDOW_S = 5.0
 @click.option(
     "--window", "window_s", default=WINDOW_S, show_default=True, metavar="SECONDS", type=click.FloatRange(1.0)
 )
+@intent_option
 @click.option("--dry-run", is_flag=True, help="Decide and tell; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def command(connect: str | None, window_s: float, *, dry_run: bool, as_json: bool) -> None:
+def command(connect: str | None, window_s: float, intent_path: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Watch the host for a while, then let the vCPUs of each domain go where its memory is.
 
     Holds that keep them there against the scheduler last as long as a manager runs: see `domicile run`.
     """
+    mandate = load_intent(intent_path).mandate
+    dry_run = dry_run or mandate.read_only
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal, interruptible():
-        balancer = Balancer(host, journal)
+        balancer = Balancer(host, journal, mandate)
         if dry_run:
             done = Done(balancer.decide(balancer.watch_for(window_s)))
         else:
@@ -59,12 +64,6 @@ def command(connect: str | None, window_s: float, *, dry_run: bool, as_json: boo
 def who(command_name: str) -> str:
     """How a manager is called for those who find it there."""
     return f"domicile {command_name}, pid {os.getpid()} on {socket.gethostname()}"
-
-
-def settle(balancer: Balancer) -> None:
-    """Find out first what became of what others began."""
-    owners = {plan.id: plan.owner for plan in balancer.journal.plans()}
-    settle_acts(balancer.look(), balancer.journal, lambda plan: is_alive(owners[plan]))
 
 
 def plan_json(done: Done) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def _as_text(done: Done, *, dry_run: bool) -> None:
     if not done.plan:
         click.echo("nothing to do: every domain runs where it does best")
     elif dry_run:
-        click.echo("nothing was changed (--dry-run)")
+        click.echo("nothing was changed (--dry-run, or read_only in domicile.toml)")
     elif done.plan_id is not None:
         click.echo(f"plan {done.plan_id}: `domicile undo {done.plan_id}` puts it back")
 

@@ -61,6 +61,7 @@ def host_json(uri: str, snapshot: Snapshot, load: Load | None) -> dict[str, Any]
         ],
         "saved": list(snapshot.saved),
         "manager": snapshot.manager or None,
+        "halted": snapshot.halted or None,
         "memory_map_age_s": snapshot.memory_map_age_s,
         "load_window_s": load.window_s if load else None,
         "notes": list(snapshot.notes),

@@ -56,6 +56,8 @@ def host_view(uri: str, snapshot: Snapshot, load: Load | None) -> RenderableType
     ]
     parts += [Text(_moving(move), style="cyan") for move in snapshot.moves]
     parts += [Text(f"saved on the host and not running: domain of UUID {uuid}", style="red") for uuid in snapshot.saved]
+    if snapshot.halted:
+        parts.append(Text(f"managers are stopped: {snapshot.halted}", style="red"))
     if snapshot.manager:
         parts.append(Text(f"managed by {snapshot.manager}", style="cyan"))
     parts += [Text(f"note: {note}", style="yellow") for note in snapshot.notes]

@@ -12,6 +12,7 @@ __all__ = [
     "CreatePaused",
     "Destroy",
     "EndMove",
+    "Halt",
     "Hold",
     "Lease",
     "LetGo",
@@ -135,7 +136,18 @@ class EndMove:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop every manager of this host: all holds end now, whoever made them, and until `why` is None again `Manage` and
+    `Hold` raise `Halted`, as does `SetAffinity` from the connection that manages the host. `why` is for a person.
+
+    It belongs to the host, not to this connection, and lasts until it is lifted or the host boots.
+    """
+
+    why: str | None
+
+
 Lease = Reserve | Release | Hold | LetGo | Manage
 """What belongs to the connection that asked for it, and ends with it."""
 
-Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | StartMove | EndMove
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | StartMove | EndMove | Halt

@@ -19,7 +19,7 @@ import msgspec
 
 from domicile.errors import HostFailed, Refused
 from domicile.local.database import Database, Format
-from domicile.local.paths import file_stem, state_folder
+from domicile.local.paths import file_stem, state_file
 from domicile.local.process import NOBODY, ProcessId, is_alive, this_process
 from domicile.manager.intents import (
     Act,
@@ -104,7 +104,7 @@ class Journal:
     @staticmethod
     def path_of(host_id: str) -> Path:
         """Where that host's journal is, or would be."""
-        return state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite"
+        return state_file(f"hosts/{file_stem(host_id)}.sqlite")
 
     def now(self) -> float:
         """The clock that intents are dated by: ours, not the host's."""

@@ -173,6 +173,7 @@ class Snapshot:
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
     `moves` are those that go on, and those that ended and nobody has taken note of; `saved` the UUIDs of domains of
     which a move has left a file on the host.
+    `halted` is why nobody may (`domicile stop`), "" where anybody may.
     `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
     addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
@@ -194,6 +195,7 @@ class Snapshot:
     host_id: str = ""
     notes: tuple[str, ...] = ()
     manager: str = ""
+    halted: str = ""
     holds: tuple[HeldVcpu, ...] = ()
     moves: tuple[MoveState, ...] = ()
     saved: tuple[str, ...] = ()

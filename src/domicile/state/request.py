@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domicile.state.mandate import Mandate
 from domicile.state.model import DomainType, Vnode
 
 __all__ = [
@@ -126,7 +127,7 @@ class Character:
 class Intent:
     """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`).
 
-    `vnuma` holds for all domains but those that `vnuma_by_domain` names.
+    `vnuma` holds for all domains but those that `vnuma_by_domain` names. `mandate` is what the manager may do.
     """
 
     groups: tuple[Group, ...] = ()
@@ -134,6 +135,7 @@ class Intent:
     domains: tuple[Character, ...] = ()
     vnuma: VnumaWish = VnumaMode.AUTO
     vnuma_by_domain: tuple[tuple[str, VnumaWish], ...] = ()
+    mandate: Mandate = Mandate()  # noqa: RUF009 - immutable
 
     def vnuma_of(self, domain: str) -> VnumaWish:
         """What is wanted of this domain's virtual topology."""

@@ -8,9 +8,10 @@ import os
 import select
 import signal
 import struct
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,16 @@ class Quiet:
 
 
 @pytest.fixture
-def dom0_agent(dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch) -> Callable[[], agent.Agent]:
-    """Makes agents in a Dom0 that has Xen's bindings."""
+def dom0_agent(dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], agent.Agent]]:
+    """Makes agents in a Dom0 that has Xen's bindings; what they started has ended afterwards."""
+    begun: list[subprocess.Popen[bytes]] = []
+    plain = agent.Agent.start_mover
+
+    def start_mover(self: agent.Agent, folder: str) -> None:
+        plain(self, folder)
+        begun.append(self.movers[-1])
+
+    monkeypatch.setattr(agent.Agent, "start_mover", start_mover)
     dom0.add(name="web")
     for key, value in dom0.environment.items():
         monkeypatch.setenv(key, value)
@@ -81,7 +90,9 @@ def dom0_agent(dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
         made.xc = object()
         return made
 
-    return make
+    yield make
+    for mover_process in begun:
+        mover_process.wait(30)
 
 
 def until(what: Callable[[], object], limit_s: float = 30) -> None:

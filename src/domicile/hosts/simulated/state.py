@@ -146,6 +146,7 @@ class SimulatedState:
     holds: tuple[Held, ...] = ()
     office: Office | None = None
     moves: tuple[MoveState, ...] = ()
+    halted: str = ""
 
     @cached_property
     def free_pages(self) -> dict[int, int]:

@@ -42,6 +42,7 @@ def snapshot_of(state: SimulatedState) -> Snapshot:
         moves=state.moves,
         saved=tuple(sorted(move.order.uuid for move in state.moves if move.end is None and is_saved(state, move))),
         manager=state.office.who if state.office else "",
+        halted=state.halted,
         holds=tuple(HeldVcpu(held.uuid, held.vcpu, held.given, held.before) for held in state.holds),
     )
 

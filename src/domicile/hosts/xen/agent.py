@@ -13,9 +13,10 @@ uses the same files. `lock` is taken with flock(2). `generation` counts the rese
 owner: the owner dead, the file means nothing. `building/` records are those of domains created and not yet unpaused:
 the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. A file in `holds/` (name: the
 domain's UUID, a dot, the vCPU) says in its second line which hard affinity it had and which it was given;
-`office/manager` who changes this host of their own accord, as JSON in its second line. `moves/` has a folder for each
-domain whose memory is on its way to other nodes, or was: see `mover.py`, which is sent along and does it. `memory-map`
-holds the last dump of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from its header on.
+`office/manager` who changes this host of their own accord, as JSON in its second line. `halted`, as JSON, says why
+nobody may; it is nobody's, and is there until it is taken away. `moves/` has a folder for each domain whose memory is
+on its way to other nodes, or was: see `mover.py`, which is sent along and does it. `memory-map` holds the last dump of
+debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from its header on.
 
 Answers hold `xl`'s tables, unread: the client has the parsers. Starting `xl` costs far more than what it does (half a
 second of CPU time under the lab's emulation), so where Xen's Python bindings and libxenctrl can be asked, `Direct`
@@ -69,7 +70,10 @@ LIBXENCTRL_VERSIONS = ["4.%d" % minor for minor in range(5, 22)]
 
 
 class Problem(Exception):
-    """What went wrong, for the client: kind is "refused", "conflict" or "failed"; output is what `xl` printed."""
+    """What went wrong, for the client; output is what `xl` printed.
+
+    kind is "refused", "halted", "conflict" or "failed".
+    """
 
     def __init__(self, kind: str, message: str, output: str = "") -> None:
         super().__init__(message)
@@ -927,6 +931,8 @@ class Agent:
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> Dict[str, Any]:
         """Set a vCPU's affinity; "-" leaves that kind as it is."""
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
         self.pin(self.the(name).id, vcpu, hard, soft)
         return {}
 
@@ -937,6 +943,7 @@ class Agent:
             raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
         record = self.shelf.path("holds", "%s.%d" % (uuid, vcpu))
         with self.shelf.locked():
+            self.refuse_if_halted()
             owner, line = self.held(record)
             if owner.alive() and owner != self.shelf.me:
                 raise Problem("refused", "vCPU %d of %s is held by process %d" % (vcpu, name, owner.pid))
@@ -967,8 +974,39 @@ class Agent:
             elif who is not None:
                 raise Problem("refused", "this host is managed by %s (process %d here)" % (json.loads(line), owner.pid))
             if who is not None:
+                self.refuse_if_halted()
                 self.shelf.write(record, "%d %s\n%s\n" % (*self.shelf.me, json.dumps(who)))
         return {}
+
+    def halt(self, why: Any) -> Dict[str, Any]:
+        """Stop every manager of this host and end all holds, whoever made them; None lets managers start again."""
+        mark, kept = self.shelf.path("halted"), []  # type: str, List[str]
+        with self.shelf.locked():
+            if why is None:
+                self.shelf.remove(mark)
+                return {}
+            # the mark first: killed in between, nobody holds anew what was let go
+            self.shelf.write(mark, json.dumps(why) + "\n")
+            for path, _, _ in self.shelf.records("holds"):
+                try:
+                    self.give_back(path)
+                except (Problem, OSError, ValueError) as error:
+                    # the record stays: whoever made it tries again when it ends, and so does the next agent
+                    kept.append(str(error))
+        if kept:
+            raise Problem("failed", "managers are stopped, but %d vCPUs could not be let go: %s" % (len(kept), kept[0]))
+        return {}
+
+    def halted(self) -> str:
+        """Why nobody may change this host of their own accord; "" if they may."""
+        mark = read_text(self.shelf.path("halted"))
+        return str(json.loads(mark)) if mark else ""
+
+    def refuse_if_halted(self) -> None:
+        """Raise if somebody has stopped the managers of this host."""
+        why = self.halted()
+        if why:
+            raise Problem("halted", "managers of this host are stopped: %s" % why)
 
     # -- moves ---------------------------------------------------------------------------------------------------
 
@@ -979,6 +1017,8 @@ class Agent:
             raise Problem("failed", "%r cannot be a move's token" % token)
         if self.xc is None:
             raise Problem("refused", "moving memory takes Xen's Python bindings in Dom0 (%s)" % self.problem)
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
         self.sweep()
         with self.shelf.locked():
             for folder in self.moves():
@@ -1178,6 +1218,7 @@ class Agent:
                 if owner.alive() and len(lines[0].split()) == 2
             ]
             owner, manager = self.held(self.shelf.path("office", "manager"))
+            halted = self.halted()
         tables = self.tables(notes)
         ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, tables["domains"].split("\n")) if m]
         tables.update(
@@ -1191,6 +1232,7 @@ class Agent:
                 "moves": self.moving(),
                 "saved": saved_domains(),
                 "manager": json.loads(manager) if owner.alive() else "",
+                "halted": halted,
                 "pci_devices": pci_devices(),
                 "backing": self.backing,
                 "pci_classes": self.pci_classes(),
@@ -1395,6 +1437,7 @@ class Agent:
             "manage": self.manage,
             "move": self.move,
             "end_move": self.end_move,
+            "halt": self.halt,
             "boot_log": self.boot_log,
         }  # type: Dict[str, Callable[..., Dict[str, Any]]]
         try:

@@ -90,6 +90,10 @@ class AgentChannel:
         """See `Channel`."""
         self._call("end_move", {"token": token}, QUICK_S)
 
+    def halt(self, why: str | None) -> None:
+        """See `Channel`."""
+        self._call("halt", {"why": why}, 2 * QUICK_S)
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"\n")

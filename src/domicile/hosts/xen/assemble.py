@@ -92,6 +92,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         manager=raw.manager,
         moves=moves,
         saved=raw.saved,
+        halted=raw.halted,
         holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
 

@@ -18,6 +18,7 @@ from domicile.hosts.actions import (
     CreatePaused,
     Destroy,
     EndMove,
+    Halt,
     Hold,
     Lease,
     LetGo,
@@ -164,6 +165,8 @@ class XenHost:
                 channel.move(msgspec.to_builtins(action.order, str_keys=True, order="deterministic"))
             case EndMove():
                 channel.end_move(action.token)
+            case Halt():
+                channel.halt(action.why)
             case _:
                 self._carry_out_lease(action)
 

@@ -101,7 +101,8 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
     `moves` are read one by one: another version of domicile may have left one in a form of its own.
-    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
+    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host, `halted` why
+    nobody may.
     `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there,
     `assignable_devices` what is in the folder of the driver pciback, `backing` the devices behind bridges and disks.
     """
@@ -123,6 +124,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     manager: str = ""
     moves: tuple[dict[str, Any], ...] = ()
     saved: tuple[str, ...] = ()
+    halted: str = ""
     pci_devices: tuple[str, ...] = ()
     backing: dict[str, str] = {}
     pci_classes: dict[str, str] = {}

@@ -61,6 +61,7 @@ class ShChannel:
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
                 "holds": [line for line in found["holds"].split("\n") if line.strip()],
                 "manager": json.loads(found.get("manager") or '""'),
+                "halted": json.loads(found.get("halted") or '""'),
                 "pci_devices": found.get("pci_devices", "").split(),
                 "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
                 "assignable_devices": found.get("assignable_devices", "").split(),
@@ -121,7 +122,7 @@ class ShChannel:
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""
-        self._call(QUICK_S, "act", "", "vcpu-pin", str(self._the(name).id), str(vcpu), hard, soft)
+        self._call(QUICK_S, "set_affinity", str(self._the(name).id), str(vcpu), hard, soft)
 
     def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
         """See `Channel`."""
@@ -145,6 +146,10 @@ class ShChannel:
 
     def end_move(self, token: str) -> None:
         """See `Channel`: without Python none ever begins here."""
+
+    def halt(self, why: str | None) -> None:
+        """See `Channel`."""
+        self._call(2 * QUICK_S, "halt", "" if why is None else json.dumps(why))
 
     def beat(self) -> None:
         """See `Channel`."""

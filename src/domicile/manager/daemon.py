@@ -1,0 +1,165 @@
+"""`domicile run`: rounds until told to stop, each with the configuration that holds by then."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from domicile.errors import BadInput, Halted
+from domicile.hosts.actions import Manage
+from domicile.local.supervisor import Supervisor
+from domicile.manager.balance import LOOKS, Balancer, Done, settle
+from domicile.manager.events import tell
+from domicile.manager.signals import Told, ToldToEnd
+from domicile.state.mandate import Mandate
+from domicile.topology.ids import format_ids
+
+__all__ = ["Daemon"]
+
+
+@dataclass
+class Daemon:
+    """A manager that goes on. `configuration` reads the mandate anew, and raises `BadInput` where it makes no sense."""
+
+    balancer: Balancer
+    who: str
+    configuration: Callable[[], Mandate]
+    told: Told
+    supervisor: Supervisor
+    managing: bool = False
+
+    def run(self, rounds: int | None = None) -> None:
+        """Rounds, until they are done or a signal says so; all vCPUs are let go then.
+
+        Raises `Refused` where somebody else manages the host, `Halted` once somebody has stopped its managers,
+        `HostFailed`, and `Interrupted` where a second signal ends it at once.
+        """
+        self._take_or_lay_down_office()
+        mandate = self.balancer.mandate
+        self.supervisor.ready()
+        tell(
+            "started",
+            f"watching {self.balancer.host.uri} every {mandate.interval_s:g} s",
+            "changing nothing" if mandate.read_only else "",
+            uri=self.balancer.host.uri,
+            interval_s=mandate.interval_s,
+            read_only=mandate.read_only,
+        )
+        try:
+            for _ in itertools.count() if rounds is None else range(rounds):
+                self._round()
+        except Halted as halted:
+            self._end(str(halted), logging.ERROR)
+            raise
+        except ToldToEnd:
+            self._end("it was told to")
+        else:
+            self._end("its rounds are done")
+
+    def _round(self) -> None:
+        interval_s = self.balancer.mandate.interval_s
+        snapshot = self.balancer.watch_for(interval_s, interval_s / LOOKS, self._meanwhile)
+        self._meanwhile()
+        self._take_or_lay_down_office()
+        plan = self.balancer.decide(snapshot)
+        done = self.balancer.carry_out(plan) if self.managing else Done(plan)
+        _tell_of(done, changed=self.managing)
+        held = len(self.balancer.held)
+        self.supervisor.status(
+            f"watching {len(snapshot.domains)} domains; {len(plan.left)} left alone, {held} vCPUs held"
+        )
+
+    def _meanwhile(self, _: float = 0.0) -> None:
+        """What is looked after again and again, at moments when nothing is asked of the host."""
+        self.supervisor.alive()
+        self.told.end_if_told()
+        last = self.balancer.watch.last
+        if last is not None and last.halted:
+            raise Halted(
+                f"managers of this host are stopped: {last.halted}; `domicile stop --off` lets them start again"
+            )
+        if self.told.to_reload:
+            self.told.to_reload = False
+            self._reload()
+
+    def _reload(self) -> None:
+        """Read the configuration again; where it makes no sense, what held before still does."""
+        self.supervisor.reloading()
+        try:
+            mandate = self.configuration()
+        except BadInput as error:
+            tell("reload_refused", "configuration not taken", f"{error}; the old one holds", level=logging.ERROR)
+        else:
+            changed = _changed(self.balancer.mandate, mandate)
+            self.balancer.mandate = mandate
+            tell("reloaded", "configuration read again", _in_words(changed), changed=changed)
+        self.supervisor.ready()
+
+    def _take_or_lay_down_office(self) -> None:
+        """Be the host's manager or not, as the configuration wants it by now."""
+        wanted = not self.balancer.mandate.read_only
+        if wanted and not self.managing:
+            self.balancer.host.perform(Manage(self.who))
+            self.managing = True
+            settle(self.balancer)
+        elif self.managing and not wanted:
+            self._lay_down_office()
+
+    def _lay_down_office(self) -> None:
+        self.balancer.let_all_go()
+        if self.managing:
+            self.balancer.host.perform(Manage(""))
+            self.managing = False
+
+    def _end(self, why: str, level: int = logging.INFO) -> None:
+        self.supervisor.stopping()
+        self._lay_down_office()
+        tell("ended", "ended; all vCPUs let go", why, level=level)
+
+
+def _changed(before: Mandate, after: Mandate) -> dict[str, Any]:
+    """What differs, by name: the new values."""
+    names = [field.name for field in fields(Mandate)]
+    return {name: _plain(getattr(after, name)) for name in names if getattr(before, name) != getattr(after, name)}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it: of domains, the names."""
+    return [getattr(each, "domain", each) for each in value] if isinstance(value, tuple) else value
+
+
+def _in_words(changed: dict[str, Any]) -> str:
+    return "; ".join(f"{name} = {value}" for name, value in changed.items()) or "nothing has changed"
+
+
+def _tell_of(done: Done, *, changed: bool) -> None:
+    """What a round did, or would have done."""
+    plan, would = done.plan, "" if changed else "would be: "
+    for going in plan.let_go:
+        tell("let_go", f"{would}vCPU {going.vcpu} let go", going.reason, domain=going.domain, vcpu=going.vcpu)
+    for change in plan.soft:
+        tell(
+            "soft_affinity",
+            f"{would}soft affinity to CPUs {format_ids(change.cpus)}",
+            change.reason,
+            domain=change.domain,
+            cpus=sorted(change.cpus),
+            nodes=list(change.nodes),
+            gain=round(change.gain, 4),
+            plan=done.plan_id,
+        )
+    for each in plan.hold:
+        tell(
+            "hold",
+            f"{would}vCPU {each.vcpu} held on CPUs {format_ids(each.cpus)}",
+            each.reason,
+            domain=each.domain,
+            vcpu=each.vcpu,
+            cpus=sorted(each.cpus),
+            away=round(each.away, 4),
+        )
+    for line in done.failed:
+        tell("failed", "failed", line, level=logging.WARNING)
