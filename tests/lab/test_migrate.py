@@ -122,8 +122,8 @@ def test_all_of_it_moves_checks_its_memory_and_keeps_its_clock(
 
 def test_a_manager_that_is_killed_leaves_the_host_going_on(xen: Lab, start: Start) -> None:
     start("mover", DomainType.PVH)
-    process = domicile(xen, "migrate", "mover", "--to", "1", "--way", "live", "--rate", "20")
-    wait_for_stage(xen, "copying")
+    process = domicile(xen, "migrate", "mover", "--to", "1", "--way", "live", "--rate", "20", "--pause", "600")
+    wait_for_stage(xen, process, "copying")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     # the next that comes finds it, waits for it in a way of its own, and writes down what came of it
@@ -138,10 +138,11 @@ def test_a_manager_that_is_killed_leaves_the_host_going_on(xen: Lab, start: Star
     assert plans[0]["outcome"].startswith("moved")
 
 
-def wait_for_stage(lab: Lab, stage: str) -> None:
+def wait_for_stage(lab: Lab, process: subprocess.Popen[str], stage: str) -> None:
     deadline = time.monotonic() + LIMIT_S
     while lab.run(["sh", "-c", f"grep -q '^{stage} [1-9]' /run/domicile/moves/*/progress"]).returncode != 0:
         assert time.monotonic() < deadline, f"it is not {stage}"
+        assert process.poll() is None, process.communicate()
         time.sleep(0.2)
 
 
@@ -209,7 +210,7 @@ def test_what_moves_it_is_killed(
     process = domicile(
         xen, "migrate", "mover", "--to", "1", "--way", way, "--pause", "600", "--rate", "20", *least, "--json"
     )
-    wait_for_stage(xen, stage)
+    wait_for_stage(xen, process, stage)
     which = "/run/domicile/moves/*/mover" + (" /run/domicile/moves/*/worker" if everything else "")
     xen.run(["sh", "-c", f"kill -9 $(cut -d ' ' -f 1 {which})"])
     out, err = process.communicate(timeout=LIMIT_S)

@@ -88,7 +88,7 @@ class TestLeftAlone:
 
     def test_dom0_and_whom_the_intent_names(self) -> None:
         snapshot, watch = seen(busy("Domain-0", [0, 1], memory=3, number=0), busy("a", [0, 1], memory=3))
-        plan = follow(snapshot, watch, {}, Rules(leave=("a",)))
+        plan = follow(snapshot, watch, {}, Rules(leave={"a": "domicile.toml says so"}))
         assert not plan
         assert dict(plan.left).keys() == {"Domain-0", "a"}
 
