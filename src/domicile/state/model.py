@@ -73,7 +73,8 @@ class Domain:
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
     its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
     `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
-    simulated one knows its guests' work.
+    simulated one knows its guests' work. `backends` are the bridges (by name) and disks (by path) that Dom0 serves it,
+    none where that is not known.
     """
 
     id: int
@@ -96,6 +97,7 @@ class Domain:
     work_ns: int | None = None
     target_mib: int | None = None
     started_at: float | None = None
+    backends: tuple[str, ...] = ()
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:
