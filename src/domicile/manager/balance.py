@@ -96,7 +96,8 @@ class Balancer:
     def decide(self, snapshot: Snapshot) -> SchedulingPlan:
         """What to change; nothing is changed."""
         mandate = self.mandate
-        leave = frozenset(domain.name for domain in snapshot.domains if not mandate.may_touch(domain.name))
+        leave = {each.name: "domicile.toml says so" for each in snapshot.domains if not mandate.may_touch(each.name)}
+        leave |= {move.order.domain: "its memory is being moved" for move in snapshot.moves if move.end is None}
         return follow(snapshot, self.watch, self.held, Rules(start=mandate.start, leave=leave))
 
     def carry_out(self, plan: SchedulingPlan) -> Done:

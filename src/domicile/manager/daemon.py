@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from domicile.errors import BadInput, Halted
@@ -13,8 +13,12 @@ from domicile.hosts.actions import Manage
 from domicile.local.supervisor import Supervisor
 from domicile.manager.balance import LOOKS, Balancer, Done, settle
 from domicile.manager.events import tell
+from domicile.manager.intents import MoveStatus
+from domicile.manager.migrate import settle_moves
+from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
 from domicile.manager.signals import Told, ToldToEnd
 from domicile.state.mandate import Mandate
+from domicile.state.model import Snapshot
 from domicile.topology.ids import format_ids
 
 __all__ = ["Daemon"]
@@ -30,6 +34,10 @@ class Daemon:
     told: Told
     supervisor: Supervisor
     managing: bool = False
+    rebalancer: Rebalancer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rebalancer = Rebalancer(self.balancer.host, self.balancer.journal)
 
     def run(self, rounds: int | None = None) -> None:
         """Rounds, until they are done or a signal says so; all vCPUs are let go then.
@@ -67,10 +75,27 @@ class Daemon:
         plan = self.balancer.decide(snapshot)
         done = self.balancer.carry_out(plan) if self.managing else Done(plan)
         _tell_of(done, changed=self.managing)
+        moving = self._rebalance(snapshot)
         held = len(self.balancer.held)
         self.supervisor.status(
-            f"watching {len(snapshot.domains)} domains; {len(plan.left)} left alone, {held} vCPUs held"
+            f"watching {len(snapshot.domains)} domains; {len(plan.left)} left alone, {held} vCPUs held, "
+            f"{moving} being moved"
         )
+
+    def _rebalance(self, snapshot: Snapshot) -> int:
+        """Moves of memory: those that ended, those that begin; how many go on."""
+        rules = rules_of(self.balancer.mandate, (domain.name for domain in snapshot.domains))
+        if self.managing:
+            tell_of_moves(self.rebalancer.attend(snapshot, rules))
+        plan = self.rebalancer.decide(snapshot, self.balancer.watch, rules)
+        if self.managing:
+            tell_of_moves(self.rebalancer.carry_out(plan, rules))
+        else:
+            for move in (*plan.moves, *(each for swap in plan.swaps for each in (swap.first, swap.second))):
+                tell(
+                    "move", f"would be: moved to node {format_ids(move.option.nodes)}", move.reason, domain=move.domain
+                )
+        return len(self.rebalancer.history.under_way)
 
     def _meanwhile(self, _: float = 0.0) -> None:
         """What is looked after again and again, at moments when nothing is asked of the host."""
@@ -105,8 +130,16 @@ class Daemon:
             self.balancer.host.perform(Manage(self.who))
             self.managing = True
             settle(self.balancer)
+            self._adopt()
         elif self.managing and not wanted:
             self._lay_down_office()
+
+    def _adopt(self) -> None:
+        """What managers before us have moved, and what the host goes on with."""
+        for done in settle_moves(self.balancer.host, self.balancer.journal):
+            tell_of_moves(Outcome((done,), (), done.failed))
+        if self.balancer.watch.last is not None:
+            self.rebalancer.history = remembered(self.balancer.watch.last, self.balancer.journal)
 
     def _lay_down_office(self) -> None:
         self.balancer.let_all_go()
@@ -120,9 +153,38 @@ class Daemon:
         tell("ended", "ended; all vCPUs let go", why, level=level)
 
 
+def tell_of_moves(outcome: Outcome) -> None:
+    """Moves that ended, and those that were begun."""
+    for done in outcome.ended:
+        move = done.move
+        tell(
+            "moved",
+            f"{move.status}, to node {format_ids(move.order.nodes)} ({move.order.way})",
+            move.why,
+            domain=move.order.domain,
+            level=logging.INFO if move.status in {MoveStatus.MOVED, MoveStatus.PARTLY} else logging.WARNING,
+            nodes=list(move.order.nodes),
+            way=move.order.way.value,
+            status=move.status.value,
+            plan=move.plan,
+        )
+    for begun in outcome.begun:
+        tell(
+            "move",
+            f"being moved to node {format_ids(begun.option.nodes)} ({begun.option.way})",
+            begun.reason,
+            domain=begun.domain,
+            nodes=list(begun.option.nodes),
+            way=begun.option.way.value,
+            gain=round(begun.gain, 4),
+        )
+    for line in outcome.failed:
+        tell("failed", "failed", line, level=logging.WARNING)
+
+
 def _changed(before: Mandate, after: Mandate) -> dict[str, Any]:
     """What differs, by name: the new values."""
-    names = [field.name for field in fields(Mandate)]
+    names = [each.name for each in fields(Mandate)]
     return {name: _plain(getattr(after, name)) for name in names if getattr(before, name) != getattr(after, name)}
 
 

@@ -23,7 +23,19 @@ from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Reservatio
 from domicile.state.moves import INCOMING, MoveEnd, MoveOrder, MoveState, MoveWay
 from domicile.topology.ids import format_ids
 
-__all__ = ["Moved", "Watcher", "migrate", "move_vcpus", "ordered", "settle_moves", "undo_moves"]
+__all__ = [
+    "Begun",
+    "Moved",
+    "Watcher",
+    "begin",
+    "conclude",
+    "migrate",
+    "move_vcpus",
+    "on_host",
+    "ordered",
+    "settle_moves",
+    "undo_moves",
+]
 
 LOOK_S = 1.0
 ELSEWHERE = 0.01
@@ -113,7 +125,7 @@ class Begun:
         while True:
             self.host.wait(LOOK_S)
             snapshot = self.host.snapshot()
-            state = _on_host(snapshot, self.move)
+            state = on_host(snapshot, self.move)
             if state is not None:
                 watch(state)
             if state is None or state.end is not None:
@@ -170,14 +182,15 @@ def _reserve(host: Host, snapshot: Snapshot, order: MoveOrder, token: str) -> No
     host.perform(Reserve(reservation, snapshot.reservations_generation))
 
 
-def _on_host(snapshot: Snapshot, move: MoveIntent) -> MoveState | None:
+def on_host(snapshot: Snapshot, move: MoveIntent) -> MoveState | None:
+    """How far the host is with a move; None where it knows nothing of it."""
     return next((each for each in snapshot.moves if each.order.token == move.order.token), None)
 
 
 def conclude(host: Host, journal: Journal, move: MoveIntent) -> Moved:
     """Write down what came of a move that goes on no more: where every page is, and the affinity that goes with it."""
     snapshot = host.snapshot(MemoryMapAge.NOW)
-    order, state = move.order, _on_host(snapshot, move)
+    order, state = move.order, on_host(snapshot, move)
     domain = domain_with_uuid(snapshot, order.uuid, order.domain)
     failed: list[str] = []
     if domain is None:
@@ -262,7 +275,7 @@ def settle_moves(host: Host, journal: Journal) -> list[Moved]:
     snapshot = host.snapshot()
     found = []
     for move in pending:
-        state = _on_host(snapshot, move)
+        state = on_host(snapshot, move)
         if state is None or state.end is not None:
             found.append(conclude(host, journal, move))
         elif move.status is MoveStatus.PLANNED:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.policies.scheduling.holds import Held, Limits, hold
@@ -18,12 +18,12 @@ __all__ = ["Rules", "follow"]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`start`: gain in slowdown, over all domains, from which on a soft affinity is changed. `leave`: domains (names)
-    that are left alone.
+    that are left alone, with the reason.
     """
 
     start: float = 0.05
     limits: Limits = Limits()  # noqa: RUF009 - immutable
-    leave: Collection[str] = ()
+    leave: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def follow(
@@ -36,7 +36,7 @@ def follow(
     """What to change now. `watch` has this snapshot folded in; `held` are the holds there are, by UUID and vCPU."""
     given = {key: each.cpus for key, each in held.items()}
     candidates, left = sorted_out(snapshot, given)
-    left += [(each.domain.name, "domicile.toml says so") for each in candidates if each.domain.name in rules.leave]
+    left += [(name, rules.leave[name]) for each in candidates if (name := each.domain.name) in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
     soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
     going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)

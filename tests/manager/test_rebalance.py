@@ -1,0 +1,116 @@
+"""Moves that the manager makes of its own accord, on a simulated host whose time passes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sim_machines import machine, read_guest
+from sim_time import start, the
+
+from domicile.hosts.simulated import SimulatedHost, create_simulated
+from domicile.local.paths import STATE_VARIABLE
+from domicile.local.supervisor import Supervisor
+from domicile.manager.balance import Balancer
+from domicile.manager.daemon import Daemon
+from domicile.manager.events import LOGGER
+from domicile.manager.intents import MoveStatus
+from domicile.manager.journal import Journal
+from domicile.manager.rebalance import remembered
+from domicile.manager.signals import Told
+from domicile.state.mandate import DomainMandate, Mandate
+from domicile.state.model import DomainType
+
+QUICK = Mandate(interval_s=5.0, horizon_s=600.0, hold_off_s=60.0, moves_per_minute=4)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def host() -> Iterator[SimulatedHost]:
+    with create_simulated("box", machine(), read_guest=read_guest) as opened:
+        yield opened
+
+
+@pytest.fixture
+def journal(host: SimulatedHost) -> Iterator[Journal]:
+    with Journal.for_host(host.snapshot().host_id) as opened:
+        yield opened
+
+
+def crowd(host: SimulatedHost, guests: int, kind: DomainType = DomainType.PVH) -> None:
+    """Busy guests of 2 vCPUs, all with their memory on node 1, which has 2 pCPUs."""
+    for number in range(guests):
+        start(host, f"web{number}", memory=128, vcpus=2, cpus_soft=[[2, 3], [2, 3]])
+        host.alter(f"web{number}", lambda domain: replace(domain, type=kind))
+
+
+def homes(host: SimulatedHost) -> list[int]:
+    """The node with most of each guest's memory."""
+    found = []
+    for domain in host.snapshot().domains:
+        if domain.id:
+            memory = domain.memory_by_node_mib or {}
+            found.append(max(memory, key=lambda node: memory[node]))
+    return found
+
+
+def run(host: SimulatedHost, journal: Journal, rounds: int, mandate: Mandate = QUICK) -> None:
+    Daemon(Balancer(host, journal, mandate), "the daemon", lambda: mandate, Told(), Supervisor()).run(rounds)
+
+
+def test_a_crowded_node_is_relieved_and_then_it_is_quiet(
+    host: SimulatedHost, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    crowd(host, 3)
+    run(host, journal, 60)
+    assert len(set(homes(host))) == 3
+    moves = journal.moves()
+    assert {move.status for move in moves} == {MoveStatus.MOVED}
+    assert 2 <= len(moves) <= 3
+    assert all(move.gain > 0 for move in moves)
+    assert not host.snapshot().moves
+    assert any("being moved to node" in message for message in caplog.messages)
+    run(host, journal, 30)
+    assert len(journal.moves()) == len(moves)
+    held_off = remembered(host.snapshot(), journal)
+    assert {each.uuid for each in held_off.moves} == {move.order.uuid for move in moves}
+    assert not held_off.under_way
+
+
+def test_what_may_not_be_moved_stays(host: SimulatedHost, journal: Journal) -> None:
+    crowd(host, 2)
+    mandate = replace(QUICK, deny=("web0",), domains=(DomainMandate("web1", may_move=False),))
+    run(host, journal, 30, mandate)
+    assert homes(host) == [1, 1]
+    assert not journal.moves()
+
+
+def test_a_guest_that_may_not_pause_stays_where_only_saving_moves_it(host: SimulatedHost, journal: Journal) -> None:
+    crowd(host, 2, DomainType.PV)
+    run(host, journal, 30)
+    assert homes(host) == [1, 1]
+    allowed = replace(QUICK, domains=tuple(DomainMandate(f"web{n}", pause_s=30.0) for n in range(2)))
+    run(host, journal, 60, allowed)
+    assert len(set(homes(host))) == 2
+
+
+def test_who_takes_over_attends_to_what_was_begun(host: SimulatedHost, journal: Journal) -> None:
+    crowd(host, 3)
+    rounds = 0
+    while not journal.moves():
+        run(host, journal, 12)
+        rounds += 1
+        assert rounds < 10
+    # the one before has gone in the middle of it, or just after
+    run(host, journal, 12)
+    assert all(not move.pending for move in journal.moves()) or host.snapshot().moves
+    assert the(host.snapshot(), "web0").memory_mib == 128
