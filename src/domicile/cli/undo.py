@@ -20,6 +20,7 @@ from domicile.manager.balance import managing, undo
 from domicile.manager.intents import ActStatus, MoveStatus
 from domicile.manager.journal import Journal
 from domicile.manager.migrate import Moved, settle_moves, undo_moves
+from domicile.manager.rebalance import undo_memory
 from domicile.policies.migration.records import Option, Permits, Way
 from domicile.policies.migration.ways import options
 from domicile.state.model import Domain, Snapshot
@@ -47,26 +48,34 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
             settle_moves(host, journal)
             moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
             moves = _undo_moves(host, journal, chosen) if moved else []
-            acts = undo(host, journal, chosen) if not moved else []
-    left = [act for act in acts if act.status is ActStatus.LEFT]
+            memory = undo_memory(host, journal, chosen)
+            acts = undo(host, journal, chosen) if not moved and not memory else []
+    left = ActStatus.LEFT in {*(act.status for act in acts), *(each.status for each in memory)}
     if as_json:
         found = [{"domain": act.domain, "vcpu": act.vcpu, "status": act.status.value} for act in acts]
-        print_json({"plan": chosen, "acts": found, "moves": [moved_json(done.move) for done in moves]})
+        print_json(
+            {"plan": chosen, "acts": found, "moves": [moved_json(done.move) for done in moves]}
+            | {"memory": [{"domain": each.domain, "mib": each.before_mib, "status": each.status} for each in memory]}
+        )
     else:
         for done in moves:
             click.echo(plain(ending(done.move)))
+        for each in memory:
+            back = f"is to have {each.before_mib} MiB again"
+            click.echo(plain(f"{each.domain}: {back if each.status is ActStatus.UNDONE else LEFT}"))
         for act in acts:
-            if act.status is ActStatus.LEFT:
-                what = "left as it is: somebody else has set it since"
-            else:
-                what = f"soft affinity is CPUs {format_ids(act.before)} again"
+            what = LEFT if act.status is ActStatus.LEFT else f"soft affinity is CPUs {format_ids(act.before)} again"
             click.echo(plain(f"{act.domain}: vCPU {act.vcpu}: {what}"))
     unmoved = [done for done in moves if done.move.status not in PUT_BACK]
     sys.exit(1 if left or unmoved else 0)
 
 
+LEFT = "left as it is: somebody else has set it since"
+
+
 def _last(journal: Journal) -> int:
-    done = [act.plan for act in journal.acts() if act.status is ActStatus.DONE]
+    done = [act.plan for act in journal.memory_acts() if act.status is ActStatus.DONE]
+    done += [act.plan for act in journal.acts() if act.status is ActStatus.DONE]
     done += [move.plan for move in journal.moves() if move.status in PUT_BACK]
     # what was done to put something back is not to be put back itself
     undoing = {plan.id for plan in journal.plans() if plan.kind == "undo"}

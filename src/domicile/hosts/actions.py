@@ -20,6 +20,7 @@ __all__ = [
     "Release",
     "Reserve",
     "SetAffinity",
+    "SetMemory",
     "StartMove",
     "Unpause",
 ]
@@ -117,6 +118,18 @@ class Manage:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMemory:
+    """Tell a domain's balloon driver to bring it to this much memory; it does so in its own time, if it can.
+
+    Raises `Refused` where the domain is not the one of this UUID.
+    """
+
+    domain: str
+    uuid: str
+    target_mib: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartMove:
     """Begin to move a domain's memory to other nodes: it goes on by itself, and snapshots tell how far it is.
 
@@ -150,4 +163,4 @@ class Halt:
 Lease = Reserve | Release | Hold | LetGo | Manage
 """What belongs to the connection that asked for it, and ends with it."""
 
-Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | StartMove | EndMove | Halt
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | SetMemory | StartMove | EndMove | Halt

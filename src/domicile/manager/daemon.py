@@ -10,12 +10,13 @@ from typing import Any
 
 from domicile.errors import BadInput, Halted
 from domicile.hosts.actions import Manage
+from domicile.local.process import is_alive
 from domicile.local.supervisor import Supervisor
 from domicile.manager.balance import LOOKS, Balancer, Done, settle
 from domicile.manager.events import tell
 from domicile.manager.intents import MoveStatus
 from domicile.manager.migrate import settle_moves
-from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
+from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of, settle_memory
 from domicile.manager.signals import Told, ToldToEnd
 from domicile.state.mandate import Mandate
 from domicile.state.model import Snapshot
@@ -90,6 +91,7 @@ class Daemon:
         plan = self.rebalancer.decide(snapshot, self.balancer.watch, rules)
         if self.managing:
             tell_of_moves(self.rebalancer.carry_out(plan, rules))
+            tell_of_moves(self.rebalancer.make_room(snapshot, self.balancer.watch, plan, rules))
         else:
             for move in (*plan.moves, *(each for swap in plan.swaps for each in (swap.first, swap.second))):
                 tell(
@@ -139,6 +141,8 @@ class Daemon:
         for done in settle_moves(self.balancer.host, self.balancer.journal):
             tell_of_moves(Outcome((done,), (), done.failed))
         if self.balancer.watch.last is not None:
+            owners = {plan.id: plan.owner for plan in self.balancer.journal.plans()}
+            settle_memory(self.balancer.watch.last, self.balancer.journal, lambda plan: is_alive(owners[plan]))
             self.rebalancer.history = remembered(self.balancer.watch.last, self.balancer.journal)
 
     def _lay_down_office(self) -> None:
@@ -178,6 +182,8 @@ def tell_of_moves(outcome: Outcome) -> None:
             way=begun.option.way.value,
             gain=round(begun.gain, 4),
         )
+    for ask in outcome.asked:
+        tell("memory", f"to come to {ask.target_mib} of {ask.from_mib} MiB", ask.reason, domain=ask.domain)
     for line in outcome.failed:
         tell("failed", "failed", line, level=logging.WARNING)
 

@@ -17,6 +17,7 @@ __all__ = [
     "DomainIntent",
     "Event",
     "IntentStatus",
+    "MemoryAct",
     "MoveIntent",
     "MoveStatus",
     "Plan",
@@ -110,6 +111,23 @@ class Act:
     vcpu: int
     before: frozenset[int]
     wanted: frozenset[int]
+    reason: str
+    id: int = 0
+    plan: int = 0
+    status: ActStatus = ActStatus.PLANNED
+    changed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAct:
+    """A change of what a domain's balloon driver is to bring it to, and why. `id` and `plan` are 0 until it is written
+    down. What the guest makes of it is another matter.
+    """
+
+    domain: str
+    uuid: str
+    before_mib: int
+    wanted_mib: int
     reason: str
     id: int = 0
     plan: int = 0

@@ -22,9 +22,11 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    SetMemory,
     StartMove,
     Unpause,
 )
+from domicile.hosts.simulated.ballooning import set_memory
 from domicile.hosts.simulated.build import ReadGuest, build
 from domicile.hosts.simulated.memory import node_affinity
 from domicile.hosts.simulated.moving import end_move, start_move
@@ -54,18 +56,20 @@ def carry_out(
             if state.office and state.office.owner == owner:
                 _refuse_if_halted(state)
             return _set_affinity(state, action)
-        case StartMove() | EndMove() | Halt():
+        case SetMemory() | StartMove() | EndMove() | Halt():
             return _host_wide(state, action, owner)
         case _:
             return _lease(state, action, owner)
 
 
-def _host_wide(state: SimulatedState, action: StartMove | EndMove | Halt, owner: Owner) -> SimulatedState:
+def _host_wide(state: SimulatedState, action: SetMemory | StartMove | EndMove | Halt, owner: Owner) -> SimulatedState:
     """What belongs to the host, and to nobody's connection."""
+    if state.office and state.office.owner == owner and not isinstance(action, EndMove | Halt):
+        _refuse_if_halted(state)
     match action:
+        case SetMemory():
+            return set_memory(state, action.domain, action.uuid, action.target_mib)
         case StartMove(order):
-            if state.office and state.office.owner == owner:
-                _refuse_if_halted(state)
             return start_move(state, order)
         case EndMove(token):
             return end_move(state, token)

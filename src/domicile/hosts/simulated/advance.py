@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from domicile.errors import Refused
+from domicile.hosts.simulated.ballooning import ballooned, ballooning
 from domicile.hosts.simulated.moving import goes_on, moved_on
 from domicile.hosts.simulated.state import Machine, Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, Vnode
@@ -36,10 +37,10 @@ def advance(state: SimulatedState, seconds: float) -> SimulatedState:
 
     Raises `Refused` where its schedulers are not simulated, ValueError where what was kept is not of this host.
     """
-    while goes_on(state) and seconds > MOVING_STEP_S:
+    while seconds > MOVING_STEP_S and (goes_on(state) or ballooning(state)):
         state = advance(state, MOVING_STEP_S)
         seconds -= MOVING_STEP_S
-    return moved_on(_lived_through(state, seconds), seconds)
+    return moved_on(ballooned(_lived_through(state, seconds), seconds), seconds)
 
 
 def _lived_through(state: SimulatedState, seconds: float) -> SimulatedState:

@@ -11,11 +11,11 @@ Where a node is full, Xen takes pages of others without a word, and so does this
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from domicile.errors import Refused
-from domicile.hosts.simulated.memory import even_shares, node_affinity, take_pages
+from domicile.hosts.simulated.ballooning import grown, pages_of, shrunk
+from domicile.hosts.simulated.memory import node_affinity, take_pages
 from domicile.hosts.simulated.state import Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, DomainType, Vcpu
 from domicile.state.moves import INCOMING, MoveEnd, MoveOrder, MoveState, MoveWay
@@ -94,15 +94,15 @@ def _live(state: SimulatedState, move: MoveState, seconds: float) -> SimulatedSt
     second = state.resident(_second_name(order)) or _second(state, source, order)
     state = state.with_resident(second)
     room = sum(max(free, 0) for free in state.free_pages.values())
-    pages = min(_due_pages(move, seconds), sum((source.domain.pages_by_node or {}).values()) - _pages(second))
+    pages = min(_due_pages(move, seconds), sum((source.domain.pages_by_node or {}).values()) - pages_of(second))
     if pages > room:
         return _ended(
             _without_second_copy(state, order), move, MoveEnd.FAILED, "the host has no memory left for a second copy"
         )
-    second = _grown(state, second, pages, order)
+    second = grown(state, second, pages)
     state = state.with_resident(second)
-    if _pages(second) < sum((source.domain.pages_by_node or {}).values()):
-        done = _pages(second) // PAGES_PER_MIB
+    if pages_of(second) < sum((source.domain.pages_by_node or {}).values()):
+        done = pages_of(second) // PAGES_PER_MIB
         return state.with_move(replace(move, stage=COPYING, done_mib=done, taken_mib=done))
     gone = replace(state, residents=tuple(each for each in state.residents if each is not source and each != second))
     return _ended(gone.with_resident(_running(second, source, order)), move, MoveEnd.MOVED, "")
@@ -137,13 +137,13 @@ def _restoring(state: SimulatedState, move: MoveState, seconds: float) -> Simula
         why = "another domain has its name meanwhile"
         return _ended(_without_second_copy(state, order), move, MoveEnd.LOST, why)
     whole = order.memory_mib * PAGES_PER_MIB
-    pages = min(_due_pages(move, seconds), whole - _pages(second_here))
+    pages = min(_due_pages(move, seconds), whole - pages_of(second_here))
     if pages > sum(max(free, 0) for free in state.free_pages.values()):
         why = "the host has no memory left to build it anew"
         return state.with_move(replace(move, why=why))
-    second = _grown(state, second_here, pages, order)
-    if _pages(second) < whole:
-        done = _pages(second) // PAGES_PER_MIB
+    second = grown(state, second_here, pages)
+    if pages_of(second) < whole:
+        done = pages_of(second) // PAGES_PER_MIB
         return state.with_resident(second).with_move(replace(move, done_mib=done, taken_mib=done))
     without = replace(state, residents=tuple(each for each in state.residents if each is not second_here))
     return _ended(without.with_resident(_running(second, second_here, order)), move, MoveEnd.MOVED, "")
@@ -161,25 +161,25 @@ def _balloon(state: SimulatedState, move: MoveState, seconds: float) -> Simulate
         domain = replace(here.domain, node_affinity=frozenset(order.nodes), target_mib=order.least_mib)
         here = replace(here, domain=domain, affinity_follows=False)
         least = max(order.least_mib * PAGES_PER_MIB, round(whole * here.balloon.keeps))
-        given = min(step, max(_pages(here) - least, 0))
-        here = _shrunk(here, given)
+        given = min(step, max(pages_of(here) - least, 0))
+        here = shrunk(here, given)
         stage = GIVING if given else TAKING
         if stage is TAKING and not answers and move.done_mib + seconds < order.limit_s:
             # for want of anything given, the time that it was waited for
             return state.with_resident(here).with_move(
                 replace(move, stage=GIVING, done_mib=round(move.done_mib + seconds))
             )
-        done = (whole - _pages(here)) // PAGES_PER_MIB // 2
+        done = (whole - pages_of(here)) // PAGES_PER_MIB // 2
         return state.with_resident(here).with_move(replace(move, stage=stage, done_mib=done if answers else 0))
     here = replace(here, domain=replace(here.domain, target_mib=order.memory_mib))
     room = sum(max(free, 0) for free in state.free_pages.values())
-    taken = min(step, whole - _pages(here), room)
-    here = _grown(state, here, taken, order)
+    taken = min(step, whole - pages_of(here), room)
+    here = grown(state, here, taken)
     state = state.with_resident(here)
     if not answers:
         return _ended(state, move, MoveEnd.FAILED, "the guest gave nothing back")
-    if _pages(here) < whole:
-        done = (order.memory_mib + _pages(here) // PAGES_PER_MIB) // 2
+    if pages_of(here) < whole:
+        done = (order.memory_mib + pages_of(here) // PAGES_PER_MIB) // 2
         return state.with_move(replace(move, stage=TAKING, done_mib=done))
     return _ended(state, move, MoveEnd.MOVED, "")
 
@@ -198,10 +198,6 @@ def _rate(order: MoveOrder) -> float:
 
 def _due_pages(move: MoveState, seconds: float) -> int:
     return max(round(_rate(move.order) * seconds * PAGES_PER_MIB), 1)
-
-
-def _pages(resident: Resident) -> int:
-    return sum((resident.domain.pages_by_node or {}).values())
 
 
 def _there(state: SimulatedState, order: MoveOrder) -> Resident | None:
@@ -256,38 +252,11 @@ def _running(second: Resident, source: Resident, order: MoveOrder) -> Resident:
             domain,
             name=order.domain,
             paused=False,
-            memory_mib=_pages(second) // PAGES_PER_MIB,
+            memory_mib=pages_of(second) // PAGES_PER_MIB,
             max_memory_mib=source.domain.max_memory_mib,
         ),
         owner=None,
     )
-
-
-def _grown(state: SimulatedState, resident: Resident, pages: int, order: MoveOrder) -> Resident:
-    """With so many pages more, from where Xen takes them."""
-    free = {node: max(left, 0) for node, left in state.free_pages.items()}
-    taken = take_pages(pages, free, resident.domain.node_affinity or order.nodes)
-    return _with_pages(resident, _sum(resident.domain.pages_by_node or {}, taken))
-
-
-def _shrunk(resident: Resident, pages: int) -> Resident:
-    """With so many pages less: a guest that knows no nodes frees of each what it has there."""
-    have = resident.domain.pages_by_node or {}
-    total = sum(have.values())
-    gone = {node: there * pages // total for node, there in have.items()} if total else {}
-    rest = even_shares(pages - sum(gone.values()), {node: have[node] - gone[node] for node in have})
-    left = {node: have[node] - gone[node] - rest.get(node, 0) for node in have}
-    return _with_pages(resident, left)
-
-
-def _with_pages(resident: Resident, pages: Mapping[int, int]) -> Resident:
-    kept = {node: count for node, count in sorted(pages.items()) if count}
-    memory_mib = sum(kept.values()) // PAGES_PER_MIB
-    return replace(resident, domain=replace(resident.domain, pages_by_node=kept, memory_mib=memory_mib))
-
-
-def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
-    return {node: one.get(node, 0) + other.get(node, 0) for node in {*one, *other}}
 
 
 def _awake(state: SimulatedState, order: MoveOrder) -> SimulatedState:

@@ -936,6 +936,16 @@ class Agent:
         self.pin(self.the(name).id, vcpu, hard, soft)
         return {}
 
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> Dict[str, Any]:
+        """Set what a domain's balloon driver is to bring it to."""
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
+        row = self.the(name)
+        if row.uuid != uuid:
+            raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
+        self.xl(["mem-set", str(row.id), "%dm" % target_mib], strict=True)
+        return {}
+
     def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> Dict[str, Any]:
         """Give a vCPU another hard affinity for as long as we are there; `before` is what it gets back."""
         row = self.the(name)
@@ -1432,6 +1442,7 @@ class Agent:
             "unpause": self.unpause,
             "destroy": self.destroy,
             "set_affinity": self.set_affinity,
+            "set_memory": self.set_memory,
             "hold": self.hold,
             "let_go": self.let_go,
             "manage": self.manage,

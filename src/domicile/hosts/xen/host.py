@@ -26,6 +26,7 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    SetMemory,
     StartMove,
     Unpause,
 )
@@ -159,6 +160,16 @@ class XenHost:
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):
                     channel.set_affinity(action.domain, action.vcpu, hard, soft)
+            case SetMemory() | StartMove() | EndMove() | Halt():
+                self._carry_out_host_wide(action)
+            case _:
+                self._carry_out_lease(action)
+
+    def _carry_out_host_wide(self, action: SetMemory | StartMove | EndMove | Halt) -> None:
+        channel = self._channel
+        match action:
+            case SetMemory():
+                channel.set_memory(action.domain, action.uuid, action.target_mib)
             case StartMove():
                 if not TOKEN.fullmatch(action.order.token):
                     raise BadInput("move", f"{action.order.token!r} cannot be its token")
@@ -167,8 +178,6 @@ class XenHost:
                 channel.end_move(action.token)
             case Halt():
                 channel.halt(action.why)
-            case _:
-                self._carry_out_lease(action)
 
     def _carry_out_lease(self, action: Lease) -> None:
         channel = self._channel

@@ -139,6 +139,13 @@ class ShChannel:
         """See `Channel`."""
         self._call(QUICK_S, "manage", json.dumps(who) if who else "")
 
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> None:
+        """See `Channel`."""
+        row = self._the(name)
+        if row.uuid != uuid:
+            raise Refused(f"{self._where}: domain {row.id}, {name}, is another now, of UUID {row.uuid}")
+        self._call(QUICK_S, "act", "", "mem-set", str(row.id), f"{target_mib}m")
+
     def move(self, order: dict[str, Any]) -> None:
         """See `Channel`."""
         del order
