@@ -17,9 +17,9 @@ from domicile.local.supervisor import Supervisor
 from domicile.manager.balance import Balancer
 from domicile.manager.daemon import Daemon
 from domicile.manager.events import LOGGER
-from domicile.manager.intents import MoveStatus
+from domicile.manager.intents import ActStatus, MemoryAct, MoveStatus
 from domicile.manager.journal import Journal
-from domicile.manager.rebalance import remembered
+from domicile.manager.rebalance import remembered, tell_balloon, undo_memory
 from domicile.manager.signals import Told
 from domicile.state.mandate import DomainMandate, Mandate
 from domicile.state.model import DomainType
@@ -114,3 +114,18 @@ def test_who_takes_over_attends_to_what_was_begun(host: SimulatedHost, journal: 
     run(host, journal, 12)
     assert all(not move.pending for move in journal.moves()) or host.snapshot().moves
     assert the(host.snapshot(), "web0").memory_mib == 128
+
+
+def test_room_that_was_made_can_be_undone(host: SimulatedHost, journal: Journal) -> None:
+    start(host, "web0", memory=512, vcpus=1)
+    domain = the(host.snapshot(), "web0")
+    [act] = journal.begin_memory("balance", "domicile", [MemoryAct("web0", domain.uuid, 512, 300, "for a test")])
+    failed: list[str] = []
+    tell_balloon(host, journal, act, failed)
+    host.wait(5)
+    assert the(host.snapshot(), "web0").memory_mib == 300
+    [back] = undo_memory(host, journal, act.plan)
+    assert back.status is ActStatus.UNDONE
+    host.wait(5)
+    assert the(host.snapshot(), "web0").memory_mib == 512
+    assert not undo_memory(host, journal, act.plan)
