@@ -8,10 +8,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from domicile.cli.balance import who
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import plain, print_json, show
 from domicile.cli.waiting import patient_bar
+from domicile.cli.who import who
 from domicile.errors import BadInput, Refused
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host

@@ -83,7 +83,7 @@ def _serve(
     uri: str, mandate: Mandate, configuration: Callable[[], Mandate], supervisor: Supervisor, rounds: int | None
 ) -> None:
     """Rounds on this host, until they are done or a signal ends them."""
-    from domicile.cli.balance import who  # noqa: PLC0415 - what decides takes longer to import than a refusal may
+    from domicile.cli.who import who  # noqa: PLC0415 - what decides takes longer to import than a refusal may
     from domicile.hosts.open import open_host  # noqa: PLC0415
     from domicile.manager.balance import Balancer  # noqa: PLC0415
     from domicile.manager.daemon import Daemon  # noqa: PLC0415

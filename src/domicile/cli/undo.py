@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import click
 
-from domicile.cli.balance import who
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.migrate import ending, moved_json
 from domicile.cli.output import plain, print_json
 from domicile.cli.waiting import patient_bar
+from domicile.cli.who import who
 from domicile.errors import Refused
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host

@@ -145,6 +145,11 @@ class Rebalancer:
         self.history = plan.history
         return plan
 
+    def decide_now(self, snapshot: Snapshot, watch: Watch, rules: Rules) -> RebalancePlan:
+        """What to move where a person asks for it, who does not want it to be waited for."""
+        self.history = self.decide(snapshot, watch, rules).history.waited()
+        return self.decide(snapshot, watch, rules)
+
     def attend(self, snapshot: Snapshot, rules: Rules) -> Outcome:
         """Conclude the moves that have ended, and begin what waited for them. Costs nothing while none is pending."""
         ended, begun, failed = list[Moved](), list[Move](), list[str]()

@@ -41,11 +41,12 @@ class MoveEnd(StrEnum):
 class MoveOrder:
     """What is to be done. `token` names it, unique for ever: letters, digits, "-", "_".
 
-    Its memory is to be on `nodes`; `after_mib` is what it takes of each of them then, Xen's own for it included. `hard`
-    and `soft` are the affinity that its vCPUs are to have there, by vCPU (None: Xen's choice; a balloon changes none).
-    `memory_mib` is what it has; a balloon goes down to `least_mib` and gives up on a guest that does nothing for
-    `limit_s`. No more than `rate_mib_s` are copied at first (0: as fast as it goes); rounds that copy again what was
-    written meanwhile, and the last one, are not held up. `weight`, `cap_percent` and `cpupool` are what it has now.
+    Its memory is to be on `nodes`, which become its node-affinity; `after_mib` is what it takes of each of them then,
+    Xen's own for it included. `hard` and `soft` are the affinity that its vCPUs are to have there, by vCPU (None: Xen's
+    choice; a balloon changes none). `memory_mib` is what it has; a balloon goes down to `least_mib` and gives up on a
+    guest that does nothing for `limit_s`. No more than `rate_mib_s` are copied at first (0: as fast as it goes); rounds
+    that copy again what was written meanwhile, and the last one, are not held up. `weight`, `cap_percent` and `cpupool`
+    are what it has now.
     """
 
     token: str

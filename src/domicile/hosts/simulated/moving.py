@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from domicile.errors import Refused
 from domicile.hosts.simulated.ballooning import grown, pages_of, shrunk
-from domicile.hosts.simulated.memory import node_affinity, take_pages
+from domicile.hosts.simulated.memory import take_pages
 from domicile.hosts.simulated.state import Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, DomainType, Vcpu
 from domicile.state.moves import INCOMING, MoveEnd, MoveOrder, MoveState, MoveWay
@@ -214,8 +214,7 @@ def _second(state: SimulatedState, source: Resident, order: MoveOrder) -> Reside
     """What is built beside a domain: its twin, paused, with Xen's own memory for it and none of its own yet."""
     domain = source.domain
     vcpus = tuple(_with_affinity(vcpu, order) for vcpu in domain.vcpus)
-    pool = state.cpupool(domain.cpupool)
-    nodes = node_affinity(vcpus, pool.cpus if pool else frozenset(), state.machine.topology) or frozenset(order.nodes)
+    nodes = frozenset(order.nodes)
     overhead = sum(source.overhead_pages.values())
     free = {node: max(pages, 0) for node, pages in state.free_pages.items()}
     return replace(
@@ -233,7 +232,7 @@ def _second(state: SimulatedState, source: Resident, order: MoveOrder) -> Reside
             waited_ns=None,
         ),
         overhead_pages=take_pages(overhead, free, nodes) if overhead <= sum(free.values()) else {},
-        affinity_follows=True,
+        affinity_follows=False,
     )
 
 

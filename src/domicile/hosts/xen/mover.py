@@ -183,11 +183,11 @@ def living(line: str) -> int:
 def tailored(config: Dict[str, Any], order: Order) -> Dict[str, Any]:
     """A domain's configuration, as libxl keeps it, for where it is to go.
 
-    Placement was done by others, so libxl does none; node affinity follows from the affinity of the vCPUs.
+    Placement was done by others, so libxl does none: its memory is to come from its nodes, wherever its vCPUs are.
     """
     build = dict(config.get("b_info") or {})
-    for key in ("nodemap", "cpumap"):
-        build.pop(key, None)
+    build.pop("cpumap", None)
+    build["nodemap"] = order.nodes
     build["numa_placement"] = "False"
     for key, value in (("vcpu_hard_affinity", order.hard), ("vcpu_soft_affinity", order.soft)):
         build.pop(key, None)

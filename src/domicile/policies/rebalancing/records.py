@@ -118,6 +118,11 @@ class History:
         )
         return replace(self, moves=tuple(moves))
 
+    def waited(self) -> History:
+        """As if what is waited for had been waited for long enough: for a person who asks for a round now."""
+        waiting = tuple(replace(each, since_s=float("-inf"), lost_s=float("inf"), level=0.0) for each in self.waiting)
+        return replace(self, waiting=waiting)
+
     @property
     def under_way(self) -> tuple[Moved, ...]:
         """Moves that have not ended."""
