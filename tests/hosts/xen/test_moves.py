@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from domicile.errors import BadInput, Refused
-from domicile.hosts.actions import EndMove, StartMove
+from domicile.hosts.actions import EndMove, SetMemory, StartMove
 from domicile.hosts.xen import agent, mover
 from domicile.hosts.xen.channel import Runtime
 from domicile.state.moves import MoveEnd, MoveOrder, MoveWay
@@ -152,6 +152,17 @@ def test_what_is_refused(dom0_agent: Callable[[], agent.Agent], changes: dict[st
     with pytest.raises(agent.Problem, match=reason):
         one.move({**WIRE, **changes}, PROGRAM)
     assert one.moving() == []
+
+
+def test_a_balloon_driver_is_told(dom0: FakeDom0, runtime: Runtime) -> None:
+    dom0.add(name="web")
+    with dom0.open(runtime) as host:
+        host.perform(SetMemory("web", UUID, 48))
+        domain = host.snapshot().domain("web")
+        assert domain is not None
+        assert domain.memory_mib == 48
+        with pytest.raises(Refused, match="another now"):
+            host.perform(SetMemory("web", UUID.replace("1111", "2222", 1), 60))
 
 
 def test_without_bindings_it_is_refused(dom0: FakeDom0, runtime: Runtime) -> None:
