@@ -330,6 +330,20 @@ def test_after_a_live_move_one_copy_is_left_and_runs(tmp_path: Path, rows: list[
     assert xen.done == done
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+def test_half_a_file_is_not_kept(tmp_path: Path, suspended: bool) -> None:
+    xen = FakeXen([("web", False, suspended)])
+    again = FakeMover(tmp_path, xen)
+    again.saved = str(tmp_path / "web.save")
+    Path(again.saved).write_text("half a domain")
+    again.tell("saving", 30)
+    with pytest.raises(mover.Stop, match="it was stopped") as stop:
+        again.save()
+    assert stop.value.ended == "failed"
+    assert not Path(again.saved).exists()
+    assert xen.done == (["resume 10"] if suspended else [])
+
+
 def test_a_domain_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(mover.Stop) as stop:
         FakeMover(tmp_path, FakeXen([])).settle_live()

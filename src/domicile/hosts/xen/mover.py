@@ -416,6 +416,9 @@ class Mover:
         """Save to a file and restore from it."""
         row = self.rows().get(self.order.domain)
         if row is not None and not (self.stage() == "restoring" and os.path.exists(self.saved)):
+            if self.stage():
+                # half a file is nothing that anybody could start
+                self.drop_file()
             if row.suspended:
                 self.xen.resume(row.id)
                 raise Stop("failed", "it was stopped while it was saved, and runs again where it was")
