@@ -29,8 +29,8 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PlayedHost:
     """What every URI leads to: two guests with their memory on another node than their vCPUs."""
     found = PlayedHost([busy("web", (2, 3), 2, soft=NODES[1]), busy("db", (4, 5), 3, soft=NODES[2])])
     monkeypatch.setenv("DOMICILE_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("domicile.hosts.open.open_host", lambda uri: found)
-    monkeypatch.setattr("domicile.cli.stop.open_host", lambda uri: found)
+    for module in ("domicile.hosts.open", "domicile.cli.stop", "domicile.cli.balance"):
+        monkeypatch.setattr(f"{module}.open_host", lambda uri: found)
     return found
 
 

@@ -104,7 +104,7 @@ def test_a_reload_lets_go_what_is_denied_now(journal: Journal, caplog: pytest.Lo
     host.then = at(9.0, reload)
     found.run(6)
     [record] = [each for each in caplog.records if each.getMessage() == "configuration read again"]
-    assert record.fields == {"interval_s": 1.0, "deny": ["db"]}  # type: ignore[attr-defined]
+    assert record.fields["changed"] == {"interval_s": 1.0, "deny": ["db"]}  # type: ignore[attr-defined]
     assert not any(uuid == "uuid-db" for uuid, _ in found.balancer.held)
     assert found.balancer.mandate.interval_s == 1.0
     # five rounds of 2 s, the reload in the fifth; one of 1 s

@@ -86,7 +86,7 @@ def _serve(
     from domicile.cli.who import who  # noqa: PLC0415 - what decides takes longer to import than a refusal may
     from domicile.hosts.open import open_host  # noqa: PLC0415
     from domicile.manager.balance import Balancer  # noqa: PLC0415
-    from domicile.manager.daemon import Daemon  # noqa: PLC0415
+    from domicile.manager.daemon import Daemon, calm_collector  # noqa: PLC0415
     from domicile.manager.journal import Journal  # noqa: PLC0415
     from domicile.manager.signals import interruptible, told  # noqa: PLC0415
 
@@ -96,4 +96,5 @@ def _serve(
                 "--rounds", "a simulated host's time passes only while it is simulated: say for how many rounds"
             )
         with Journal.for_host(host.snapshot().host_id) as journal, told() as signals:
+            calm_collector()
             Daemon(Balancer(host, journal, mandate), who("run"), configuration, signals, supervisor).run(rounds)

@@ -109,8 +109,12 @@ class Domain:
     @property
     def time_ns(self) -> int | None:
         """CPU time of all vCPUs together, None where the host does not tell."""
-        times = [vcpu.time_ns for vcpu in self.vcpus if vcpu.time_ns is not None]
-        return sum(times) if len(times) == len(self.vcpus) else None
+        total = 0
+        for vcpu in self.vcpus:
+            if vcpu.time_ns is None:
+                return None
+            total += vcpu.time_ns
+        return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from domicile.hosts.actions import (
 )
 from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.hosts.xen.agent_channel import AgentChannel
-from domicile.hosts.xen.assemble import assemble, disagreement
+from domicile.hosts.xen.assemble import assemble, disagreement, read_tables
 from domicile.hosts.xen.boot_log import proximity_domains
 from domicile.hosts.xen.channel import Channel, Runtime, greet, start_command
 from domicile.hosts.xen.config_identity import config_identity
@@ -98,11 +98,13 @@ class XenHost:
     def snapshot(self, memory_map: MemoryMapAge = MemoryMapAge.NONE) -> Snapshot:
         """The host now: one round trip, a second one only if a domain came or went in the middle of the first."""
         raw = self.raw_snapshot(memory_map)
-        if disagreement(raw, self._where):
+        tables = read_tables(raw, self._where)
+        if disagreement(tables):
             again = MemoryMapAge.RECENT if memory_map is MemoryMapAge.NOW else memory_map
             raw = self.raw_snapshot(again)
-        found = assemble(raw, self._where)
-        self._everything = frozenset(cpu.id for cpu in found.topology.cpus)
+            tables = read_tables(raw, self._where)
+        found = assemble(raw, self._where, tables)
+        self._everything = tables.every
         return found
 
     def raw_snapshot(self, memory_map: MemoryMapAge) -> RawSnapshot:

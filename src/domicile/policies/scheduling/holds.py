@@ -8,7 +8,7 @@ room there together, and taken back as soon as they do not, so that nobody waits
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from domicile.policies.scheduling.homes import Movable
@@ -51,7 +51,7 @@ def hold(
     """What is let go and what is held from now on; `changes` of soft affinity are taken as done."""
     new_homes = {change.uuid: change.cpus for change in changes}
     ground = _Ground(snapshot)
-    homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held, limits.stray) for each in candidates]
+    homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held) for each in candidates]
     found, going = list[Holding](), list[LettingGo]()
     wanted: dict[int, float] = {}
     # who is held comes first, so that two domains do not take turns; then who has most to lose
@@ -69,7 +69,7 @@ def hold(
         wanted |= after
         if each.demand < limits.idle:
             going += each.let_go(held, "it is idle")
-        elif each.held or each.strays:
+        elif each.held or each.strays(limits.stray):
             found += each.hold(held)
     known = {each.movable.domain.uuid for each in homed}
     going += [
@@ -88,6 +88,14 @@ class _Ground:
         self._cpus_by_node = snapshot.topology.cpus_by_node
         self._shares: dict[frozenset[int], dict[int, float]] = {}
         self._pcpus: dict[frozenset[int], dict[int, int]] = {}
+        self._homes: dict[tuple[frozenset[int], frozenset[int]], frozenset[int]] = {}
+
+    def home(self, wanted: frozenset[int], pool: frozenset[int]) -> frozenset[int]:
+        """The CPUs of a pool that are wanted, all where none is."""
+        found = self._homes.get((wanted, pool))
+        if found is None:
+            found = self._homes[wanted, pool] = (wanted & pool) or pool
+        return found
 
     def shares(self, cpus: frozenset[int]) -> Mapping[int, float]:
         """Node to the share of these CPUs there."""
@@ -109,13 +117,21 @@ class _Homed:
 
     movable: Movable
     homes: Mapping[int, frozenset[int]]
-    away: Mapping[int, float]
+    home_nodes: Mapping[int, Collection[int]]
+    watch: Watch
     demand: float
     demand_by_node: Mapping[int, float]
     pcpus_by_node: Mapping[int, int]
     bound: bool
     held: bool
-    strays: bool
+
+    def away(self, vcpu: int) -> float:
+        """The share of its time that a vCPU ran off its home's nodes."""
+        return self.watch.away(self.movable.domain.uuid, vcpu, self.home_nodes[vcpu])
+
+    def strays(self, share: float) -> bool:
+        """Whether some vCPU ran for more than this share of its time off its home's nodes."""
+        return any(self.away(vcpu) > share for vcpu in self.homes)
 
     @classmethod
     def of(
@@ -125,26 +141,27 @@ class _Homed:
         watch: Watch,
         new_home: frozenset[int] | None,
         held: Mapping[tuple[str, int], Held],
-        stray: float,
     ) -> _Homed:
         domain, pool = each.domain, each.pool_cpus
-        homes = {vcpu.id: ((new_home or vcpu.soft_affinity) & pool) or pool for vcpu in domain.vcpus if vcpu.online}
-        away = {vcpu: watch.away(domain.uuid, vcpu, frozenset(ground.shares(cpus))) for vcpu, cpus in homes.items()}
+        homes = {vcpu.id: ground.home(new_home or vcpu.soft_affinity, pool) for vcpu in domain.vcpus if vcpu.online}
+        # the vCPUs of a domain share a home or two, each of which is one object
+        counts = Counter(map(id, homes.values()))
+        different = {id(cpus): cpus for cpus in homes.values()}
         demand = watch.demand.get(domain.uuid, 0.0)
         by_node: dict[int, float] = {}
-        for cpus, count in Counter(homes.values()).items():
+        for which, cpus in different.items():
             for node, share in ground.shares(cpus).items():
-                by_node[node] = by_node.get(node, 0.0) + demand * share * count / len(homes)
+                by_node[node] = by_node.get(node, 0.0) + demand * share * counts[which] / len(homes)
         return cls(
             movable=each,
             homes=homes,
-            away=away,
+            home_nodes={vcpu: ground.shares(cpus) for vcpu, cpus in homes.items()},
+            watch=watch,
             demand=demand,
             demand_by_node=by_node,
             pcpus_by_node=ground.pcpus(pool),
-            bound=any(cpus < pool for cpus in homes.values()),
-            held=any((domain.uuid, vcpu) in held for vcpu in homes),
-            strays=any(share > stray for share in away.values()),
+            bound=any(cpus < pool for cpus in different.values()),
+            held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in homes),
         )
 
     def hold(self, held: Mapping[tuple[str, int], Held]) -> list[Holding]:
@@ -157,7 +174,7 @@ class _Homed:
                 continue
             was = held.get((domain.uuid, vcpu.id))
             if was is None or was.cpus != home:
-                away = self.away[vcpu.id]
+                away = self.away(vcpu.id)
                 found.append(
                     Holding(
                         domain=domain.name,
