@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,13 +47,20 @@ class Ground:
         these nodes (ids), and so many pCPUs are busy with it."""
         field = self.field
         index = field.machine.topology.node_index
-        extra = np.zeros_like(field.traffic)
+        rates = np.zeros(field.machine.nodes)
         for node, rate in mib_s.items():
             if node in index:
-                extra[:, index[node]] += self.copier * (rate * MIB_GB)
-        more = self._pressure(field.traffic + extra) - self._pressure(field.traffic)
+                rates[index[node]] += rate * MIB_GB
+        lost = 0.0
+        if rates.any():
+            more = self._pressure(field.traffic + np.outer(self.copier, rates)) - self._now
+            lost = max(float((field.felt * more).sum()), 0.0)
         short = float(field.demand.sum() + cpus - field.machine.pcpus.sum())
-        return max(float((field.felt * more).sum()), 0.0) + min(max(short, 0.0), cpus)
+        return lost + min(max(short, 0.0), cpus)
+
+    @cached_property
+    def _now(self) -> Floats:
+        return self._pressure(self.field.traffic)
 
     def _pressure(self, traffic: Floats) -> Floats:
         """By node of the vCPU and of the memory, as `Field` has it."""

@@ -44,10 +44,10 @@ def why_not_at_all(snapshot: Snapshot, domain: Domain, permits: Permits) -> str:
 
 def _why_busy(snapshot: Snapshot, domain: Domain) -> str:
     """Somebody is at it already."""
-    names = {other.name for other in snapshot.domains}
-    if domain.name.endswith(BEING_MOVED) or any(domain.name + suffix in names for suffix in BEING_MOVED):
+    both = tuple(domain.name + suffix for suffix in BEING_MOVED)
+    if domain.name.endswith(BEING_MOVED) or any(other.name in both for other in snapshot.domains):
         return "it is being migrated already"
-    if any(reservation.domain == domain.name for reservation in snapshot.reservations):
+    if any(reservation.domain in (domain.name, *both) for reservation in snapshot.reservations):
         return "memory is reserved for it: it is being started or moved already"
     return ""
 
@@ -67,7 +67,8 @@ def why_not_there(snapshot: Snapshot, domain: Domain, nodes: tuple[int, ...]) ->
     for vcpu, cpus in allowed.items():
         if cpus.isdisjoint(there):
             return f"the administrator set the hard affinity of vCPU {vcpu}: CPUs {format_ids(cpus)}"
-    together = frozenset().union(*allowed.values()) if allowed else pool
+    sets = {id(cpus): cpus for cpus in allowed.values()}
+    together = frozenset().union(*sets.values()) if sets else pool
     outside = [node for node in nodes if together.isdisjoint(topology.cpus_by_node[node])]
     if outside:
         return (
@@ -129,11 +130,10 @@ def pool_cpus(snapshot: Snapshot, domain: Domain) -> frozenset[int]:
 def allowed_cpus(snapshot: Snapshot, domain: Domain, pool: Collection[int]) -> Mapping[int, frozenset[int]]:
     """What the administrator lets each vCPU that is online run on; a hold is the manager's and is not counted."""
     before = {(held.uuid, held.vcpu): held.before for held in snapshot.holds}
-    return {
-        vcpu.id: before.get((domain.uuid, vcpu.id), vcpu.hard_affinity).intersection(pool)
-        for vcpu in domain.vcpus
-        if vcpu.online
-    }
+    hard = {vcpu.id: before.get((domain.uuid, vcpu.id), vcpu.hard_affinity) for vcpu in domain.vcpus if vcpu.online}
+    # most vCPUs share one set
+    within = {id(cpus): cpus.intersection(pool) for cpus in {id(each): each for each in hard.values()}.values()}
+    return {vcpu: within[id(cpus)] for vcpu, cpus in hard.items()}
 
 
 def _devices(domain: Domain) -> str:

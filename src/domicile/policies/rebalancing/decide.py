@@ -1,7 +1,7 @@
 """A round of rebalancing: what to move now, and why nothing else.
 
-Every move lowers the predicted slowdown of all domains together by `Rules.stop` at least, weighed by how active the
-domain is, so that under a load that stays as it is only so many moves can follow each other, whatever their order.
+Every move lowers the sum of all slowdowns, with what nodes cost that are short of memory, by `Rules.start` at least, so
+that under a load that stays as it is only so many moves can follow each other, whatever their order.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ USUAL_RULES = Rules()
 NO_HISTORY = History()
 
 NOTHING: Mapping[int, int] = MappingProxyType({})
+
+WEIGHED_EVERY_S = 10.0
+"""How often a move that is waited for is weighed anew."""
 
 TARGETS = 3
 """Nodes that are weighed closely for a domain."""
@@ -87,20 +90,29 @@ class _Round:
         worth = [int(row) for row in np.flatnonzero((best >= self._rules.stop) | wide)]
         for row in sorted(worth, key=lambda one: self._order(one, best)):
             domain = self.standing.domain(row)
-            gain = 0.0 if wide[row] else float(best[row])
-            why = self._left(row)
-            if why:
+            if self._not_now(domain.uuid):
+                continue
+            if why := self._left(row):
+                gain = 0.0 if wide[row] else float(best[row])
+                self.memory.looked[domain.uuid] = self.memory.now_s
                 if gain >= self._rules.start:
                     self._refuse(row, tuple(self._ids([int(np.argmax(values[row]))])), gain, why)
-                continue
-            waits = self.memory.waits((domain.uuid,)) is not None
-            if not waits and (self.weighed >= self._rules.looks or domain.uuid in self.memory.looked):
                 continue
             targets = sets_for(self.standing, row) if wide[row] else self._targets(places, row)
             if not targets:
                 continue
             self.weighed += 1
             self._consider(weigh(self.standing, row, targets))
+
+    def _not_now(self, uuid: str) -> bool:
+        """Whether a domain's turn to be weighed is another round's. What is waited for is kept until then."""
+        waits, full = self.memory.waits((uuid,)), self.weighed >= self._rules.looks
+        if waits is None:
+            return full or uuid in self.memory.looked or self.memory.pending() >= self._rules.looks
+        if full or self.memory.now_s - waits.last_s < min(WEIGHED_EVERY_S, self._rules.settle_s / 3.0):
+            self.memory.waiting[waits.key] = waits
+            return True
+        return False
 
     def _order(self, row: int, best: Floats) -> tuple[bool, float, str]:
         """Those that are waited for, then who gains most."""
@@ -159,8 +171,8 @@ class _Round:
         self.standing = self.standing.moved(row, option.nodes, option.memory_mib, option.cost.twice_mib)
 
     def swap_two(self, places: Places) -> None:
-        """One swap at most, where no domain was moved alone: it is weighed on the host as it was found."""
-        if self.moves:
+        """One swap at most, where no domain can be moved alone."""
+        if self.moves or self.memory.pending():
             self._keep_waiting_for_swaps()
             return
         found = find_swap(replace(places, standing=self.standing), self.memory, self.no_room, self._left)

@@ -50,7 +50,7 @@ class Rules:
     keep_free: float = 0.05
     memory_weight: float = 0.5
     seen_s: float = 30.0
-    looks: int = 6
+    looks: int = 4
     look_again_s: float = 30.0
     swaps: bool = True
     leave: Collection[str] = ()
@@ -85,13 +85,14 @@ class Moved:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A gain that is waited for. `key`: a domain's UUID, or both of a swap. `lost_s`: what was lost since, in
-    domain-seconds. `level`: the largest gain since, forgotten by half in a minute."""
+    domain-seconds. `gain` is the last, `level` the largest since, forgotten by half in a minute."""
 
     key: tuple[str, ...]
     since_s: float
     last_s: float
     lost_s: float
     level: float = 0.0
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class Memory:
         """What was waited for so far."""
         return next((each for each in self.history.waiting if each.key == key), None)
 
+    def pending(self) -> int:
+        """How many domains wait for a move of their own that would be made if its gain lasts."""
+        kept = {each.key: each for each in self.history.waiting} | self.waiting
+        return sum(len(key) == 1 and each.gain >= self.rules.start for key, each in kept.items())
+
     def held_off(self, uuid: str) -> str:
         """Why this domain is not to be moved now; "" if it may be."""
         own = [each for each in self.history.moves if each.uuid == uuid]
@@ -104,11 +109,13 @@ class Memory:
             return f"it gains {gain:.3f}, and {self.rules.start:g} is asked for"
         now_s = self.now_s
         since_s, lost_s, level = now_s, 0.0, gain
-        if was is not None and now_s - was.last_s <= LONGEST_GAP_S:
+        if was is not None and 0.0 <= now_s - was.last_s <= LONGEST_GAP_S:
             passed_s = now_s - was.last_s
             since_s, lost_s = was.since_s, was.lost_s + gain * passed_s
             level = max(gain, was.level * 0.5 ** (passed_s / MINUTE_S))
-        self.waiting[key] = Waiting(key, since_s, now_s, lost_s, level)
+        if was is not None and max(gain, was.gain) < self.rules.start and now_s - since_s > 2.0 * self.rules.settle_s:
+            return f"it gained more for a while, gains {gain:.3f} now, and {self.rules.start:g} is asked for"
+        self.waiting[key] = Waiting(key, since_s, now_s, lost_s, level, gain)
         if gain < self.rules.start or gain < FALLING * level:
             return f"its gain is falling: {gain:.3f}, and it was {level:.3f}"
         long_enough_s = max(self.rules.settle_s, cost.time_s)

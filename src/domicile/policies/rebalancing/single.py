@@ -15,7 +15,7 @@ from domicile.policies.rebalancing.standing import Standing
 from domicile.state.model import Domain
 from domicile.topology.ids import format_ids
 
-__all__ = ["WAYS", "Weighed", "permits_of", "sets_for", "weigh", "why_left"]
+__all__ = ["WAYS", "Weighed", "counted", "permits_of", "sets_for", "weigh", "why_left"]
 
 MEMORY_NODE = 0.1
 """A node with this share of a domain's memory is one that its vCPUs may want to be on."""
@@ -125,13 +125,25 @@ def _gains(standing: Standing, row: int, places: Sequence[tuple[tuple[int, ...],
     everywhere = np.broadcast_to(np.arange(machine.nodes), vcpus.shape)
     costs = standing.without(row).try_sets(standing.newcomer(row), everywhere, vcpus, memory).total
     base, active = float(costs[: len(alone)].min()), standing.active(row)
-    short = standing.short_of_memory(standing.free_mib)
+    relief = _reliefs(standing, row, [by_node for _, by_node in places])
     return [
-        (base - float(cost)) * active + short - standing.short_of_memory(standing.freed(row, by_node))
-        if share.any()
-        else -np.inf
-        for cost, share, (_, by_node) in zip(costs[len(alone) :], there, places, strict=True)
+        counted(base - float(cost), active) + more if share.any() else -np.inf
+        for cost, share, more in zip(costs[len(alone) :], there, relief, strict=True)
     ]
+
+
+def counted(gain: float, active: float) -> float:
+    """A gain by how active a domain is; a loss in full, so that no move adds to what all lose."""
+    return gain * active if gain > 0 else gain
+
+
+def _reliefs(standing: Standing, row: int, places: Sequence[Mapping[int, int]]) -> list[float]:
+    """What is gained on nodes that are short of memory, with a domain's so."""
+    keep = standing.rules.keep_free * standing.machine.memory_mib
+    if (standing.free_mib - standing.domain(row).memory_mib >= keep).all():
+        return [0.0] * len(places)
+    short = standing.short_of_memory(standing.free_mib)
+    return [short - standing.short_of_memory(standing.freed(row, by_node)) for by_node in places]
 
 
 def _for_vcpus(standing: Standing, row: int) -> list[Floats]:
@@ -140,9 +152,10 @@ def _for_vcpus(standing: Standing, row: int) -> list[Floats]:
         return []
     pool = standing.machine.pcpus[standing.tenants.pool[row]] > 0
     memory = standing.tenants.memory_share[row]
-    sets: list[tuple[int, ...]] = [(int(node),) for node in np.flatnonzero(pool)]
-    sets += [tuple(np.flatnonzero((memory >= MEMORY_NODE) & pool).tolist()), tuple(np.flatnonzero(pool).tolist())]
-    return [standing.vcpus_on(row, nodes) for nodes in sets if nodes]
+    both = (memory >= MEMORY_NODE) & pool
+    several = [both, pool] if both.sum() > 1 else [pool]
+    found = [standing.vcpus_on(row, tuple(np.flatnonzero(nodes).tolist())) for nodes in several]
+    return [*found, *np.eye(len(pool))[pool]]
 
 
 def _all_there(domain: Domain, nodes: tuple[int, ...]) -> dict[int, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as default
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +53,7 @@ class Standing:
     copier: Floats
     rules: Rules
     assumptions: Assumptions
+    _anywhere: dict[int, bool] = default(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -79,7 +82,7 @@ class Standing:
             assumptions=assumptions,
         )
 
-    @property
+    @cached_property
     def ground(self) -> Ground:
         """What copying is felt by."""
         return Ground(self.field, self.copier)
@@ -138,11 +141,15 @@ class Standing:
         found[list(self.indices(by_node))] = list(by_node.values())
         return np.asarray(found / max(found.sum(), 1.0), dtype=np.float64)
 
-    def short_of_memory(self, free_mib: Floats) -> float:
-        """What nodes cost that have little memory left for what grows or comes, in slowdown."""
+    def shortness(self, free_mib: Floats) -> Floats:
+        """What each node (... x N) costs that has little memory left for what grows or comes, in slowdown."""
         keep = self.rules.keep_free * self.machine.memory_mib
         missing = np.clip((keep - free_mib) / np.where(keep > 0, keep, 1.0), 0.0, 1.0) * (keep > 0)
-        return float(self.rules.memory_weight * (missing * missing).sum())
+        return np.asarray(self.rules.memory_weight * missing * missing, dtype=np.float64)
+
+    def short_of_memory(self, free_mib: Floats) -> float:
+        """The same of all nodes (N) together."""
+        return float(self.shortness(free_mib).sum())
 
     def freed(self, row: int, by_node: Mapping[int, int]) -> Floats:
         """Free memory once a domain's is as said; N."""
@@ -175,13 +182,14 @@ class Standing:
 
     def may_run_anywhere(self, row: int) -> bool:
         """Whether hard affinity leaves it all of its cpupool."""
-        machine, pool = self.machine, int(self.tenants.pool[row])
-        for hard in {
-            id(vcpu.hard_affinity): vcpu.hard_affinity for vcpu in self.domain(row).vcpus if vcpu.online
-        }.values():
-            if len(hard) < machine.pcpus.sum() and machine.count_pcpus(hard, pool).sum() < machine.pcpus[pool].sum():
-                return False
-        return True
+        if row not in self._anywhere:
+            machine, pool = self.machine, int(self.tenants.pool[row])
+            sets = {id(vcpu.hard_affinity): vcpu.hard_affinity for vcpu in self.domain(row).vcpus if vcpu.online}
+            self._anywhere[row] = all(
+                len(hard) >= machine.pcpus.sum() or machine.count_pcpus(hard, pool).sum() >= machine.pcpus[pool].sum()
+                for hard in sets.values()
+            )
+        return self._anywhere[row]
 
     def _allowed(self, row: int) -> tuple[Floats, Floats] | None:
         """The pCPUs and cores that hard affinity allows; None where it allows all."""

@@ -19,7 +19,7 @@ from domicile.policies.migration.ways import AT_HOME, options
 from domicile.policies.rebalancing.hypothetical import after_move
 from domicile.policies.rebalancing.remembering import Memory
 from domicile.policies.rebalancing.screen import Screened
-from domicile.policies.rebalancing.single import permits_of
+from domicile.policies.rebalancing.single import counted, permits_of
 from domicile.policies.rebalancing.standing import Standing
 
 __all__ = ["Places", "WeighedSwap", "find_swap"]
@@ -50,17 +50,15 @@ class Places:
         standing = self.standing
         count = len(standing.snapshot.domains)
         active = np.minimum(standing.tenants.demand[:count], 1.0)[:, None]
-        values = np.where(np.isfinite(self.screened.gain[:count]), self.screened.gain[:count], -np.inf)
-        values = np.where(np.isfinite(values), values * active, -np.inf)
+        gain = self.screened.gain[:count]
+        # as `single.counted`; infinite is a loss
+        values = np.where(gain > 0.0, np.maximum(gain, 0.0) * active, gain)
         short = standing.short_of_memory(standing.free_mib)
         if short:
-            ids = standing.machine.topology.node_ids
-            keep = standing.rules.keep_free * standing.machine.memory_mib
-            tight = standing.free_mib < keep
-            for row in np.flatnonzero((standing.tenants.memory_share[:count] * tight).any(axis=1)):
-                mib = standing.domain(int(row)).memory_mib
-                for node in range(len(ids)):
-                    values[row, node] += short - standing.short_of_memory(standing.freed(int(row), {ids[node]: mib}))
+            size = np.array([domain.memory_mib for domain in standing.snapshot.domains], dtype=np.float64)[:, None]
+            left = standing.free_mib + standing.tenants.memory_share[:count] * size
+            without, with_all = standing.shortness(left), standing.shortness(left - size)
+            values = values + short - (without.sum(axis=1, keepdims=True) - without + with_all)
         return np.asarray(values, dtype=np.float64)
 
     def home(self, row: int) -> int | None:
@@ -203,7 +201,7 @@ def _gain(
         free = free + standing.freed(row, after) - standing.free_mib
     active = (standing.active(rows[0]) + standing.active(rows[1])) / 2.0
     short = standing.short_of_memory(standing.free_mib) - standing.short_of_memory(free)
-    return float(standing.field.total - field.total) * active + short
+    return counted(float(standing.field.total - field.total), active) + short
 
 
 def _way(then: Standing, now: Standing, row: int, node: int) -> Option | None:
