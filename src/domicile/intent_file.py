@@ -12,6 +12,15 @@
     memory_bound = 0.7          # share of its time that it waits for memory
     traffic_gbs = 3.0           # memory traffic of one of its vCPUs while it is busy
     busy_vcpus = 1.5            # vCPUs that want to run at once, for as long as nobody measured
+    sharing = "same-node"       # for this domain instead of the host's mode
+    tiering = "off"
+
+    [sharing]                   # of pages with equal content
+    mode = "off"                # or "same-node", "any-node"
+
+    [tiering]                   # of pages that domains do not use
+    mode = "off"                # or "other-nodes", "far-memory"
+    far_nodes = [4]             # left out: the nodes that have memory and no CPUs
 
     [vnuma]
     default = "auto"            # virtual nodes for guests wider than a node; or "off", or a number for all
@@ -34,7 +43,16 @@ import msgspec
 from msgspec import Meta
 
 from domicile.errors import BadInput
-from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, VnumaMode
+from domicile.state.request import (
+    Character,
+    DevicePolicy,
+    Group,
+    GroupKind,
+    Intent,
+    SharingMode,
+    TieringMode,
+    VnumaMode,
+)
 
 __all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "MOST_VNODES", "load_intent", "read_intent"]
 
@@ -61,12 +79,27 @@ class _Domain(msgspec.Struct, forbid_unknown_fields=True):
     memory_bound: Annotated[float, Meta(ge=0, le=1)] | None = None
     traffic_gbs: Annotated[float, Meta(ge=0, le=1000)] | None = None
     busy_vcpus: Annotated[float, Meta(ge=0, le=1024)] | None = None
+    sharing: SharingMode | None = None
+    tiering: TieringMode | None = None
 
 
 class _Devices(msgspec.Struct, forbid_unknown_fields=True):
     """The table `devices`."""
 
     policy: DevicePolicy = DevicePolicy.PREFERRED
+
+
+class _Sharing(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `sharing`."""
+
+    mode: SharingMode = SharingMode.OFF
+
+
+class _Tiering(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `tiering`."""
+
+    mode: TieringMode = TieringMode.OFF
+    far_nodes: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)] | None = None
 
 
 _Wish = Annotated[int, Meta(ge=1, le=MOST_VNODES)] | VnumaMode
@@ -111,15 +144,22 @@ def read_intent(data: bytes, source: str) -> Intent:
         raise BadInput(source, "not UTF-8", f"line {line}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(source, f"no TOML: {_one_line(error)}") from error
-    _require_known(source, "", tables, ("devices", "domains", "groups", "vnuma"))
+    _require_known(source, "", tables, ("devices", "domains", "groups", "sharing", "tiering", "vnuma"))
     groups, domains = _named(source, "groups", tables), _named(source, "domains", tables)
     vnuma = _converted(source, "vnuma", tables.get("vnuma", {}), _Vnuma)
+    said = [(name, _converted(source, f"domains.{_key(name)}", table, _Domain)) for name, table in domains.items()]
+    tiering = _converted(source, "tiering", tables.get("tiering", {}), _Tiering)
     intent = Intent(
         groups=tuple(_group(source, name, table) for name, table in groups.items()),
         devices=_converted(source, "devices", tables.get("devices", {}), _Devices).policy,
-        domains=tuple(_domain(source, name, table) for name, table in domains.items()),
+        domains=tuple(Character(name, each.memory_bound, each.traffic_gbs, each.busy_vcpus) for name, each in said),
         vnuma=vnuma.default,
         vnuma_by_domain=tuple(sorted(vnuma.domains.items())),
+        sharing=_converted(source, "sharing", tables.get("sharing", {}), _Sharing).mode,
+        sharing_by_domain=tuple((name, each.sharing) for name, each in said if each.sharing is not None),
+        tiering=tiering.mode,
+        tiering_by_domain=tuple((name, each.tiering) for name, each in said if each.tiering is not None),
+        far_nodes=tiering.far_nodes,
     )
     _require_no_contradiction(source, intent.groups)
     return intent
@@ -142,11 +182,6 @@ def _named(source: str, key: str, tables: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _domain(source: str, name: str, table: object) -> Character:
-    said = _converted(source, f"domains.{_key(name)}", table, _Domain)
-    return Character(name, said.memory_bound, said.traffic_gbs, said.busy_vcpus)
-
-
 def _converted(source: str, place: str, table: object, kind: type[_Table]) -> _Table:
     """A table of this kind."""
     if isinstance(table, dict):
@@ -155,12 +190,18 @@ def _converted(source: str, place: str, table: object, kind: type[_Table]) -> _T
         return msgspec.convert(table, type=kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$")
-        raise BadInput(source, problem + _choices(where), place + where.rstrip("`")) from error
+        raise BadInput(source, problem + _choices(place, where), place + where.rstrip("`")) from error
 
 
-def _choices(where: str) -> str:
-    """What can be given at a place where only some words can."""
-    choices: dict[str, Collection[str]] = {".kind": list(GroupKind), ".policy": list(DevicePolicy)}
+def _choices(place: str, where: str) -> str:
+    """What can be given at a place in a table where only some words can."""
+    choices: dict[str, Collection[str]] = {
+        ".kind": list(GroupKind),
+        ".policy": list(DevicePolicy),
+        ".sharing": list(SharingMode),
+        ".tiering": list(TieringMode),
+        ".mode": list(TieringMode if place == "tiering" else SharingMode),
+    }
     words = choices.get(where.rstrip("`"))
     if where.startswith((".default", ".domains")):
         words = ["auto", "off", f"a number from 1 to {MOST_VNODES}"]
