@@ -79,6 +79,15 @@ class TableChannel:
 
     def manage(self, who: str) -> None: ...
 
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> None:
+        raise NotImplementedError
+
+    def move(self, order: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def end_move(self, token: str) -> None:
+        raise NotImplementedError
+
     def halt(self, why: str | None) -> None: ...
 
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None: ...

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domicile.errors import BadInput
 from domicile.intent_file import MAX_INTENT_BYTES, load_intent, read_intent
 from domicile.state.mandate import DomainMandate, Mandate
-from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent
+from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, SharingMode, TieringMode
 
 INTENT = """\
 [devices]
@@ -51,11 +51,33 @@ def test_what_is_known_of_a_domain() -> None:
     )
 
 
+def test_sharing_and_tiering() -> None:
+    found = read(
+        '[sharing]\nmode = "any-node"\n[tiering]\nmode = "far-memory"\nfar_nodes = [4]\n'
+        '[domains.db]\nsharing = "off"\ntiering = "other-nodes"\n[domains.web]\nmemory_bound = 0.2\n'
+    )
+    assert [found.sharing_of(name) for name in ("db", "web", "new")] == [
+        SharingMode.OFF,
+        SharingMode.ANY_NODE,
+        SharingMode.ANY_NODE,
+    ]
+    assert [found.tiering_of(name) for name in ("db", "web")] == [TieringMode.OTHER_NODES, TieringMode.FAR_MEMORY]
+    assert found.far_nodes == (4,)
+    assert read("").sharing_of("db") is SharingMode.OFF
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("domains = 1", "domains: has to be tables: [domains.NAME]"),
         ("[domains]\ndb = 1", "domains.db: Expected `object`, got `int`"),
+        ("[sharing]\nmode = 'near'", "sharing.mode: Invalid enum value 'near' (give one of off, same-node, any-node)"),
+        (
+            "[tiering]\nmode = 'cxl'",
+            "tiering.mode: Invalid enum value 'cxl' (give one of off, other-nodes, far-memory)",
+        ),
+        ("[tiering]\nfar_nodes = []", "tiering.far_nodes: Expected `array` of length >= 1"),
+        ("[domains.db]\ntiering = 'far'", "domains.db.tiering: Invalid enum value 'far' (give one of off, other-nodes"),
         ("[domains.db]\nmemory_bound = 1.5", "domains.db.memory_bound: Expected `float` <= 1.0"),
         ("[domains.db]\ntraffic_gbs = -1", "domains.db.traffic_gbs: Expected `float` >= 0.0"),
         ("[domains.db]\nbusy_vcpus = nan", "domains.db.busy_vcpus: Expected `float`"),

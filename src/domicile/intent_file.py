@@ -15,6 +15,15 @@
     may_move = true             # whether its memory may be moved to another node
     pause_s = 0.0               # the longest pause that a move may cost it
     min_mib = 2048              # ballooned down to no less; left out, it is not ballooned down
+    sharing = "same-node"       # for this domain instead of the host's mode
+    tiering = "off"
+
+    [sharing]                   # of pages with equal content
+    mode = "off"                # or "same-node", "any-node"
+
+    [tiering]                   # of pages that domains do not use
+    mode = "off"                # or "other-nodes", "far-memory"
+    far_nodes = [4]             # left out: the nodes that have memory and no CPUs
 
     [vnuma]
     default = "auto"            # virtual nodes for guests wider than a node; or "off", or a number for all
@@ -51,7 +60,16 @@ from msgspec import Meta
 
 from domicile.errors import BadInput
 from domicile.state.mandate import DomainMandate, Mandate
-from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, VnumaMode
+from domicile.state.request import (
+    Character,
+    DevicePolicy,
+    Group,
+    GroupKind,
+    Intent,
+    SharingMode,
+    TieringMode,
+    VnumaMode,
+)
 from domicile.toml_file import unit_of
 
 __all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "MOST_VNODES", "load_intent", "read_intent"]
@@ -86,12 +104,27 @@ class _Domain(msgspec.Struct, forbid_unknown_fields=True):
     may_move: bool = True
     pause_s: Annotated[float, Meta(ge=0, le=DAY_S)] = 0.0
     min_mib: Annotated[int, Meta(ge=1, le=1 << 32)] | None = None
+    sharing: SharingMode | None = None
+    tiering: TieringMode | None = None
 
 
 class _Devices(msgspec.Struct, forbid_unknown_fields=True):
     """The table `devices`."""
 
     policy: DevicePolicy = DevicePolicy.PREFERRED
+
+
+class _Sharing(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `sharing`."""
+
+    mode: SharingMode = SharingMode.OFF
+
+
+class _Tiering(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `tiering`."""
+
+    mode: TieringMode = TieringMode.OFF
+    far_nodes: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)] | None = None
 
 
 _Wish = Annotated[int, Meta(ge=1, le=MOST_VNODES)] | VnumaMode
@@ -156,21 +189,27 @@ def read_intent(data: bytes, source: str) -> Intent:
         raise BadInput(source, "not UTF-8", f"line {line}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(source, f"no TOML: {_one_line(error)}") from error
-    _require_known(source, "", tables, ("devices", "domains", "groups", "manager", "vnuma"))
+    _require_known(source, "", tables, ("devices", "domains", "groups", "manager", "sharing", "tiering", "vnuma"))
     groups = _named(source, "groups", tables)
     domains = {
         name: _converted(source, f"domains.{_key(name)}", table, _Domain)
         for name, table in _named(source, "domains", tables).items()
     }
     vnuma = _converted(source, "vnuma", tables.get("vnuma", {}), _Vnuma)
+    tiering = _converted(source, "tiering", tables.get("tiering", {}), _Tiering)
     intent = Intent(
         groups=tuple(_group(source, name, table) for name, table in groups.items()),
         devices=_converted(source, "devices", tables.get("devices", {}), _Devices).policy,
         domains=tuple(
-            Character(name, said.memory_bound, said.traffic_gbs, said.busy_vcpus) for name, said in domains.items()
+            Character(name, each.memory_bound, each.traffic_gbs, each.busy_vcpus) for name, each in domains.items()
         ),
         vnuma=vnuma.default,
         vnuma_by_domain=tuple(sorted(vnuma.domains.items())),
+        sharing=_converted(source, "sharing", tables.get("sharing", {}), _Sharing).mode,
+        sharing_by_domain=tuple((name, each.sharing) for name, each in domains.items() if each.sharing is not None),
+        tiering=tiering.mode,
+        tiering_by_domain=tuple((name, each.tiering) for name, each in domains.items() if each.tiering is not None),
+        far_nodes=tiering.far_nodes,
         mandate=_mandate(source, tables, domains),
     )
     _require_no_contradiction(source, intent.groups)
@@ -218,13 +257,19 @@ def _converted(source: str, place: str, table: object, kind: type[_Table]) -> _T
         problem, _, where = str(error).partition(" - at `$")
         at = place + where.rstrip("`")
         unit = unit_of(at)
-        hint = f" (a number of{unit})" if unit else _choices(where)
+        hint = f" (a number of{unit})" if unit else _choices(place, where)
         raise BadInput(source, problem + hint, at) from error
 
 
-def _choices(where: str) -> str:
-    """What can be given at a place where only some words can."""
-    choices: dict[str, Collection[str]] = {".kind": list(GroupKind), ".policy": list(DevicePolicy)}
+def _choices(place: str, where: str) -> str:
+    """What can be given at a place in a table where only some words can."""
+    choices: dict[str, Collection[str]] = {
+        ".kind": list(GroupKind),
+        ".policy": list(DevicePolicy),
+        ".sharing": list(SharingMode),
+        ".tiering": list(TieringMode),
+        ".mode": list(TieringMode if place == "tiering" else SharingMode),
+    }
     words = choices.get(where.rstrip("`"))
     if where.startswith((".default", ".domains")):
         words = ["auto", "off", f"a number from 1 to {MOST_VNODES}"]
