@@ -11,6 +11,7 @@ import pytest
 from sim_machines import machine, read_guest
 from sim_time import start, the
 
+from domicile.hosts.actions import Destroy
 from domicile.hosts.simulated import SimulatedHost, create_simulated
 from domicile.local.paths import STATE_VARIABLE
 from domicile.local.supervisor import Supervisor
@@ -114,6 +115,29 @@ def test_who_takes_over_attends_to_what_was_begun(host: SimulatedHost, journal: 
     run(host, journal, 12)
     assert all(not move.pending for move in journal.moves()) or host.snapshot().moves
     assert the(host.snapshot(), "web0").memory_mib == 128
+
+
+def test_idle_guests_make_room_and_get_it_back(host: SimulatedHost, journal: Journal) -> None:
+    crowd(host, 2)
+    for node in (0, 2, 3):
+        cpus = sorted(host.snapshot().topology.cpus_of((node,)))
+        free = host.snapshot().available_mib(node)
+        start(host, f"idle{node}", does="busy=0", memory=free - 70, vcpus=1, cpus_soft=[cpus])
+    before = {domain.name: domain.memory_mib for domain in host.snapshot().domains}
+    mandate = replace(
+        QUICK, hold_off_s=10.0, domains=tuple(DomainMandate(f"idle{node}", min_mib=300) for node in (0, 2, 3))
+    )
+    run(host, journal, 40, mandate)
+    assert len(set(homes(host)[:2])) == 2
+    asked = journal.memory_acts()
+    assert any(act.wanted_mib < act.before_mib for act in asked)
+    for name in ("web0", "web1"):
+        host.perform(Destroy(name))
+    run(host, journal, 40, mandate)
+    after = {domain.name: domain.memory_mib for domain in host.snapshot().domains}
+    assert after == {name: mib for name, mib in before.items() if not name.startswith("web")}
+    # no trading back and forth
+    assert len(journal.memory_acts()) <= 6
 
 
 def test_room_that_was_made_can_be_undone(host: SimulatedHost, journal: Journal) -> None:

@@ -195,7 +195,9 @@ class Rebalancer:
             best = max(wants, key=lambda each: (each.gain, each.uuid))
             wanted = {node: mib + snapshot.available_mib(node) for node, mib in best.short_mib.items()}
             return self._ask(make_room(snapshot, watch, wanted, rules).asks)
-        if shrunk and not self.history.under_way and snapshot.taken_at - self.wanted_s > rules.hold_off_s:
+        # who wants room is weighed again only so often, and waits once there is some
+        patience_s = rules.hold_off_s + rules.look_again_s + rules.settle_s
+        if shrunk and not self.history.under_way and snapshot.taken_at - self.wanted_s > patience_s:
             return self._ask(give_back(snapshot, shrunk, rules))
         return Outcome()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from domicile.performance.curves import Floats
+from domicile.policies.migration.landing import overhead_mib
 from domicile.policies.migration.records import Option, Permits, Way
 from domicile.policies.migration.refusals import why_not_at_all
 from domicile.policies.migration.ways import options
@@ -104,7 +105,9 @@ def weigh(standing: Standing, row: int, targets: Sequence[tuple[int, ...]]) -> W
             lost = f"{WAYS[option.way]} costs {option.cost.slowdown_s:.1f} domain-seconds"
             best = Weighed(row, option.nodes, gain, refused=f"it does not pay: {lost}, and gains {gain:.3f} a second")
     if best.option is None and why and not any(not option.refused for _, option in found):
-        ideal = _gains(standing, row, [(targets[0], _all_there(domain, first))])[0]
+        # were room made for it, nobody there would be short of memory
+        there = _all_there(domain, first)
+        ideal = _gains(standing, row, [(targets[0], there)])[0] - _reliefs(standing, row, [there])[0]
         return Weighed(row, first, ideal, refused=_told(found), short_mib=_short(standing, domain, first))
     return best
 
@@ -164,9 +167,14 @@ def _all_there(domain: Domain, nodes: tuple[int, ...]) -> dict[int, int]:
 
 
 def _short(standing: Standing, domain: Domain, nodes: tuple[int, ...]) -> dict[int, int]:
-    """By node (ids), what is missing for all of it there beside what it has; {} if that is not what it lacks."""
-    need = _all_there(domain, nodes)
-    missing = {node: mib - standing.snapshot.available_mib(node) for node, mib in need.items()}
+    """By node (ids), what is missing for all of it there beside what it has, and for what is to stay free; {} if that
+    is not what it lacks."""
+    topology, beside = standing.machine.topology, -(-overhead_mib(domain) // len(nodes))
+    need = {node: mib + beside for node, mib in _all_there(domain, nodes).items()}
+    if all(mib <= standing.snapshot.available_mib(node) for node, mib in need.items()):
+        return {}
+    keep = {node: round(standing.rules.keep_free * topology.node(node).memory_mib) for node in nodes}
+    missing = {node: mib + keep[node] - standing.snapshot.available_mib(node) for node, mib in need.items()}
     return {node: mib for node, mib in missing.items() if mib > 0}
 
 
