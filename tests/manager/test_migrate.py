@@ -11,7 +11,7 @@ from sim_machines import machine, read_guest
 from sim_time import start, the
 
 from domicile.errors import HostFailed, Refused
-from domicile.hosts.actions import Action, StartMove
+from domicile.hosts.actions import Action, EndMove, Reserve, SetAffinity, StartMove
 from domicile.hosts.protocol import Host
 from domicile.hosts.simulated import SimulatedHost, create_simulated
 from domicile.local.paths import STATE_VARIABLE
@@ -20,7 +20,7 @@ from domicile.manager.journal import Journal
 from domicile.manager.migrate import begin, migrate, move_vcpus, ordered, settle_moves, undo_moves
 from domicile.policies.migration.records import Option, Permits, Way
 from domicile.policies.migration.ways import options
-from domicile.state.model import Domain, DomainType, Snapshot
+from domicile.state.model import Domain, DomainType, Reservation, Snapshot
 from domicile.state.moves import MoveOrder, MoveState
 
 PERMITS = Permits(pause_s=60.0, rate_mib_s=200.0, minimum_mib=128)
@@ -168,3 +168,75 @@ def test_a_move_goes_on_without_us(host: SimulatedHost, journal: Journal) -> Non
     [done] = settle_moves(host, journal)
     assert done.move.status is MoveStatus.MOVED
     assert not settle_moves(host, journal)
+
+
+def soft(host: Host) -> set[frozenset[int]]:
+    return {vcpu.soft_affinity for vcpu in the(host.snapshot(), "web1").vcpus}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_belongs_to_a_move_is_done_by_who_comes_after(host: SimulatedHost, journal: Journal, after: bool) -> None:
+    """The connection breaks over the affinity that goes with a balloon, when the memory has moved already."""
+    broken = Broken(host, lambda action: isinstance(action, SetAffinity), after=after)
+    with pytest.raises(HostFailed):
+        migrate(broken, journal, order(host, way=Way.BALLOON), "for a test")  # type: ignore[arg-type]
+    [done] = settle_moves(host, journal)
+    assert done.move.status is MoveStatus.PARTLY
+    assert not host.snapshot().moves
+    assert soft(host) == {host.snapshot().topology.cpus_of((2,))}
+    statuses = [act.status for act in journal.acts()]
+    done_once = [ActStatus.DONE, ActStatus.FAILED, ActStatus.DONE]
+    assert statuses == (done_once if after else [ActStatus.FAILED] * 2 + [ActStatus.DONE] * 2)
+
+
+def test_an_ended_move_that_nobody_took_note_of_is_forgotten_later(host: SimulatedHost, journal: Journal) -> None:
+    broken = Broken(host, lambda action: isinstance(action, EndMove), after=False)
+    with pytest.raises(HostFailed):
+        migrate(broken, journal, order(host), "for a test")  # type: ignore[arg-type]
+    assert [move.status for move in journal.moves()] == [MoveStatus.MOVED]
+    assert host.snapshot().moves
+    assert settle_moves(host, journal) == []
+    assert not host.snapshot().moves
+
+
+@pytest.mark.parametrize("way", [Way.LIVE, Way.BALLOON])
+def test_what_was_put_back_is_not_put_back_again(host: SimulatedHost, journal: Journal, way: Way) -> None:
+    """The undoing manager dies before the host's answer: the next one finds out that it is undone."""
+    done = migrate(host, journal, order(host, way=way), "for a test")
+    broken = Broken(host, lambda action: isinstance(action, StartMove), after=True)
+    with pytest.raises(HostFailed):
+        undo_moves(broken, journal, done.move.plan, option, PERMITS)  # type: ignore[arg-type]
+    host.wait(20)
+    settle_moves(host, journal)
+    assert next(move.status for move in journal.moves()) is MoveStatus.UNDONE
+    assert undo_moves(host, journal, done.move.plan, option, PERMITS) == []
+    assert soft(host) == {*done.move.soft}
+
+
+def test_a_reservation_whose_answer_was_lost_is_not_kept(host: SimulatedHost, journal: Journal) -> None:
+    """A manager that stays, with its connection, would keep the memory from everybody else."""
+    with pytest.raises(HostFailed):
+        migrate(Broken(host, lambda action: isinstance(action, Reserve), after=True), journal, order(host), "")  # type: ignore[arg-type]
+    assert host.snapshot().reservations == ()
+
+
+def test_nobody_is_promised_what_a_balloon_is_about_to_take(host: SimulatedHost, journal: Journal) -> None:
+    room = host.snapshot().available_mib(2)
+    begin(host, journal, order(host, way=Way.BALLOON), "for a test")
+    assert host.snapshot().available_mib(2) == room - 384, "512 MiB, of which the guest keeps 128"
+    start(host, "big", memory=room - 384, vcpus=1, cpus_soft=[[4, 5]])
+    host.wait(20)
+    [done] = settle_moves(host, journal)
+    assert done.move.status is MoveStatus.PARTLY
+    assert {*home(host)} <= {2, *(done.move.before or {})}
+
+
+@pytest.mark.parametrize("way", [Way.SAVE, Way.BALLOON])
+def test_no_way_takes_what_is_promised_to_others(host: SimulatedHost, journal: Journal, way: Way) -> None:
+    made = order(host, way=way)
+    room = host.snapshot().available_mib(2)
+    promised = Reservation("t", "other", {2: room - 100}, 1, "somebody", 0.0)
+    host.perform(Reserve(promised, host.snapshot().reservations_generation))
+    with pytest.raises(Refused, match="no room for it there any more"):
+        migrate(host, journal, made, "for a test")
+    assert not journal.moves()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from domicile.errors import DomicileError, Halted, HostFailed, Refused
+from domicile.errors import DomicileError, Halted, HostFailed, Refused, ReservationConflict
 from domicile.hosts.actions import Hold, LetGo, Manage, SetAffinity
 from domicile.hosts.protocol import Host, no_progress
 from domicile.local.process import is_alive
@@ -124,7 +124,8 @@ class Balancer:
             self.host.perform(Hold(each.domain, each.uuid, each.vcpu, each.cpus, each.before))
         except Halted:
             raise
-        except Refused as error:
+        except (Refused, ReservationConflict) as error:
+            # the second: somebody else has set it since we looked
             self.held.pop((each.uuid, each.vcpu), None)
             failed.append(str(error))
         else:
@@ -171,13 +172,24 @@ def settle(balancer: Balancer) -> list[Act]:
 
 
 def settle_acts(snapshot: Snapshot, journal: Journal, is_alive: Callable[[int], bool]) -> list[Act]:
-    """Find out what became of changes whose manager died over them; returns those. `is_alive` tells by plan."""
+    """Find out what became of changes whose manager died over them; returns those. `is_alive` tells by plan.
+
+    For the host's manager alone: what was being put back, nobody else is putting back any more.
+    """
     soft = _soft(snapshot)
-    return [
-        journal.end_act(act, ActStatus.DONE if soft.get((act.uuid, act.vcpu)) == act.wanted else ActStatus.FAILED)
-        for act in journal.acts()
-        if act.status is ActStatus.PLANNED and not is_alive(act.plan)
-    ]
+    ended = []
+    for act in journal.acts():
+        now = soft.get((act.uuid, act.vcpu))
+        if act.status is ActStatus.PLANNED and not is_alive(act.plan):
+            ended.append(journal.end_act(act, ActStatus.DONE if now == act.wanted else ActStatus.FAILED))
+        elif act.status is ActStatus.UNDOING:
+            ended.append(journal.end_act(act, ActStatus.DONE if now == act.wanted else _put_back(act, now)))
+    return ended
+
+
+def _put_back(act: Act, now: frozenset[int] | None) -> ActStatus:
+    """What a change is that is not in force any more."""
+    return ActStatus.UNDONE if now == act.before else ActStatus.LEFT
 
 
 def undo(host: Host, journal: Journal, plan: int) -> list[Act]:
@@ -186,17 +198,25 @@ def undo(host: Host, journal: Journal, plan: int) -> list[Act]:
     What somebody else has set since is left to them. Returns the changes with what became of each. Raises `Refused`
     where there is nothing to undo.
     """
-    done = [act for act in journal.acts(plan) if act.status is ActStatus.DONE]
+    done = [act for act in journal.acts(plan) if act.status in {ActStatus.DONE, ActStatus.UNDOING}]
     if not done:
         raise Refused(f"plan {plan}: has changed no affinity that could be put back; see domicile history")
     soft = _soft(host.snapshot())
     ended = []
     for act in reversed(done):
-        if soft.get((act.uuid, act.vcpu)) != act.wanted:
-            ended.append(journal.end_act(act, ActStatus.LEFT))
+        now = soft.get((act.uuid, act.vcpu))
+        if now != act.wanted:
+            ended.append(journal.end_act(act, _put_back(act, now)))
             continue
-        host.perform(SetAffinity(act.domain, act.vcpu, soft=act.before))
-        ended.append(journal.end_act(act, ActStatus.UNDONE))
+        undoing = journal.end_act(act, ActStatus.UNDOING)
+        try:
+            host.perform(SetAffinity(act.domain, act.vcpu, soft=act.before))
+        except HostFailed:
+            raise
+        except DomicileError:
+            journal.end_act(undoing, ActStatus.DONE)
+            raise
+        ended.append(journal.end_act(undoing, ActStatus.UNDONE))
     return ended
 
 

@@ -193,7 +193,8 @@ class Changes:
     def advance_move(
         self, move: MoveIntent, status: MoveStatus, why: str = "", seen: Mapping[int, int] | None = None
     ) -> MoveIntent:
-        """Write down how far a move came, and where the domain's pages are."""
+        """Write down how far a move came, and where the domain's pages are. One that puts another back undoes that in
+        the same moment."""
         now = self._now()
         with self._database.writing() as connection:
             connection.execute(
@@ -202,7 +203,22 @@ class Changes:
             )
             detail = {"domain": move.order.domain, "way": move.order.way, "why": why}
             self._tell(connection, f"move-{status}".replace(" ", "-"), detail, move.plan)
+            if move.undoes and status in {MoveStatus.MOVED, MoveStatus.PARTLY}:
+                self._undo_move(connection, move, now)
         return replace(move, status=status, why=why, seen=move.seen if seen is None else seen, changed_at=now)
+
+    def _undo_move(self, connection: sqlite3.Connection, by: MoveIntent, now: float) -> None:
+        """The move that `by` puts back, and the changes of affinity that went with it, are undone."""
+        connection.execute(
+            "UPDATE moves SET status = ?, changed_at = ? WHERE id = ? AND status IN (?, ?)",
+            (MoveStatus.UNDONE, now, by.undoes, MoveStatus.MOVED, MoveStatus.PARTLY),
+        )
+        [plan] = connection.execute("SELECT plan FROM moves WHERE id = ?", (by.undoes,)).fetchone()
+        connection.execute(
+            "UPDATE acts SET status = ?, changed_at = ? WHERE plan = ? AND uuid = ? AND status = ?",
+            (ActStatus.UNDONE, now, plan, by.order.uuid, ActStatus.DONE),
+        )
+        self._tell(connection, "move-undone", {"domain": by.order.domain, "by": by.plan}, plan)
 
     def moves(self, plan: int | None = None) -> tuple[MoveIntent, ...]:
         """The moves of a plan, or of all, the first one first."""

@@ -97,6 +97,8 @@ class ActStatus(StrEnum):
     PLANNED = "planned"
     DONE = "done"
     FAILED = "failed"
+    UNDOING = "undoing"
+    """Is about to be put back, or was when who did it died."""
     UNDONE = "undone"
     LEFT = "left"
     """Was to be undone, and somebody else had set it since."""
@@ -157,7 +159,8 @@ class MoveIntent:
     written down.
 
     `before` has its pages by node, None where no memory map told; `soft` the soft affinity that its vCPUs had, and
-    `seen` where its pages were afterwards. `gain` is the predicted gain in slowdown, over all domains.
+    `seen` where its pages were afterwards. `gain` is the predicted gain in slowdown, over all domains. `undoes` is the
+    id of the move that this one puts back, 0 for none.
     """
 
     order: MoveOrder
@@ -165,6 +168,7 @@ class MoveIntent:
     soft: tuple[frozenset[int], ...]
     reason: str
     gain: float = 0.0
+    undoes: int = 0
     seen: Mapping[int, int] | None = None
     status: MoveStatus = MoveStatus.PLANNED
     why: str = ""

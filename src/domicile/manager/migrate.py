@@ -14,8 +14,8 @@ from domicile.errors import DomicileError, HostFailed, Refused
 from domicile.hosts.actions import EndMove, Release, Reserve, StartMove
 from domicile.hosts.protocol import Host
 from domicile.local.process import this_process
-from domicile.manager.balance import perform
-from domicile.manager.intents import Act, ActStatus, MoveIntent, MoveStatus
+from domicile.manager.balance import perform, settle_acts
+from domicile.manager.intents import Act, MoveIntent, MoveStatus
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import domain_with_uuid, seen_of
 from domicile.policies.migration.records import Option, Permits, Way
@@ -103,13 +103,14 @@ def migrate(
     *,
     gain: float = 0.0,
     kind: str = "migrate",
+    undoes: int = 0,
 ) -> Moved:
     """Carry an order out, to its end.
 
     Raises `Refused` or `ReservationConflict` having changed nothing; `HostFailed` where the way to the host broke: the
     host goes on, and `settle_moves` finds out later. An interrupt leaves it going on, too.
     """
-    return begin(host, journal, order, reason, gain=gain, kind=kind).follow(watch)
+    return begin(host, journal, order, reason, gain=gain, kind=kind, undoes=undoes).follow(watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +134,25 @@ class Begun:
 
 
 def begin(
-    host: Host, journal: Journal, order: MoveOrder, reason: str, *, gain: float = 0.0, kind: str = "migrate"
+    host: Host,
+    journal: Journal,
+    order: MoveOrder,
+    reason: str,
+    *,
+    gain: float = 0.0,
+    kind: str = "migrate",
+    undoes: int = 0,
 ) -> Begun:
     """Promise the memory, write the move down, have the host begin it."""
     snapshot = host.snapshot(MemoryMapAge.RECENT)
     domain = domain_with_uuid(snapshot, order.uuid, order.domain)
     if domain is None:
         raise Refused(f"{order.domain}: is not there any more")
-    token = "" if order.way is MoveWay.BALLOON else str(uuid.uuid4())
-    if token:
-        _reserve(host, snapshot, order, token)
+    token = str(uuid.uuid4())
     try:
+        _reserve(host, snapshot, domain, order, token)
         soft = tuple(vcpu.soft_affinity for vcpu in domain.vcpus)
-        known = MoveIntent(order, domain.pages_by_node, soft, reason, gain)
+        known = MoveIntent(order, domain.pages_by_node, soft, reason, gain, undoes)
         [move] = journal.begin_moves(kind, "domicile", [known])
         try:
             host.perform(StartMove(order))
@@ -157,16 +164,18 @@ def begin(
             raise
         return Begun(host, journal, journal.advance_move(move, MoveStatus.BEGUN))
     finally:
-        if token:
-            host.perform(Release(token))
+        host.perform(Release(token))
 
 
-def _reserve(host: Host, snapshot: Snapshot, order: MoveOrder, token: str) -> None:
+def _reserve(host: Host, snapshot: Snapshot, domain: Domain, order: MoveOrder, token: str) -> None:
     """Promise it what it takes there; the promise passes to the move itself once that has begun."""
+    # a second copy is made beside the first; who is saved or ballooned gives back first what it has there
+    has = {} if order.way is MoveWay.LIVE else domain.memory_by_node_mib or {}
+    need = {node: max(mib - has.get(node, 0), 0) for node, mib in order.after_mib.items()}
     short = [
         f"node {node}: {mib} MiB, {snapshot.available_mib(node)} free"
-        for node, mib in order.after_mib.items()
-        if order.way is MoveWay.LIVE and mib > snapshot.available_mib(node)
+        for node, mib in need.items()
+        if mib > snapshot.available_mib(node)
     ]
     if short:
         raise Refused(f"{order.domain}: no room for it there any more ({'; '.join(short)})")
@@ -174,7 +183,7 @@ def _reserve(host: Host, snapshot: Snapshot, order: MoveOrder, token: str) -> No
     reservation = Reservation(
         token=token,
         domain=order.domain + INCOMING,
-        memory_mib=order.after_mib,
+        memory_mib=need,
         vcpus=0,
         owner=str(process),
         created_at=snapshot.taken_at,
@@ -200,11 +209,13 @@ def conclude(host: Host, journal: Journal, move: MoveIntent) -> Moved:
         ended = journal.advance_move(move, MoveStatus.LOST, why or "the domain is not there any more")
     else:
         status, why = _judged(move, state, domain)
-        ended = journal.advance_move(move, status, why, domain.pages_by_node)
         if status in {MoveStatus.MOVED, MoveStatus.PARTLY}:
+            # while the journal has it as going on: whoever comes after a crash does the rest of this
             if order.way is MoveWay.BALLOON and order.soft:
+                settle_acts(snapshot, journal, lambda plan: plan != move.plan)
                 failed = _set_soft(host, journal, domain, order.soft, "its memory has moved", move.plan)[1]
             _rewrite(journal, domain, order)
+        ended = journal.advance_move(move, status, why, domain.pages_by_node)
     host.perform(EndMove(order.token))
     return Moved(ended, tuple(failed))
 
@@ -255,7 +266,8 @@ def _rewrite(journal: Journal, domain: Domain, order: MoveOrder) -> None:
             memory = domain.memory_by_node_mib or dict(order.after_mib)
             soft = order.soft or intent.wanted.soft_affinity
             wanted = replace(intent.wanted, nodes=order.nodes, memory_mib=memory, soft_affinity=soft)
-            journal.rewrite(intent, wanted, seen_of(domain), f"moved to node {format_ids(order.nodes)}")
+            if wanted != intent.wanted:
+                journal.rewrite(intent, wanted, seen_of(domain), f"moved to node {format_ids(order.nodes)}")
 
 
 def move_vcpus(
@@ -267,14 +279,19 @@ def move_vcpus(
 
 def settle_moves(host: Host, journal: Journal) -> list[Moved]:
     """Bring moves to an end that were left undecided: those that the host has done with. Those that it goes on with
-    stay pending. Costs a snapshot where something is pending.
+    stay pending. Costs a snapshot where there ever was a move.
     """
-    pending = [move for move in journal.moves() if move.pending]
-    if not pending:
+    moves = journal.moves()
+    if not moves:
         return []
     snapshot = host.snapshot()
+    ended = {move.order.token for move in moves if not move.pending}
+    for known in snapshot.moves:
+        if known.end is not None and known.order.token in ended:
+            # written down, and its manager died before the host heard of it
+            host.perform(EndMove(known.order.token))
     found = []
-    for move in pending:
+    for move in [each for each in moves if each.pending]:
         state = on_host(snapshot, move)
         if state is None or state.end is not None:
             found.append(conclude(host, journal, move))
@@ -307,11 +324,5 @@ def undo_moves(
         nodes = tuple(sorted(node for node, pages in move.before.items() if pages > ELSEWHERE * most))
         option = find(snapshot, domain, nodes, Way(move.order.way.value))
         order = replace(ordered(snapshot, domain, option, permits), soft=move.soft)
-        done = migrate(host, journal, order, f"plan {plan} is undone", watch, kind="undo")
-        if done.move.status in {MoveStatus.MOVED, MoveStatus.PARTLY}:
-            journal.advance_move(move, MoveStatus.UNDONE, move.why)
-            for act in journal.acts(plan):
-                if act.status is ActStatus.DONE and act.uuid == move.order.uuid:
-                    journal.end_act(act, ActStatus.UNDONE)
-        found.append(done)
+        found.append(migrate(host, journal, order, f"plan {plan} is undone", watch, kind="undo", undoes=move.id))
     return found

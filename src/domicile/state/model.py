@@ -238,12 +238,18 @@ class Snapshot:
         return outstanding
 
     def _owed_mib(self, move: MoveState, domain: Domain | None, outstanding: Mapping[int, int]) -> dict[int, int]:
-        """Node id to what a move has yet to take there. What a guest gives back under it is promised to that guest."""
+        """Node id to what a move has yet to take there.
+
+        A balloon is promised what its guest is to have on its new nodes beyond what it has there, from the beginning
+        on, so that nobody else is. What it gives back of others may be taken by anybody.
+        """
         order = move.order
         if order.way is MoveWay.BALLOON:
-            short = order.memory_mib - domain.memory_mib if domain else 0
+            has = domain.memory_by_node_mib if domain else {}
+            if has is not None:
+                return {n: max(order.after_mib.get(n, 0) - has.get(n, 0), 0) for n in order.nodes} if domain else {}
             left = {node.id: max((node.free_mib or 0) - outstanding[node.id], 0) for node in self.topology.nodes}
-            return taken_by_node(max(short, 0), left, order.nodes)
+            return taken_by_node(order.memory_mib - order.least_mib, left, order.nodes)
         share = max(order.memory_mib - move.taken_mib, 0) / max(order.memory_mib, 1)
         return {node: math.ceil(mib * share) for node, mib in order.after_mib.items()}
 
