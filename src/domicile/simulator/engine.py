@@ -147,22 +147,27 @@ class Simulation:
             until = min(goal, self._events[0][0] if self._events else goal)
             self.scheduler.step(until - self.scheduler.quantum)
 
-    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
-        """Change the affinity of a domain's vCPUs now (`xl vcpu-pin`): its memory stays. None leaves one as it is."""
+    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None, vcpu: int | None = None) -> None:
+        """Change the affinity of a domain's vCPUs, or of one, now (`xl vcpu-pin`): its memory stays. None leaves one as
+        it is."""
         number = self._number(name)
         if number is None:
             return
         before = self._seats[number]
-        count = self.guests[number].vcpus
-        changed = replace(
-            before,
-            hard=before.hard if hard is None else (hard,) * count,
-            soft=before.soft if soft is None else (soft,) * count,
-        )
+        which = range(self.guests[number].vcpus) if vcpu is None else (vcpu,)
+        hards, softs = list(before.hard), list(before.soft)
+        for each in which:
+            hards[each] = hards[each] if hard is None else hard
+            softs[each] = softs[each] if soft is None else soft
+        changed = replace(before, hard=tuple(hards), soft=tuple(softs))
         self._seats[number], self._home[number] = changed, self._home_of(changed)
-        for vcpu in range(count):
-            index = int(self._first_vcpu[number]) + vcpu
-            self.scheduler.pin(index, self._mask(changed.hard[vcpu]), self._mask(changed.soft[vcpu]))
+        for each in which:
+            index = int(self._first_vcpu[number]) + each
+            self.scheduler.pin(index, self._mask(hards[each]), self._mask(softs[each]))
+
+    def is_there(self, name: str) -> bool:
+        """Whether a domain of this name has started and not ended."""
+        return self._number(name) is not None
 
     def move_memory(self, name: str, nodes: Sequence[int], rate_gbs: float = MOVE_GBS) -> None:
         """Begin to move a domain's memory to these nodes (ids)."""

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import ALL, NODES, TOPOLOGY, busy, host, seen
 
+from domicile.performance.assumptions import DEFAULT
 from domicile.policies.scheduling.follow import Rules, follow
 from domicile.policies.scheduling.holds import Held
 from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.room import Room, rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Cpupool, Domain, Snapshot
 
@@ -98,6 +100,12 @@ class TestLeftAlone:
         plan = follow(replace(snapshot, cpupools=pools), watch, {})
         assert {each.cpus for each in plan.hold} == {frozenset({0})}
 
+    def test_nobody_is_sent_away_from_its_memory_to_make_room(self) -> None:
+        """Two guests with two busy vCPUs each share a node of two pCPUs, the others idle: for holds to let go."""
+        guests = [busy(name, [0, 1], memory=0, soft=NODES[0]) for name in ("a", "b")]
+        snapshot, watch = seen(*guests)
+        assert follow(snapshot, watch, {}, Rules(start=0.001)).soft == ()
+
 
 class TestHolding:
     def test_who_strays_is_held_with_all_its_vcpus(self) -> None:
@@ -105,6 +113,14 @@ class TestHolding:
         plan = follow(snapshot, watch, {})
         assert [(each.vcpu, each.cpus, each.before) for each in plan.hold] == [(0, NODES[1], ALL), (1, NODES[1], ALL)]
         assert plan.hold[1].away == 1.0
+
+    def test_with_one_all_at_home_there_are_held_and_nobody_elsewhere(self) -> None:
+        guests = [busy("a", [5], memory=1, soft=NODES[1]), busy("b", [2], memory=1, soft=NODES[1])]
+        snapshot, watch = seen(*guests, busy("c", [6], memory=3, soft=NODES[3]), share=0.9)
+        plan = follow(snapshot, watch, {})
+        assert [each.domain for each in plan.hold] == ["a", "b"]
+        assert "100%" in plan.hold[0].reason
+        assert "others" in plan.hold[1].reason
 
     def test_who_is_held_stays_held_and_is_asked_once(self) -> None:
         snapshot, watch = seen(busy("a", [2, 5], memory=1, soft=NODES[1]))
@@ -198,7 +214,37 @@ def test_no_node_is_held_full(given_host: tuple[Snapshot, Watch]) -> None:
         assert each.cpus < ALL
         for cpu in each.cpus:
             wanted[cpu // 2] += watch.demand[each.uuid] / vcpus[each.uuid] / len(each.cpus)
-    assert all(want <= 2 * 1.02 + 1e-9 for want in wanted.values())
+    room = rooms(snapshot, watch, DEFAULT)
+    assert all(want <= 2 * room[node].share(1.02, may_hide=False, held=True) + 1e-9 for node, want in wanted.items())
+
+
+def test_a_crowded_host_holds_what_others_with_room_let_go() -> None:
+    """Two guests at home on a node of two pCPUs want 2.2 of them: where all other nodes are as full nobody gains by
+    being let go, with room elsewhere one of the two does."""
+    guests = [
+        busy(
+            f"g{node}{turn}", [2 * node, (2 * node + 3) % 8], memory=node, soft=NODES[node], number=2 * node + turn + 1
+        )
+        for node in range(4)
+        for turn in (0, 1)
+    ]
+    snapshot, watch = seen(*guests, share=0.55)
+    plan = follow(snapshot, watch, {}, Rules(start=10.0))
+    assert {each.domain for each in plan.hold} == {each.name for each in guests}
+    snapshot, watch = seen(*guests[:2], share=0.55)
+    assert {each.domain for each in follow(snapshot, watch, {}, Rules(start=10.0)).hold} == {"g00"}
+
+
+def test_the_way_to_memory_is_what_may_be_waited_for() -> None:
+    """Four nodes at distances 10 and 20: memory on another one costs 0.4 of a vCPU's time."""
+    snapshot, watch = seen(busy("a", [0, 1], memory=0, soft=NODES[0]))
+    found = rooms(snapshot, watch, DEFAULT)
+    assert found[0].crowded == 0.0
+    assert found[0].worth == pytest.approx(0.4)
+    assert found[1].crowded == 0.0
+    assert Room(0.0, 0.4).share(1.02, may_hide=False, held=False) == 1.02
+    assert Room(0.0, 0.4).share(1.02, may_hide=True, held=False) < Room(0.0, 0.4).share(1.02, may_hide=True, held=True)
+    assert Room(1.0, 0.4).share(1.02, may_hide=True, held=True) == pytest.approx(1.42)
 
 
 def test_an_empty_host_wants_nothing() -> None:

@@ -70,22 +70,25 @@ def place(
     return place_in_turn("numad", _advised, snapshot, requests, intent, exact=exact, load=load)
 
 
-def advise(nodes: Sequence[NumadNode], cpus: int, mbs: int) -> Advice:
-    """What `numad -w` prints for so many hundredths of CPUs and MB.
+def advise(nodes: Sequence[NumadNode], cpus: int, mbs: int, *, flex: int = 0, enough: bool = False) -> Advice:
+    """What `numad -w` prints for so many hundredths of CPUs and MB. For a process that runs, `flex` hundredths may be
+    missing, and where there are `enough` for all on the host, nodes are not added for want of CPUs.
 
     Where the first node has no memory or no CPUs numad divides by 0, and what then happens is C's undefined behaviour;
     here all nodes are taken to be needed.
     """
     free_cpus = [max(node.cpus_free, 1) for node in nodes]
     magnitude = [_magnitude(node.free_mb, mbs, cpu, cpus) for node, cpu in zip(nodes, free_cpus, strict=True)]
-    needed = min(max(_quotient(mbs, nodes[0].total_mb), _quotient(cpus, nodes[0].cpus_total)), len(nodes))
+    needed = min(
+        max(_quotient(mbs, nodes[0].total_mb), _quotient(max(cpus - flex, 0), nodes[0].cpus_total)), len(nodes)
+    )
     sums = []
     for start in range(len(nodes)):
         order = _by_distance(nodes, magnitude, start)
         sums.append(sum(magnitude[node] // nodes[node].distance[start] ** 2 for node in order[:needed]))
     order = _by_distance(nodes, magnitude, sums.index(max(sums)))
     taken = 0
-    while needed > 0 or mbs > 0 or cpus > 0:
+    while needed > 0 or mbs > 0 or (cpus > flex and not enough):
         node = order[taken]
         taken, needed = taken + 1, needed - 1
         if taken == len(nodes):

@@ -9,6 +9,7 @@ from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.policies.scheduling.holds import Held, Limits, hold
 from domicile.policies.scheduling.homes import follow_memory, sorted_out
 from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.room import rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
 
@@ -39,5 +40,6 @@ def follow(
     left += [(name, rules.leave[name]) for each in candidates if (name := each.domain.name) in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
     soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
-    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)
+    room = rooms(snapshot, watch, assumptions)
+    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room)
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

@@ -2,7 +2,9 @@
 
 Xen's credit2 balances run queues without a look at soft affinity, and moves busy vCPUs away from where they are at home
 although there is room. A hard affinity holds them; it is given as long as the domains that are at home on a node find
-room there together, and taken back as soon as they do not, so that nobody waits on a full node while others idle.
+room there together (`room`), and taken back as soon as they do not, so that nobody waits on a full node while others
+idle. With one that is held all at home on its node are, those too that have not strayed yet: the balancer would only
+take one of them instead.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 
 from domicile.policies.scheduling.homes import Movable
 from domicile.policies.scheduling.plan import Holding, LettingGo, SoftChange
+from domicile.policies.scheduling.room import Room
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
 from domicile.topology.ids import format_ids
@@ -32,7 +35,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses less
-    CPU time than this is let go. `full`: so much of its pCPUs may those that are at home on a node want together.
+    CPU time than this is let go. `full`: so much of its pCPUs may those that are at home on a node want together, as
+    long as the other nodes have room.
     """
 
     stray: float = 0.05
@@ -47,20 +51,31 @@ def hold(
     held: Mapping[tuple[str, int], Held],
     changes: Iterable[SoftChange],
     limits: Limits,
+    room: Mapping[int, Room],
 ) -> tuple[list[LettingGo], list[Holding]]:
-    """What is let go and what is held from now on; `changes` of soft affinity are taken as done."""
+    """What is let go and what is held from now on; `changes` of soft affinity are taken as done. `room`: by node."""
     new_homes = {change.uuid: change.cpus for change in changes}
     ground = _Ground(snapshot)
     homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held) for each in candidates]
+    unquiet = {
+        node for each in homed if each.bound and (each.held or each.strays(limits.stray)) for node in each.vcpus_by_node
+    }
     found, going = list[Holding](), list[LettingGo]()
-    wanted: dict[int, float] = {}
+    wanted, there = dict[int, float](), dict[int, float]()
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
         if not each.bound:
             going += each.let_go(held, "it may run anywhere")
             continue
         after = {node: wanted.get(node, 0.0) + demand for node, demand in each.demand_by_node.items()}
-        full = [node for node in after if after[node] > limits.full * each.pcpus_by_node[node]]
+        count = {node: there.get(node, 0.0) + vcpus for node, vcpus in each.vcpus_by_node.items()}
+        full = [
+            node
+            for node, pcpus in each.pcpus_by_node.items()
+            if node in after
+            and after[node]
+            > pcpus * room.get(node, Room()).share(limits.full, may_hide=count[node] > pcpus + 1e-9, held=each.held)
+        ]
         if full:
             going += each.let_go(
                 held, f"node {full[0]} is full: {after[full[0]]:.1f} vCPUs' worth of work is at home there"
@@ -69,8 +84,10 @@ def hold(
         wanted |= after
         if each.demand < limits.idle:
             going += each.let_go(held, "it is idle")
-        elif each.held or each.strays(limits.stray):
-            found += each.hold(held)
+            continue
+        there |= count
+        if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
+            found += each.hold(held, limits.stray)
     known = {each.movable.domain.uuid for each in homed}
     going += [
         LettingGo(was.domain, uuid, vcpu, "it is not there any more, or left to others")
@@ -121,6 +138,7 @@ class _Homed:
     watch: Watch
     demand: float
     demand_by_node: Mapping[int, float]
+    vcpus_by_node: Mapping[int, float]
     pcpus_by_node: Mapping[int, int]
     bound: bool
     held: bool
@@ -151,20 +169,21 @@ class _Homed:
         by_node: dict[int, float] = {}
         for which, cpus in different.items():
             for node, share in ground.shares(cpus).items():
-                by_node[node] = by_node.get(node, 0.0) + demand * share * counts[which] / len(homes)
+                by_node[node] = by_node.get(node, 0.0) + share * counts[which]
         return cls(
             movable=each,
             homes=homes,
             home_nodes={vcpu: ground.shares(cpus) for vcpu, cpus in homes.items()},
             watch=watch,
             demand=demand,
-            demand_by_node=by_node,
+            demand_by_node={node: demand * count / len(homes) for node, count in by_node.items()},
+            vcpus_by_node=by_node,
             pcpus_by_node=ground.pcpus(pool),
             bound=any(cpus < pool for cpus in different.values()),
             held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in homes),
         )
 
-    def hold(self, held: Mapping[tuple[str, int], Held]) -> list[Holding]:
+    def hold(self, held: Mapping[tuple[str, int], Held], stray: float) -> list[Holding]:
         """All its vCPUs on their homes: of two on a node, one alone would only make the other the one that moves."""
         domain = self.movable.domain
         found = []
@@ -183,7 +202,9 @@ class _Homed:
                         cpus=home,
                         before=was.before if was else vcpu.hard_affinity,
                         away=away,
-                        reason=f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room",
+                        reason=f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room"
+                        if self.strays(stray)
+                        else f"others that are at home on CPUs {format_ids(home)} are held there",
                     )
                 )
         return found
