@@ -15,6 +15,10 @@ from domicile.state.request import Character
 __all__ = ["Considered", "History", "Move", "Moved", "RebalancePlan", "Rules", "Swap", "Waiting"]
 
 
+AGES_S = 30.0
+"""Long enough since a domain was weighed for it to be weighed again, and not so long that it is forgotten."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """When to move.
@@ -120,9 +124,13 @@ class History:
         return replace(self, moves=tuple(moves))
 
     def waited(self) -> History:
-        """As if what is waited for had been waited for long enough: for a person who asks for a round now."""
-        waiting = tuple(replace(each, since_s=float("-inf"), lost_s=float("inf"), level=0.0) for each in self.waiting)
-        return replace(self, waiting=waiting)
+        """As if what is waited for had been waited for long enough, and nobody had looked for a while: for a person who
+        asks for a round now."""
+        waiting = tuple(
+            replace(each, since_s=float("-inf"), last_s=each.last_s - AGES_S, lost_s=float("inf"), level=0.0)
+            for each in self.waiting
+        )
+        return replace(self, waiting=waiting, looked={}, swaps_looked_s=float("-inf"))
 
     @property
     def under_way(self) -> tuple[Moved, ...]:
