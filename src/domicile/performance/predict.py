@@ -73,12 +73,10 @@ def own_pressure(
     """Pressure that domains of these demands put on the memory of their best node when alone: the part of it that is
     no slowdown, since nothing could be faster. More than a core's worth of demand for each core is not counted.
     `traffic_gbs`: of a busy vCPU of each."""
-    cores = machine.cores.sum(axis=0)
-    usable = np.flatnonzero(cores > 0)
-    if not usable.size:
+    cores, peaks = machine.own_memory
+    if not peaks.size:
         return np.zeros_like(demand)
-    busy = np.minimum(np.asarray(demand)[..., None], cores[usable])
-    peaks = machine.bandwidth_gbs[usable, usable]
+    busy = np.minimum(np.asarray(demand)[..., None], cores)
     each = assumptions.traffic_gbs if traffic_gbs is None else traffic_gbs
     return pressure(np.asarray(each * (busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
 
