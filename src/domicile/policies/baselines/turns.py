@@ -21,13 +21,14 @@ from domicile.policies.placement import problem_of, shortage
 from domicile.policies.placement.explain import terms
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
+from domicile.policies.placement.seat_costs import seat_costs
 from domicile.policies.placement.subject import Subject
-from domicile.policies.plan import Placement, PlacementPlan, Term
+from domicile.policies.plan import Explanation, Placement, PlacementPlan, Term
 from domicile.policies.whatif import with_guest
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 
-__all__ = ["Pick", "Rule", "Turn", "place_in_turn"]
+__all__ = ["Pick", "Rule", "Turn", "place_in_turn", "with_prediction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +172,22 @@ def _placement(layout: Layout, guest: int, seat: Seat, pick: Pick) -> Placement:
 
 
 def _explained(snapshot: Snapshot, layout: Layout, guest: int, seat: Seat, pick: Pick, policy: str) -> Placement:
-    found = (Term(policy, 0.0, f"{policy}: {pick.reason}"), *terms(snapshot, layout.without(guest), guest, seat))
+    return with_prediction(
+        snapshot, layout, guest, _placement(layout, guest, seat, pick), Term(policy, 0.0, f"{policy}: {pick.reason}")
+    )
+
+
+def with_prediction(snapshot: Snapshot, layout: Layout, guest: int, placement: Placement, first: Term) -> Placement:
+    """The placement of a guest that has a seat in this layout, with domicile's prediction, and this term before its
+    others."""
+    seat = layout.seats[guest]
+    if seat is None:
+        raise AssertionError("every guest has a seat")
+    rest = layout.without(guest)
+    (costs,) = seat_costs(rest, guest, [seat])
     return replace(
-        _placement(layout, guest, seat, pick),
-        terms=found,
-        predicted_slowdown=1.0 + sum(term.cost for term in found),
-        objective=sum(term.cost + term.penalty for term in found),
+        placement,
+        predicted_slowdown=costs.slowdown,
+        objective=costs.objective,
+        explanation=Explanation(lambda: ((first, *terms(snapshot, rest, guest, seat, costs)), ())),
     )

@@ -108,7 +108,7 @@ def prepare(
             request.source or request.name,
             f"cpupool {request.cpupool!r} is not on this host, which has {', '.join(machine.pools)}",
         )
-    pool_cpus = frozenset(np.flatnonzero(machine.pool_of_cpu == pool).tolist())
+    pool_cpus = machine.cpus_of_pools[pool]
     affinities = _hard_affinities(request, pool_cpus)
     kinds = Counter(affinities)
     spread_pcpus = np.array(
@@ -122,14 +122,15 @@ def prepare(
     limits = (
         f"its hard affinity and cpupool leave it {_nodes(machine, eligible)}" if len(eligible) < machine.nodes else ""
     )
-    share = device_shares(machine, _known_devices(machine, request))
+    share = device_shares(machine, _known_devices(machine, request)) if request.devices else np.zeros(machine.nodes)
     if devices is DevicePolicy.REQUIRED and request.devices:
         eligible = _device_nodes(machine, request, eligible, share)
         limits = f"its devices are required to be local and leave it {_nodes(machine, eligible)}"
-    pull = device_pull(remoteness(machine), share, assumptions)
-    pull = pull + backend_pull(remoteness(machine), *_backends(machine, snapshot, request), assumptions)
-    if devices is DevicePolicy.IGNORED:
-        pull = np.zeros(machine.nodes)
+    pull = np.zeros(machine.nodes)
+    if devices is not DevicePolicy.IGNORED and request.devices:
+        pull = device_pull(remoteness(machine), share, assumptions)
+    if devices is not DevicePolicy.IGNORED and request.backends:
+        pull = pull + backend_pull(remoteness(machine), *_backends(machine, snapshot, request), assumptions)
     stated = character.busy_vcpus if character else None
     wanted = load.get(request.name, request.vcpus * assumptions.vcpu_demand if stated is None else stated)
     return Subject(
