@@ -13,10 +13,12 @@ from rich.table import Table
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import plain, print_json, show
 from domicile.hosts.open import open_host
+from domicile.intent_file import load_intent
 from domicile.local.process import is_alive
 from domicile.manager.balance import Balancer, Done, managing, settle_acts
 from domicile.manager.journal import Journal
 from domicile.manager.signals import interruptible
+from domicile.policies.scheduling.follow import Rules
 from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.topology.ids import format_ids
 
@@ -38,7 +40,7 @@ def command(connect: str | None, window_s: float, *, dry_run: bool, as_json: boo
     Holds that keep them there against the scheduler last as long as a manager runs: see `domicile run`.
     """
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal, interruptible():
-        balancer = Balancer(host, journal)
+        balancer = Balancer(host, journal, Rules(intent=load_intent(None)))
         if dry_run:
             done = Done(balancer.decide(balancer.watch_for(window_s)))
         else:

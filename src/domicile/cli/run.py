@@ -12,6 +12,7 @@ from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import plain
 from domicile.errors import BadInput
 from domicile.hosts.open import open_host
+from domicile.intent_file import load_intent
 from domicile.manager.balance import LOOKS, Balancer, Done, managing
 from domicile.manager.journal import Journal
 from domicile.manager.signals import Interrupted, interruptible
@@ -39,7 +40,7 @@ def command(connect: str | None, interval_s: float, rounds: int | None, *, read_
             raise BadInput(
                 "--rounds", "a simulated host's time passes only while it is simulated: say for how many rounds"
             )
-        balancer = Balancer(host, journal, Rules())
+        balancer = Balancer(host, journal, Rules(intent=load_intent(None)))
         try:
             if read_only:
                 _rounds(balancer, interval_s, rounds or MOST_ROUNDS, read_only=True)

@@ -19,9 +19,8 @@ import numpy as np
 
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.character import leaning, scheduled
 from domicile.performance.remembered import remembered_machine
-from domicile.performance.tenants import residents
+from domicile.policies.known import known_tenants
 from domicile.policies.placement.exact import few_enough, search_exactly
 from domicile.policies.placement.explain import placed
 from domicile.policies.placement.layout import Layout, Problem
@@ -112,10 +111,7 @@ def problem_of(
         prepare(machine, snapshot, request, intent.devices, load or {}, assumptions, stated.get(request.name))
         for request in requests
     )
-    # what was measured goes before what is stated
-    busy = {name: each.busy_vcpus for name, each in stated.items() if each.busy_vcpus is not None} | dict(load or {})
-    there = scheduled(residents(machine, snapshot, busy, assumptions), snapshot)
-    there = leaning(there, intent.domains, assumptions)
+    there = known_tenants(machine, snapshot, intent, load or {}, assumptions)
     known = frozenset(there.names) | frozenset(names)
     return Problem(
         machine=machine,

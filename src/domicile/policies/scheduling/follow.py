@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.policies.scheduling.holds import Held, Limits, hold
@@ -11,6 +11,7 @@ from domicile.policies.scheduling.homes import follow_memory, sorted_out
 from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
+from domicile.state.request import Intent
 
 __all__ = ["Rules", "follow"]
 
@@ -18,12 +19,15 @@ __all__ = ["Rules", "follow"]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`start`: gain in slowdown, over all domains, from which on a soft affinity is changed. `leave`: domains (names)
-    that are left alone.
+    that are left alone. `intent`: what the administrator says of domains and devices. `backends`: by domain (name) the
+    bridges and disks that Dom0 serves it, where its configuration is known.
     """
 
     start: float = 0.05
     limits: Limits = Limits()  # noqa: RUF009 - immutable
     leave: Collection[str] = ()
+    intent: Intent = Intent()  # noqa: RUF009 - immutable
+    backends: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def follow(
@@ -38,6 +42,7 @@ def follow(
     candidates, left = sorted_out(snapshot, given)
     left += [(each.domain.name, "domicile.toml says so") for each in candidates if each.domain.name in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
-    soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
+    load = watch.by_name(snapshot)
+    soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, rules.intent, rules.backends)
     going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))
