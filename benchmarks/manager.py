@@ -30,6 +30,7 @@ from domicile.manager.daemon import Daemon, calm_collector
 from domicile.manager.journal import Journal
 from domicile.manager.signals import Told
 from domicile.state.mandate import Mandate
+from domicile.state.request import Intent
 
 __all__ = ["TITLE", "measure"]
 
@@ -203,7 +204,13 @@ def main() -> None:
         QuickHost() as host,
     ):
         calm_collector()
-        Daemon(Balancer(host, journal, mandate), "a benchmark", lambda: mandate, Told(), Supervisor()).run(ROUNDS)
+        Daemon(
+            Balancer(host, journal, Intent(mandate=mandate)),
+            "a benchmark",
+            lambda: Intent(mandate=mandate),
+            Told(),
+            Supervisor(),
+        ).run(ROUNDS)
         begun = host.marks[::LOOKS]
     taken = [after - before for before, after in pairwise(begun)]
     steady = taken[2:]

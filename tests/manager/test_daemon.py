@@ -23,6 +23,7 @@ from domicile.manager.intents import ActStatus
 from domicile.manager.journal import Journal
 from domicile.manager.signals import Interrupted, Told, ToldToEnd, told
 from domicile.state.mandate import Mandate
+from domicile.state.request import Intent
 
 QUICK = Mandate(interval_s=2.0)
 
@@ -39,7 +40,13 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def daemon(host: PlayedHost, journal: Journal, mandate: Mandate = QUICK, **more: object) -> Daemon:
-    found = Daemon(Balancer(host, journal, mandate), "the daemon", lambda: mandate, Told(), Supervisor())
+    found = Daemon(
+        Balancer(host, journal, Intent(mandate=mandate)),
+        "the daemon",
+        lambda: Intent(mandate=mandate),
+        Told(),
+        Supervisor(),
+    )
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -95,7 +102,7 @@ def test_read_only_changes_nothing(journal: Journal, caplog: pytest.LogCaptureFi
 def test_a_reload_lets_go_what_is_denied_now(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     host = astray()
-    found = daemon(host, journal, configuration=lambda: Mandate(interval_s=1.0, deny=("db",)))
+    found = daemon(host, journal, configuration=lambda: Intent(mandate=Mandate(interval_s=1.0, deny=("db",))))
 
     def reload() -> None:
         assert any(uuid == "uuid-db" for uuid, _ in found.balancer.held)
@@ -113,7 +120,7 @@ def test_a_reload_lets_go_what_is_denied_now(journal: Journal, caplog: pytest.Lo
 
 def test_a_reload_to_read_only_lays_the_office_down(journal: Journal) -> None:
     host = astray()
-    found = daemon(host, journal, configuration=lambda: Mandate(interval_s=2.0, read_only=True))
+    found = daemon(host, journal, configuration=lambda: Intent(mandate=Mandate(interval_s=2.0, read_only=True)))
     host.then = at(9.0, lambda: found.told.reload(signal.SIGHUP, None))
     found.run(7)
     last = host.performed.index(Manage(""))
@@ -124,7 +131,7 @@ def test_a_reload_to_read_only_lays_the_office_down(journal: Journal) -> None:
 def test_a_bad_configuration_is_refused_and_the_old_one_holds(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bad() -> Mandate:
+    def bad() -> Intent:
         raise BadInput("domicile.toml", "unknown key x", "manager")
 
     host = astray()

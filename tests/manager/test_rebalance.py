@@ -24,6 +24,7 @@ from domicile.manager.rebalance import remembered, tell_balloon, undo_memory
 from domicile.manager.signals import Told
 from domicile.state.mandate import DomainMandate, Mandate
 from domicile.state.model import DomainType
+from domicile.state.request import Intent
 
 QUICK = Mandate(interval_s=5.0, horizon_s=600.0, hold_off_s=60.0, moves_per_minute=4)
 
@@ -64,7 +65,13 @@ def homes(host: SimulatedHost) -> list[int]:
 
 
 def run(host: SimulatedHost, journal: Journal, rounds: int, mandate: Mandate = QUICK) -> None:
-    Daemon(Balancer(host, journal, mandate), "the daemon", lambda: mandate, Told(), Supervisor()).run(rounds)
+    Daemon(
+        Balancer(host, journal, Intent(mandate=mandate)),
+        "the daemon",
+        lambda: Intent(mandate=mandate),
+        Told(),
+        Supervisor(),
+    ).run(rounds)
 
 
 def test_a_crowded_node_is_relieved_and_then_it_is_quiet(

@@ -18,8 +18,8 @@ from domicile.manager.journal import Journal
 from domicile.policies.baselines import esxi, numad_daemon
 from domicile.policies.baselines.rehoming import Rehoming
 from domicile.policies.scheduling.watch import Watch, observe
-from domicile.state.mandate import Mandate
 from domicile.state.model import Snapshot
+from domicile.state.request import Intent
 
 __all__ = ["ROUND_S", "Daemon", "Esxi", "Manager", "Nobody", "Numad", "managed_by"]
 
@@ -60,10 +60,10 @@ class Manager:
 
     @classmethod
     @contextmanager
-    def of(cls, host: LiveHost, mandate: Mandate = Mandate()) -> Iterator[Manager]:  # noqa: B008 - immutable
+    def of(cls, host: LiveHost, intent: Intent = Intent()) -> Iterator[Manager]:  # noqa: B008 - immutable
         """The manager of this host, as long as the block lasts."""
         with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.sqlite", "simulation") as journal:
-            yield cls(Balancer(host, journal, mandate))
+            yield cls(Balancer(host, journal, intent))
 
     def round(self) -> None:
         """One round of `domicile run`."""

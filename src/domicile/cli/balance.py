@@ -47,10 +47,10 @@ def command(connect: str | None, window_s: float, intent_path: Path | None, *, d
 
     Holds that keep vCPUs there against the scheduler last as long as a manager runs: see `domicile run`.
     """
-    mandate = load_intent(intent_path).mandate
-    dry_run = dry_run or mandate.read_only
+    intent = load_intent(intent_path)
+    dry_run = dry_run or intent.mandate.read_only
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal, interruptible():
-        balancer = Balancer(host, journal, mandate)
+        balancer = Balancer(host, journal, intent)
         rebalancer = Rebalancer(host, journal)
         outcome = Outcome()
         if dry_run:

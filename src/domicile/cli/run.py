@@ -16,7 +16,7 @@ from domicile.cli.logs import LogFormat, logging_to
 from domicile.errors import BadInput
 from domicile.intent_file import load_intent
 from domicile.local.supervisor import Supervisor
-from domicile.state.mandate import Mandate
+from domicile.state.request import Intent
 
 __all__ = ["command"]
 
@@ -64,15 +64,17 @@ def command(
         click.echo(unit(uri, intent_path), nl=False)
         return
 
-    def configuration() -> Mandate:
-        mandate = load_intent(intent_path).mandate
-        return replace(mandate, interval_s=interval_s or mandate.interval_s, read_only=read_only or mandate.read_only)
+    def configuration() -> Intent:
+        intent = load_intent(intent_path)
+        said = intent.mandate
+        mandate = replace(said, interval_s=interval_s or said.interval_s, read_only=read_only or said.read_only)
+        return replace(intent, mandate=mandate)
 
-    mandate = configuration()
+    intent = configuration()
     supervisor = Supervisor.of(os.environ) if notify else Supervisor()
     try:
         with logging_to(sys.stdout, LogFormat(log_format)):
-            _serve(uri, mandate, configuration, supervisor, rounds)
+            _serve(uri, intent, configuration, supervisor, rounds)
     except BrokenPipeError:
         # whoever read the log is gone; keep Python from complaining again when it closes standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,7 +82,7 @@ def command(
 
 
 def _serve(
-    uri: str, mandate: Mandate, configuration: Callable[[], Mandate], supervisor: Supervisor, rounds: int | None
+    uri: str, intent: Intent, configuration: Callable[[], Intent], supervisor: Supervisor, rounds: int | None
 ) -> None:
     """Rounds on this host, until they are done or a signal ends them."""
     from domicile.cli.who import who  # noqa: PLC0415 - what decides takes longer to import than a refusal may
@@ -97,4 +99,4 @@ def _serve(
             )
         with Journal.for_host(host.snapshot().host_id) as journal, told() as signals:
             calm_collector()
-            Daemon(Balancer(host, journal, mandate), who("run"), configuration, signals, supervisor).run(rounds)
+            Daemon(Balancer(host, journal, intent), who("run"), configuration, signals, supervisor).run(rounds)

@@ -22,6 +22,7 @@ from domicile.policies.scheduling.plan import Holding, LettingGo, SchedulingPlan
 from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.mandate import Mandate
 from domicile.state.model import MemoryMapAge, Snapshot
+from domicile.state.request import Intent
 
 __all__ = ["LOOKS", "Balancer", "Done", "managing", "settle", "settle_acts", "undo"]
 
@@ -54,11 +55,16 @@ class Balancer:
 
     host: Host
     journal: Journal
-    mandate: Mandate = Mandate()  # noqa: RUF009 - immutable
+    intent: Intent = Intent()  # noqa: RUF009 - immutable
     watch: Watch = Watch()  # noqa: RUF009 - immutable
     held: dict[tuple[str, int], Held] = field(default_factory=dict)
     mapped_at: float | None = None
     """When the last memory map was asked for, by the host's clock."""
+
+    @property
+    def mandate(self) -> Mandate:
+        """What it may do."""
+        return self.intent.mandate
 
     def look(self, memory_map: MemoryMapAge = MemoryMapAge.RECENT) -> Snapshot:
         """One more snapshot, folded into what was seen."""
@@ -98,7 +104,7 @@ class Balancer:
         mandate = self.mandate
         leave = {each.name: "domicile.toml says so" for each in snapshot.domains if not mandate.may_touch(each.name)}
         leave |= {move.order.domain: "its memory is being moved" for move in snapshot.moves if move.end is None}
-        return follow(snapshot, self.watch, self.held, Rules(start=mandate.start, leave=leave))
+        return follow(snapshot, self.watch, self.held, Rules(start=mandate.start, leave=leave, intent=self.intent))
 
     def carry_out(self, plan: SchedulingPlan) -> Done:
         """Do it. What one domain refuses does not keep the others from theirs; `HostFailed` and `Halted` end it."""

@@ -21,6 +21,7 @@ from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
 from domicile.manager.signals import Told, ToldToEnd
 from domicile.state.mandate import Mandate
 from domicile.state.model import Snapshot
+from domicile.state.request import Intent
 from domicile.topology.ids import format_ids
 
 __all__ = ["Daemon", "calm_collector"]
@@ -42,11 +43,11 @@ def calm_collector() -> None:
 
 @dataclass
 class Daemon:
-    """A manager that goes on. `configuration` reads the mandate anew, and raises `BadInput` where it makes no sense."""
+    """A manager that goes on. `configuration` reads the intent anew, and raises `BadInput` where it makes no sense."""
 
     balancer: Balancer
     who: str
-    configuration: Callable[[], Mandate]
+    configuration: Callable[[], Intent]
     told: Told
     supervisor: Supervisor
     managing: bool = False
@@ -131,12 +132,12 @@ class Daemon:
         """Read the configuration again; where it makes no sense, what held before still does."""
         self.supervisor.reloading()
         try:
-            mandate = self.configuration()
+            intent = self.configuration()
         except BadInput as error:
             tell("reload_refused", "configuration not taken", f"{error}; the old one holds", level=logging.ERROR)
         else:
-            changed = _changed(self.balancer.mandate, mandate)
-            self.balancer.mandate = mandate
+            changed = _changed(self.balancer.mandate, intent.mandate)
+            self.balancer.intent = intent
             tell("reloaded", "configuration read again", _in_words(changed), changed=changed)
         self.supervisor.ready()
 

@@ -16,6 +16,7 @@ from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.policies.scheduling.room import Room, rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Cpupool, Domain, Snapshot
+from domicile.state.request import Character, DevicePolicy, Intent
 
 
 def held_after(plan: SchedulingPlan, held: dict[tuple[str, int], Held]) -> dict[tuple[str, int], Held]:
@@ -78,6 +79,27 @@ class TestFollowing:
 
 
 class TestLeftAlone:
+    def test_who_hardly_leans_on_memory_need_not_follow_it(self) -> None:
+        snapshot, watch = seen(busy("a", [2, 3], memory=2, soft=NODES[1]))
+        compute = Intent(domains=(Character("a", memory_bound=0.0, traffic_gbs=0.0),))
+        assert not follow(snapshot, watch, {}, Rules(intent=compute)).soft
+        leaning = Intent(domains=(Character("a", memory_bound=0.8),))
+        [usual], [more] = (follow(snapshot, watch, {}, Rules(intent=each)).soft for each in (Intent(), leaning))
+        assert more.gain > 1.9 * usual.gain
+
+    def test_of_two_homes_the_one_beside_its_backends_is_taken(self) -> None:
+        """Half of its memory is on node 0 and half on node 3, where Dom0 runs."""
+        dom0 = busy("Domain-0", [6], memory=3, soft=NODES[3], number=0)
+        plain = busy("a", [0], memory={0: 128, 3: 128})
+        snapshot, watch = seen(dom0, replace(plain, backends=("xenbr0",)), share=0.2)
+        rules = Rules(start=0.01)
+        [change] = follow(snapshot, watch, {}, rules).soft
+        assert change.nodes == (3,)
+        [alone] = follow(*seen(dom0, plain, share=0.2), {}, rules).soft
+        assert alone.nodes == (0,)
+        ignored = replace(rules, intent=Intent(devices=DevicePolicy.IGNORED))
+        assert follow(snapshot, watch, {}, ignored).soft == (alone,)
+
     def test_hard_affinity_of_the_administrator(self) -> None:
         snapshot, watch = seen(busy("a", [2, 3], memory=2, hard=NODES[1]))
         plan = follow(snapshot, watch, {})

@@ -387,6 +387,8 @@ def essence(config: Dict[str, Any]) -> Dict[str, Any]:
         "vnuma_nodes": b_info.get("vnuma_nodes") or [],
         "sched_params": b_info.get("sched_params") or {},
         "pcidevs": config.get("pcidevs") or [],
+        "backends": [nic["bridge"] for nic in config.get("nics") or [] if nic.get("bridge")]
+        + [disk["pdev_path"] for disk in config.get("disks") or [] if disk.get("pdev_path")],
     }
 
 

@@ -227,6 +227,7 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
         weight=scheduling.weight if scheduling.weight > 0 else DEFAULT_WEIGHT,
         cap_percent=max(scheduling.cap, 0),
         devices=tuple([device.address for device in config.pcidevs]),
+        backends=config.backends,
         vnodes=tuple(
             [
                 Vnode(node.pnode, node.memkb // 1024, frozenset(node.vcpus), node.distances)

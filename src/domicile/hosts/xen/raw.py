@@ -53,13 +53,14 @@ class PciDevice(msgspec.Struct, frozen=True):
 
 
 class DomainConfig(msgspec.Struct, frozen=True):
-    """The essence of a libxl_domain_config: see `agent.essence`."""
+    """The essence of a libxl_domain_config: see `agent.essence`. `backends` are bridges and the paths of disks."""
 
     type: str | None = None
     max_memkb: int | None = None
     vnuma_nodes: tuple[VnumaNode, ...] = ()
     sched_params: SchedParams = SchedParams()
     pcidevs: tuple[PciDevice, ...] = ()
+    backends: tuple[str, ...] = ()
 
 
 class Measured(msgspec.Struct, frozen=True):

@@ -18,13 +18,10 @@ libvirt then pins vCPUs to the advised nodes and takes memory from nowhere else;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 from domicile.topology.ids import format_ids
 
 __all__ = ["Advice", "NumadNode", "advise", "cpus_free", "cpus_total", "place"]
@@ -56,18 +53,6 @@ class Advice:
     def nodes(self) -> tuple[int, ...]:
         """The nodes advised."""
         return self.order[: self.count]
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Where numad's advice puts these guests, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("numad", _advised, snapshot, requests, intent, exact=exact, load=load)
 
 
 def advise(nodes: Sequence[NumadNode], cpus: int, mbs: int, *, flex: int = 0, enough: bool = False) -> Advice:
@@ -158,3 +143,7 @@ def _advised(turn: Turn) -> Pick | None:
         if turn.fits(order[:count]):
             return Pick(tuple(order[:count]), f"advises nodes {advised}")
     return None
+
+
+place = in_turn("numad", _advised)
+"""Where numad's advice puts these guests, one after the other."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure
+from domicile.performance.curves import Floats, crowding
 from domicile.performance.field import Field
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import residents
@@ -65,6 +65,6 @@ class Ground:
     def _pressure(self, traffic: Floats) -> Floats:
         """By node of the vCPU and of the memory, as `Field` has it."""
         peak, a = self.field.machine.bandwidth_gbs, self.field.assumptions
-        link = pressure(traffic / peak, a)
+        link = crowding(traffic / peak, a)
         np.fill_diagonal(link, 0.0)
-        return np.asarray(link + pressure(traffic.sum(axis=0) / peak.diagonal(), a), dtype=np.float64)
+        return np.asarray(link + crowding(traffic.sum(axis=0) / peak.diagonal(), a), dtype=np.float64)

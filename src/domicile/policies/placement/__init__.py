@@ -13,18 +13,19 @@ Kept without exception: free memory that is promised to nobody, hard affinity, c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.character import leaning, scheduled
 from domicile.performance.remembered import remembered_machine
-from domicile.performance.tenants import residents
+from domicile.policies.known import known_tenants
 from domicile.policies.placement.exact import few_enough, search_exactly
-from domicile.policies.placement.explain import explained
-from domicile.policies.placement.layout import Problem
+from domicile.policies.placement.explain import placed
+from domicile.policies.placement.layout import Layout, Problem
 from domicile.policies.placement.search import NoRoom, as_it_falls, search
+from domicile.policies.placement.seat_costs import seat_costs
 from domicile.policies.placement.second import overflowing, why_without_cpus
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
@@ -67,23 +68,26 @@ def place(
         best = search_exactly(problem, as_it_falls(layout) if layout else None)
     layout = best or layout
     if layout is None and (second := overflowing(snapshot, problem)) is not None:
-        (seat,) = second.seats
-        if seat is not None:
-            placement = explained(snapshot, second.without(0), 0, seat)
-            placements = (why_without_cpus(problem, placement),)
-            return PlacementPlan(placements, POLICY, mean_slowdown=second.mean_slowdown)
+        plan = _plan(snapshot, second)
+        return replace(plan, placements=(why_without_cpus(problem, plan.placements[0]),))
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
-    return PlacementPlan(
-        placements=tuple(
-            explained(snapshot, layout.without(guest), guest, seat)
-            for guest, seat in enumerate(layout.seats)
-            if seat is not None
-        ),
-        policy=POLICY,
-        mean_slowdown=layout.mean_slowdown,
-        proven=exact and best is not None,
-    )
+    return _plan(snapshot, layout, proven=exact and best is not None)
+
+
+def _plan(snapshot: Snapshot, layout: Layout, *, proven: bool = False) -> PlacementPlan:
+    """The placements of all guests, each given all others."""
+    found = []
+    mean = None
+    for guest, seat in enumerate(layout.seats):
+        if seat is not None:
+            rest = layout.without(guest)
+            (costs,) = seat_costs(rest, guest, [seat])
+            found.append(placed(snapshot, rest, guest, seat, costs))
+            if len(layout.seats) == 1:
+                # the same as of the layout, without working out its load
+                mean = 1.0 + (rest.load.total + costs.of_all) / (rest.load.domains + 1)
+    return PlacementPlan(tuple(found), POLICY, layout.mean_slowdown if mean is None else mean, proven)
 
 
 def problem_of(
@@ -107,10 +111,7 @@ def problem_of(
         prepare(machine, snapshot, request, intent.devices, load or {}, assumptions, stated.get(request.name))
         for request in requests
     )
-    # what was measured goes before what is stated
-    busy = {name: each.busy_vcpus for name, each in stated.items() if each.busy_vcpus is not None} | dict(load or {})
-    there = scheduled(residents(machine, snapshot, busy, assumptions), snapshot)
-    there = leaning(there, intent.domains, assumptions)
+    there = known_tenants(machine, snapshot, intent, load or {}, assumptions)
     known = frozenset(there.names) | frozenset(names)
     return Problem(
         machine=machine,

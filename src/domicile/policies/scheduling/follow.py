@@ -12,6 +12,7 @@ from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.policies.scheduling.room import rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
+from domicile.state.request import Intent
 
 __all__ = ["Rules", "follow"]
 
@@ -19,12 +20,13 @@ __all__ = ["Rules", "follow"]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`start`: gain in slowdown, over all domains, from which on a soft affinity is changed. `leave`: domains (names)
-    that are left alone, with the reason.
+    that are left alone, with the reason. `intent`: what the administrator says of domains and devices.
     """
 
     start: float = 0.05
     limits: Limits = Limits()  # noqa: RUF009 - immutable
     leave: Mapping[str, str] = field(default_factory=dict, hash=False)
+    intent: Intent = Intent()  # noqa: RUF009 - immutable
 
 
 def follow(
@@ -39,7 +41,8 @@ def follow(
     candidates, left = sorted_out(snapshot, given)
     left += [(name, rules.leave[name]) for each in candidates if (name := each.domain.name) in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
-    soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
+    load = watch.by_name(snapshot)
+    soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, rules.intent)
     room = rooms(snapshot, watch, assumptions)
     going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room)
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))
