@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domicile.performance.curves import Floats, pressure, sharing_parts
+from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.field import Field
 from domicile.performance.predict import own_pressure
 from domicile.policies.rebalancing.standing import Standing
@@ -58,9 +58,9 @@ def screen(standing: Standing) -> Screened:
     peak = machine.bandwidth_gbs.diagonal()
     own = sends[:, None] * v.sum(axis=1, keepdims=True) * m
     others = np.maximum(field.traffic.sum(axis=0) - own, 0.0)
-    before = pressure(others / peak, a)
-    as_it_is = pressure((others + own) / peak, a)
-    all_there = pressure((others + sends[:, None]) / peak, a)
+    before = crowding(others / peak, a)
+    as_it_is = crowding((others + own) / peak, a)
+    all_there = crowding((others + sends[:, None]) / peak, a)
     felt_own = bound[:, None] * (v @ relative) * m
     felt_others = np.maximum(field.felt.sum(axis=0) - felt_own, 0.0)
     now += (felt_own * as_it_is).sum(axis=1) - bound * with_memory * alone
@@ -91,7 +91,7 @@ def _add_links(standing: Standing, now: Floats, bound: Floats, sends: Floats) ->
 
 
 def _link(traffic: Floats, field: Field) -> Floats:
-    found = pressure(traffic / field.machine.bandwidth_gbs, field.assumptions)
+    found = crowding(traffic / field.machine.bandwidth_gbs, field.assumptions)
     nodes = np.arange(field.machine.nodes)
     found[..., nodes, nodes] = 0.0
     return found
