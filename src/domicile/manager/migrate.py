@@ -290,10 +290,10 @@ def settle_moves(host: Host, journal: Journal) -> list[Moved]:
         return []
     snapshot = host.snapshot()
     ended = {move.order.token for move in moves if not move.pending}
-    for state in snapshot.moves:
-        if state.end is not None and state.order.token in ended:
+    for left in snapshot.moves:
+        if left.end is not None and left.order.token in ended:
             # written down, and its manager died before the host heard of it
-            host.perform(EndMove(state.order.token))
+            host.perform(EndMove(left.order.token))
     found = []
     for move in [each for each in moves if each.pending]:
         state = _on_host(snapshot, move)
