@@ -240,3 +240,17 @@ def test_no_way_takes_what_is_promised_to_others(host: SimulatedHost, journal: J
     with pytest.raises(Refused, match="no room for it there any more"):
         migrate(host, journal, made, "for a test")
     assert not journal.moves()
+
+
+@pytest.mark.parametrize("way", [Way.LIVE, Way.SAVE])
+def test_memory_goes_back_although_the_vcpus_were_elsewhere(host: SimulatedHost, journal: Journal, way: Way) -> None:
+    """Xen takes memory where the vCPUs are to run: their affinity can only be put back afterwards."""
+    was = home(host)
+    [node] = was
+    away = host.snapshot().topology.cpus_of(((node + 1) % 4,))
+    for vcpu in (0, 1):
+        host.perform(SetAffinity("web1", vcpu, soft=away))
+    done = migrate(host, journal, order(host, node=(node + 2) % 4, way=way), "for a test")
+    undo_moves(host, journal, done.move.plan, option, PERMITS)
+    assert home(host) == was
+    assert soft(host) == {away}

@@ -211,10 +211,11 @@ def conclude(host: Host, journal: Journal, move: MoveIntent) -> Moved:
         status, why = _judged(move, state, domain)
         if status in {MoveStatus.MOVED, MoveStatus.PARTLY}:
             # while the journal has it as going on: whoever comes after a crash does the rest of this
-            if order.way is MoveWay.BALLOON and order.soft:
+            soft = _soft_after(journal, move)
+            if soft:
                 settle_acts(snapshot, journal, lambda plan: plan != move.plan)
-                failed = _set_soft(host, journal, domain, order.soft, "its memory has moved", move.plan)[1]
-            _rewrite(journal, domain, order)
+                failed = _set_soft(host, journal, domain, soft, "its memory has moved", move.plan)[1]
+            _rewrite(journal, domain, order, soft or order.soft)
         ended = journal.advance_move(move, status, why, domain.pages_by_node)
     host.perform(EndMove(order.token))
     return Moved(ended, tuple(failed))
@@ -232,7 +233,8 @@ def _judged(move: MoveIntent, state: MoveState | None, domain: Domain) -> tuple[
         # the host was restarted, or somebody took note of it: what counts is where its memory is
         return MoveStatus.MOVED if all_there else MoveStatus.FAILED, "the host has forgotten it"
     if state.end is not MoveEnd.MOVED:
-        return MoveStatus.FAILED if state.end is MoveEnd.FAILED else MoveStatus.LOST, state.why
+        # whatever the host made of it, the domain is there
+        return MoveStatus.FAILED, state.why
     if pages is None:
         return MoveStatus.MOVED, "no memory map tells where its pages are"
     if order.way is MoveWay.BALLOON:
@@ -259,13 +261,28 @@ def _set_soft(
     return (acts[0].plan if acts else 0), failed
 
 
-def _rewrite(journal: Journal, domain: Domain, order: MoveOrder) -> None:
+def _soft_after(journal: Journal, move: MoveIntent) -> tuple[frozenset[int], ...] | None:
+    """The soft affinity that its vCPUs are to get when the memory has moved; None where they have it by then.
+
+    What is put back goes to its nodes by an affinity to these: Xen takes memory where the vCPUs are to run, and they
+    may have been sent elsewhere before.
+    """
+    if move.undoes:
+        return next((each.soft for each in journal.moves() if each.id == move.undoes), None)
+    return move.order.soft if move.order.way is MoveWay.BALLOON else None
+
+
+def _rewrite(journal: Journal, domain: Domain, order: MoveOrder, soft: tuple[frozenset[int], ...] | None) -> None:
     """A domain that we had started is to be where it is now."""
     for intent in journal.active():
         if intent.wanted.uuid == order.uuid:
             memory = domain.memory_by_node_mib or dict(order.after_mib)
-            soft = order.soft or intent.wanted.soft_affinity
-            wanted = replace(intent.wanted, nodes=order.nodes, memory_mib=memory, soft_affinity=soft)
+            wanted = replace(
+                intent.wanted,
+                nodes=order.nodes,
+                memory_mib=memory,
+                soft_affinity=soft or intent.wanted.soft_affinity,
+            )
             if wanted != intent.wanted:
                 journal.rewrite(intent, wanted, seen_of(domain), f"moved to node {format_ids(order.nodes)}")
 
@@ -323,6 +340,6 @@ def undo_moves(
         most = max(move.before.values())
         nodes = tuple(sorted(node for node, pages in move.before.items() if pages > ELSEWHERE * most))
         option = find(snapshot, domain, nodes, Way(move.order.way.value))
-        order = replace(ordered(snapshot, domain, option, permits), soft=move.soft)
+        order = ordered(snapshot, domain, option, permits)
         found.append(migrate(host, journal, order, f"plan {plan} is undone", watch, kind="undo", undoes=move.id))
     return found

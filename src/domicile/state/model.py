@@ -227,7 +227,9 @@ class Snapshot:
         for move in self.moves:
             if move.end is None:
                 reserved.add(move.order.domain)
-                for node, mib in self._owed_mib(move, by_name.get(move.order.domain), outstanding).items():
+                domain = next((each for each in self.domains if each.uuid == move.order.uuid), None)
+                reserved |= {domain.name} if domain else set()
+                for node, mib in self._owed_mib(move, domain, outstanding).items():
                     outstanding[node] = outstanding.get(node, 0) + mib
         for domain in self.domains:
             mib = 0 if domain.name in reserved else about_to_take_mib(domain)

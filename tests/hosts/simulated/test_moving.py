@@ -121,13 +121,13 @@ def order_uuid(host: SimulatedHost) -> str:
 
 def test_a_balloon_moves_what_the_guest_can_free(host: SimulatedHost) -> None:
     was = the(host.snapshot(), "web1")
-    host.perform(StartMove(order(host, MoveWay.BALLOON, 3)))
+    host.perform(StartMove(order(host, MoveWay.BALLOON, 3, after_mib={3: 300})))
+    assert host.snapshot().outstanding_mib[3] == 300, "promised from the beginning"
     host.wait(1)
     snapshot = host.snapshot()
     [move] = snapshot.moves
     assert move.stage == "giving back"
-    # what it gave back is promised to it
-    assert snapshot.outstanding_mib[3] == 512 - the(snapshot, "web1").memory_mib
+    assert snapshot.outstanding_mib[3] == 300
     assert finish(host) is MoveEnd.MOVED
     after = the(host.snapshot(), "web1")
     assert after.id == was.id
@@ -224,3 +224,24 @@ def test_nothing_is_lost_whatever_comes_between(
                 assert sum((domain.pages_by_node or {}).values()) == memory * PAGES_PER_MIB
                 assert not domain.paused
             assert {each.name for each in snapshot.domains} <= {"Domain-0", "web1"}
+
+
+@pytest.mark.parametrize("way", list(MoveWay))
+def test_a_domain_that_is_renamed_meanwhile_is_still_the_one(host: SimulatedHost, way: MoveWay) -> None:
+    host.perform(StartMove(order(host, way)))
+    host.wait(2)
+    host.alter("web1", lambda domain: replace(domain, name="other"))
+    assert not host.snapshot().saved
+    assert finish(host) is MoveEnd.MOVED
+    [domain] = [domain for domain in host.snapshot().domains if domain.id]
+    assert domain.memory_mib == 512
+    assert not domain.paused
+    assert domain.name == ("web1" if way is MoveWay.SAVE else "other"), "a file keeps the name of the beginning"
+
+
+def test_a_guest_that_gives_memory_back_while_it_is_copied_keeps_what_is_left(host: SimulatedHost) -> None:
+    host.perform(StartMove(order(host, MoveWay.LIVE)))
+    host.wait(4)
+    host.alter("web1", lambda domain: replace(domain, memory_mib=200, pages_by_node={0: 200 * PAGES_PER_MIB}))
+    assert finish(host) is MoveEnd.MOVED
+    assert own(the(host.snapshot(), "web1")) == {2: 200}

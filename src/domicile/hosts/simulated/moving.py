@@ -73,7 +73,7 @@ def is_second_copy(state: SimulatedState, resident: Resident) -> bool:
 
 def is_saved(state: SimulatedState, move: MoveState) -> bool:
     """Whether its domain is nowhere but in a file."""
-    return move.order.way is MoveWay.SAVE and state.resident(move.order.domain) is None
+    return move.order.way is MoveWay.SAVE and _there(state, move.order) is None
 
 
 def moved_on(state: SimulatedState, seconds: float) -> SimulatedState:
@@ -94,18 +94,20 @@ def _live(state: SimulatedState, move: MoveState, seconds: float) -> SimulatedSt
     second = state.resident(_second_name(order)) or _second(state, source, order)
     state = state.with_resident(second)
     room = sum(max(free, 0) for free in state.free_pages.values())
-    pages = min(_due_pages(move, seconds), sum((source.domain.pages_by_node or {}).values()) - pages_of(second))
+    # a guest that gave memory back meanwhile has less than was copied
+    second = shrunk(second, max(pages_of(second) - pages_of(source), 0))
+    pages = min(_due_pages(move, seconds), pages_of(source) - pages_of(second))
     if pages > room:
         return _ended(
             _without_second_copy(state, order), move, MoveEnd.FAILED, "the host has no memory left for a second copy"
         )
     second = grown(state, second, pages)
     state = state.with_resident(second)
-    if pages_of(second) < sum((source.domain.pages_by_node or {}).values()):
+    if pages_of(second) < pages_of(source):
         done = pages_of(second) // PAGES_PER_MIB
         return state.with_move(replace(move, stage=COPYING, done_mib=done, taken_mib=done))
     gone = replace(state, residents=tuple(each for each in state.residents if each is not source and each != second))
-    return _ended(gone.with_resident(_running(second, source, order)), move, MoveEnd.MOVED, "")
+    return _ended(gone.with_resident(_running(second, source, source.domain.name)), move, MoveEnd.MOVED, "")
 
 
 def _save(state: SimulatedState, move: MoveState, seconds: float) -> SimulatedState:
@@ -146,7 +148,7 @@ def _restoring(state: SimulatedState, move: MoveState, seconds: float) -> Simula
         done = pages_of(second) // PAGES_PER_MIB
         return state.with_resident(second).with_move(replace(move, done_mib=done, taken_mib=done))
     without = replace(state, residents=tuple(each for each in state.residents if each is not second_here))
-    return _ended(without.with_resident(_running(second, second_here, order)), move, MoveEnd.MOVED, "")
+    return _ended(without.with_resident(_running(second, second_here, order.domain)), move, MoveEnd.MOVED, "")
 
 
 def _balloon(state: SimulatedState, move: MoveState, seconds: float) -> SimulatedState:
@@ -201,9 +203,10 @@ def _due_pages(move: MoveState, seconds: float) -> int:
 
 
 def _there(state: SimulatedState, order: MoveOrder) -> Resident | None:
-    """The domain itself, if it is the one that was meant."""
-    found = state.resident(order.domain)
-    return found if found is not None and found.domain.uuid == order.uuid else None
+    """The domain itself, whatever it is called by now: Xen's tools know it by its number."""
+    second = _second_name(order)
+    own = (each for each in state.residents if each.domain.uuid == order.uuid and each.domain.name != second)
+    return next(own, None)
 
 
 def _second_name(order: MoveOrder) -> str:
@@ -242,14 +245,14 @@ def _with_affinity(vcpu: Vcpu, order: MoveOrder) -> Vcpu:
     return replace(vcpu, hard_affinity=hard, soft_affinity=soft, pcpu=None, running=False, time_ns=None)
 
 
-def _running(second: Resident, source: Resident, order: MoveOrder) -> Resident:
-    """The second copy in its domain's place."""
+def _running(second: Resident, source: Resident, name: str) -> Resident:
+    """The second copy in its domain's place, under its name."""
     domain = second.domain
     return replace(
         second,
         domain=replace(
             domain,
-            name=order.domain,
+            name=name,
             paused=False,
             memory_mib=pages_of(second) // PAGES_PER_MIB,
             max_memory_mib=source.domain.max_memory_mib,
