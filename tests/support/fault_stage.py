@@ -91,6 +91,8 @@ class Player:
         """Called by the player: let the others get on. Raises `Killed` when it is dead."""
         if self.dead:
             raise Killed
+        if self.stage.aborted:
+            raise Aborted
         self.stage.steps += 1
         if self.stage.alone:
             return

@@ -356,7 +356,7 @@ class FaultWorld:
         """`xl rename`."""
         resident = self.store.read().resident(name)
         if resident is not None and not name.endswith(INCOMING):
-            self.ledger.renamed.add(resident.domain.uuid)
+            self.ledger.renamed[name] = resident.domain.uuid
             self.change(name, lambda each: replace(each, domain=replace(each.domain, name=new)))
 
     def call_off(self) -> None:
