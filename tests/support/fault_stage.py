@@ -214,7 +214,7 @@ class Stage:
             return process.pid > 0 and process not in self.dead
 
         with ExitStack() as stack:
-            for module in ("manager.journal", "manager.migrate", "hosts.simulated.host"):
+            for module in ("manager.journal", "manager.migrate", "hosts.simulated.host", "manager.changes"):
                 stack.enter_context(patch(f"domicile.{module}.this_process", this_process))
             for module in ("manager.journal", "manager.recovery"):
                 stack.enter_context(patch(f"domicile.{module}.is_alive", is_alive))
