@@ -103,7 +103,7 @@ class Ledger:
             if reservation.token in self.handed_over:
                 continue
             building = self._building(state, reservation.domain)
-            taken = building.domain.memory_mib if building else 0
+            taken = sum(map(building.pages_on, state.free_pages)) / PAGES_PER_MIB if building else 0
             total = sum(reservation.memory_mib.values())
             part: Mapping[int, float] = {
                 node: mib * max(total - taken, 0) / total for node, mib in reservation.memory_mib.items()
