@@ -114,6 +114,12 @@ def test_all_of_it_moves_checks_its_memory_and_keeps_its_clock(
     assert abs(offset_s(moved, xen) - clock_s) < 15
     assert moved.clock()[0] > up_s
     assert xen.run(["sh", "-c", "ls /var/lib/xen/domicile/*.save"]).returncode != 0
+
+
+@pytest.mark.soak
+def test_what_was_moved_is_moved_back(xen: Lab, start: Start) -> None:
+    start("mover", DomainType.PVH)
+    answer(domicile(xen, "migrate", "mover", "--to", "3", "--pause", "600", "--json"))
     back = answer(domicile(xen, "undo", "--json"))
     assert [move["status"] for move in back["moves"]] == ["moved"]
     assert set(on(the(xen, "mover"))) == {2}
