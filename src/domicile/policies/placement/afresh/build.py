@@ -1,0 +1,285 @@
+"""A problem as the arrays of the compiled search: every guest's candidates, and what they cost by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+from domicile.performance.curves import Floats
+from domicile.performance.field import Field
+from domicile.performance.predict import own_pressure
+from domicile.policies.placement.afresh.core.arrays import APART, TOGETHER, Given, Integers
+from domicile.policies.placement.layout import Problem, Seat
+from domicile.policies.placement.ties import Membership, ties_of
+from domicile.state.request import GroupKind
+
+__all__ = ["Built", "Candidate", "build", "seats_of"]
+
+EVERY_SET_OF = 8
+"""All sets of so many nodes are candidates: 255."""
+
+PAIRS_OF = 16
+"""All pairs of so many nodes; of more, each node's nearest."""
+
+NEAREST = 4
+"""Nodes that each is paired with where not all pairs are candidates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A place of a guest: node indices ascending, share of vCPUs on each; `mib` on each where memory does not fall but
+    lies there, and whether it lies there already."""
+
+    nodes: tuple[int, ...]
+    share: Floats
+    mib: tuple[int, ...] | None = None
+    there: bool = False
+
+
+Candidates = Sequence[Candidate]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """The arrays, and each candidate that they stand for, in their order."""
+
+    given: Given
+    candidates: tuple[Candidate, ...]
+
+
+def build(problem: Problem, homes: Mapping[int, Seat] = {}, turn: Sequence[int] | None = None) -> Built:
+    """The arrays of a problem. `homes`: guests (indices) that are on the host already, and where: they may stay there
+    as they are. `turn`: the order in which memory falls, that of the guests by default.
+
+    A guest without candidates has none in the arrays; see `Given.first`.
+    """
+    field = Field.of(problem.machine, problem.residents, problem.assumptions)
+    by_guest = [
+        _weighed(problem, field, guest, [*_candidates(problem, guest), *_home(homes.get(guest))])
+        for guest in range(len(problem.subjects))
+    ]
+    return _packed(problem, field, by_guest, list(turn) if turn is not None else list(range(len(by_guest))))
+
+
+def seats_of(problem: Problem, built: Built, chosen: Integers, mib: Integers) -> tuple[Seat, ...]:
+    """The seats of these choices, with memory as it falls (M x N, MiB)."""
+    seats = []
+    for guest, candidate in enumerate(built.candidates[c] for c in chosen):
+        share = np.zeros(problem.machine.nodes)
+        share[list(candidate.nodes)] = candidate.share
+        seats.append(Seat(candidate.nodes, share, tuple(mib[guest].tolist())))
+    return tuple(seats)
+
+
+def _home(seat: Seat | None) -> list[Candidate]:
+    if seat is None:
+        return []
+    nodes = list(seat.nodes)
+    return [Candidate(seat.nodes, seat.vcpu_share[nodes], tuple(seat.reserve_mib[node] for node in nodes), there=True)]
+
+
+def _candidates(problem: Problem, guest: int) -> list[Candidate]:
+    """Where a guest may go."""
+    subject = problem.subjects[guest]
+    if subject.fixed:
+        nodes = subject.fixed.nodes
+        reserve = subject.fixed.reserve_mib
+        mib = tuple(reserve[node] for node in nodes) if reserve else None
+        return [Candidate(tuple(nodes.tolist()), subject.fixed.vcpu_share[nodes], mib)]
+    if not len(subject.eligible):
+        return []
+    found: list[Candidate] = []
+    for nodes in _sets(subject.eligible, problem):
+        shares = subject.vcpu_shares(nodes, np.ones(nodes.shape, dtype=np.bool_))
+        found += [
+            Candidate(tuple(row), share)
+            for row, share in zip(nodes.tolist(), shares, strict=True)
+            if np.isfinite(share).all()
+        ]
+    return found
+
+
+def _sets(eligible: Integers, problem: Problem) -> Iterator[Integers]:
+    """Sets of nodes, ascending in each, by size."""
+    count = len(eligible)
+    if count <= EVERY_SET_OF:
+        for size in range(1, count + 1):
+            yield np.array(list(combinations(eligible.tolist(), size)), dtype=np.int64).reshape(comb(count, size), size)
+        return
+    yield eligible[:, None]
+    # the nearest to each node, itself first
+    order = eligible[np.argsort(problem.remote[np.ix_(eligible, eligible)], axis=1, kind="stable")]
+    if count <= PAIRS_OF:
+        yield np.array(list(combinations(eligible.tolist(), 2)), dtype=np.int64)
+    else:
+        pairs = np.array([(row[0], other) for row in order for other in row[1 : NEAREST + 1]], dtype=np.int64)
+        yield np.unique(np.sort(pairs, axis=1), axis=0)
+    for size in range(3, count + 1):
+        yield np.unique(np.sort(order[:, :size], axis=1), axis=0)
+
+
+def _weighed(problem: Problem, field: Field, guest: int, candidates: Candidates) -> list[tuple[Candidate, Floats]]:
+    """The candidates with `linear`, `even` and `low` of each, ascending by `low`."""
+    if not candidates:
+        return []
+    subject, a = problem.subjects[guest], problem.assumptions
+    nodes = np.zeros((len(candidates), max(len(one.nodes) for one in candidates)), dtype=np.int64)
+    vcpus, memory = np.zeros(nodes.shape), np.zeros(nodes.shape)
+    member = np.zeros(nodes.shape, dtype=np.bool_)
+    for row, one in enumerate(candidates):
+        size = len(one.nodes)
+        nodes[row, :size], vcpus[row, :size], member[row, :size] = one.nodes, one.share, True
+        memory[row, :size] = _parts(subject.need_mib, size) if one.mib is None else one.mib
+    memory /= np.maximum(memory.sum(axis=1, keepdims=True), 1.0)
+    groups, where = problem.groups[guest], problem.resident_shares
+    ties = ties_of(groups, where, problem.remote, a)
+    newcomer = subject.newcomer
+    free = field.try_sets(replace(newcomer, allowed_pcpus=None), nodes, vcpus, memory)
+    confined = field.try_sets(newcomer, nodes, vcpus, memory).cpu - free.cpu
+    pull = newcomer.device_pull[nodes]
+    alone = a.memory_bound * (1.0 + float(own_pressure(problem.machine, np.asarray(newcomer.demand), a)))
+    linear = confined + (vcpus * pull).sum(axis=1) / 2.0 + 2.0 * ties.own(nodes, vcpus) - alone
+    if ties.wishes:
+        everywhere = np.broadcast_to(np.arange(problem.machine.nodes), (len(nodes), problem.machine.nodes))
+        shares = np.zeros(everywhere.shape)
+        np.add.at(shares, (np.arange(len(nodes))[:, None], nodes), vcpus)
+        linear = linear + ties.missed(everywhere, shares)
+    # what each entry's memory costs, if all were there
+    each = a.memory_bound * np.einsum("kn,knm->km", vcpus, field.relative[nodes[:, :, None], nodes[:, None, :]])
+    each = each + pull / 2.0
+    even = linear + (each * memory).sum(axis=1)
+    fixed = np.array([one.mib is not None for one in candidates])
+    low = linear + np.where(fixed, even - linear, np.where(member, each, np.inf).min(axis=1))
+    order = np.lexsort((np.arange(len(low)), low))
+    return [(candidates[row], np.array([linear[row], even[row], low[row]])) for row in order]
+
+
+def _parts(need_mib: int, size: int) -> list[int]:
+    each, extra = divmod(need_mib, size)
+    return [each + (position < extra) for position in range(size)]
+
+
+def _packed(
+    problem: Problem, field: Field, by_guest: list[list[tuple[Candidate, Floats]]], turn: Sequence[int]
+) -> Built:
+    machine, a = problem.machine, problem.assumptions
+    subjects = problem.subjects
+    candidates = [one for weighed in by_guest for one, _ in weighed]
+    costs = np.array([costs for weighed in by_guest for _, costs in weighed]).reshape(len(candidates), 3)
+    owner = np.repeat(np.arange(len(by_guest)), [len(weighed) for weighed in by_guest])
+    numbers: dict[tuple[int, ...], int] = {}
+    sets = [numbers.setdefault(one.nodes, len(numbers)) for one in candidates]
+    same = np.full((len(subjects), max(len(numbers), 1)), -1, dtype=np.int64)
+    fixed, rows = [], []
+    for index, one in enumerate(candidates):
+        if not one.there:
+            same[owner[index], sets[index]] = index
+        fixed.append(len(rows) if one.mib is not None else -1)
+        if one.mib is not None:
+            row = np.zeros(machine.nodes, dtype=np.int64)
+            row[list(one.nodes)] = one.mib
+            rows.append(row)
+    demand = field.demand.copy()
+    for subject in subjects:
+        demand[subject.newcomer.pool, 0] += subject.newcomer.demand
+    full = np.broadcast_to(machine.fullness(demand), demand.shape)
+    begins, pair, ties = _pairs(problem)
+    gather, members = _gathered(problem)
+
+    def floats(values: object) -> Floats:
+        return np.ascontiguousarray(values, dtype=np.float64)
+
+    def integers(values: object) -> Integers:
+        return np.ascontiguousarray(values, dtype=np.int64)
+
+    return Built(
+        Given(
+            figures=floats(
+                [
+                    a.memory_bound,
+                    a.smt_yield,
+                    a.displaced,
+                    a.company,
+                    a.traffic_gbs,
+                    a.pressure_linear,
+                    a.pressure_bend,
+                    max(a.saturated - 1.0 - a.pressure_linear - a.pressure_bend, 0.0),
+                    field.constant,
+                ]
+            ),
+            ways=floats([field.relative, machine.bandwidth_gbs, problem.remote, field.traffic, field.felt]),
+            pools=floats([machine.cores, machine.pcpus, field.demand, field.weight, field.alone, full]),
+            available=integers(problem.available_mib),
+            busy=floats([subject.newcomer.demand for subject in subjects]),
+            guest=integers(
+                [
+                    [*(subject.newcomer.pool for subject in subjects), 0],
+                    [*(subject.need_mib for subject in subjects), 0],
+                    [*turn, 0],
+                    np.cumsum([0, *(len(weighed) for weighed in by_guest)]),
+                    begins,
+                ]
+            ),
+            pull=floats([subject.newcomer.device_pull for subject in subjects]).reshape(len(subjects), machine.nodes),
+            candidate=integers(
+                [
+                    np.cumsum([0, *(len(one.nodes) for one in candidates)]),
+                    [*fixed, -1],
+                    [*(one.there for one in candidates), 0],
+                    [*sets, -1],
+                ]
+            ),
+            costs=floats(costs.T),
+            node=integers([node for one in candidates for node in one.nodes]),
+            share=floats([share for one in candidates for share in one.share]),
+            pair=pair,
+            ties=ties,
+            same=same,
+            memory=integers(rows).reshape(len(rows), machine.nodes),
+            gather=gather,
+            members=members,
+        ),
+        tuple(candidates),
+    )
+
+
+def _memberships(problem: Problem) -> Iterator[tuple[int, int, Membership]]:
+    """Each guest's pairs with other guests, by group."""
+    number = {subject.request.name: guest for guest, subject in enumerate(problem.subjects)}
+    for guest, memberships in enumerate(problem.groups):
+        for membership in memberships:
+            yield from ((guest, number[peer], membership) for peer in membership.peers if peer in number)
+
+
+def _pairs(problem: Problem) -> tuple[Integers, Integers, Floats]:
+    """Where each guest's pairs begin, `Given.pair` and `Given.ties`; both sides of a pair are counted in either's."""
+    a = problem.assumptions
+    found = list(_memberships(problem))
+    begins = np.searchsorted([guest for guest, _, _ in found], np.arange(len(problem.subjects) + 1))
+    kinds = {GroupKind.NEAR: 0, GroupKind.TOGETHER: TOGETHER, GroupKind.APART: APART}
+    pair = [(peer, kinds[one.group.kind]) for _, peer, one in found]
+    each = [one.group.weight / len(one.peers) for _, _, one in found]
+    ties = [
+        (0.0 if kind == APART else 2.0 * a.near_weight * part, 2.0 * a.wish_weight * part)
+        for (_, kind), part in zip(pair, each, strict=True)
+    ]
+    return (
+        begins.astype(np.int64),
+        np.ascontiguousarray(np.array(pair, dtype=np.int64).reshape(-1, 2).T),
+        np.ascontiguousarray(np.array(ties, dtype=np.float64).reshape(-1, 2).T),
+    )
+
+
+def _gathered(problem: Problem) -> tuple[Integers, Integers]:
+    """Guests that may want to move together: the groups that are not apart."""
+    groups: dict[str, set[int]] = {}
+    for guest, peer, membership in _memberships(problem):
+        if membership.group.kind is not GroupKind.APART:
+            groups.setdefault(membership.group.name, set()).update((guest, peer))
+    lists = [sorted(groups[name]) for name in sorted(groups)]
+    begins = np.cumsum([0, *map(len, lists)]).astype(np.int64)
+    return begins, np.array([guest for members in lists for guest in members], dtype=np.int64)
