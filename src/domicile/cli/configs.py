@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -18,7 +19,8 @@ from domicile.hosts.protocol import Host
 from domicile.intent_file import load_intent
 from domicile.manager.guests import ConfigText
 from domicile.manager.promise import Policy
-from domicile.policies.plan import Placement
+from domicile.policies.effort import Effort
+from domicile.policies.plan import Placement, PlacementPlan
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
 from domicile.state.load import load_between
 from domicile.state.model import Snapshot
@@ -28,7 +30,7 @@ from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
-__all__ = ["Asked", "placing_command", "read_request", "write_placement"]
+__all__ = ["Asked", "config_texts", "measured_load", "placing_command", "read_request", "write_placement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,12 @@ class Asked:
     exact: bool
     explain: bool
     as_json: bool
+    budget_s: float
+    seed: int
 
     def texts(self) -> list[ConfigText]:
         """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
-        return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in self.configs]
+        return config_texts(self.configs)
 
     def intent(self) -> Intent:
         """The administrator's intent. Raises `BadInput`."""
@@ -53,8 +57,20 @@ class Asked:
 
     def policy(self, host: Host) -> Policy:
         """The policy, ready to be given a snapshot, requests and intent; it knows the load that was asked for."""
-        load = _measured_load(host, self.window_s) if self.window_s else None
-        return partial(policy(self.policy_name), exact=self.exact, load=load)
+        load = measured_load(host, self.window_s) if self.window_s else None
+        decide = partial(policy(self.policy_name), exact=self.exact, load=load)
+        if not self.budget_s and not self.seed:
+            return decide
+        if self.policy_name != DEFAULT_POLICY:
+            raise BadInput("--budget" if self.budget_s else "--seed", f"policy {self.policy_name!r} does not search")
+        return partial(cast("partial[PlacementPlan]", decide), effort=self.effort())
+
+    def effort(self) -> Effort:
+        """How long to search: until the budget is used up."""
+        ends_s = time.monotonic() + self.budget_s
+        if not self.budget_s:
+            return Effort(seed=self.seed)
+        return Effort(self.seed, more=lambda: time.monotonic() < ends_s, proof_s=self.budget_s)
 
 
 def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
@@ -80,7 +96,19 @@ _OPTIONS = (
         show_default=True,
         help="; ".join(f"{name}: {line}" for name, line in POLICIES.items()),
     ),
-    click.option("--exact", is_flag=True, help="Prove that no assignment is better, by trying them all."),
+    click.option(
+        "--exact",
+        is_flag=True,
+        help="Prove that no assignment is better: by trying them all, or by HiGHS (for --budget, else 60 s).",
+    ),
+    click.option(
+        "--budget",
+        "budget_s",
+        type=click.FloatRange(min=0, max=86400),
+        default=0.0,
+        help="Search for this many seconds, where several guests are placed at once.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed starts the search elsewhere."),
     click.option("--explain", is_flag=True, help="Show each term of the objective beside the next best choices."),
     click.option("--json", "as_json", is_flag=True, help="For machines."),
     click.option(
@@ -97,6 +125,11 @@ _OPTIONS = (
         help="Measure the residents' load for this many seconds first; without, every online vCPU counts as busy.",
     ),
 )
+
+
+def config_texts(paths: Sequence[str]) -> list[ConfigText]:
+    """The texts of configurations; `-` is standard input. Raises `BadInput` for one that cannot be read."""
+    return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in paths]
 
 
 def _bytes(path: str) -> bytes:
@@ -120,7 +153,7 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
     return place_into(config.text, placement, request, topology)
 
 
-def _measured_load(host: Host, window_s: float) -> Mapping[str, float]:
+def measured_load(host: Host, window_s: float) -> Mapping[str, float]:
     """The domains' load over this many seconds, in vCPUs busy at once."""
     earlier = host.snapshot()
     wait(host, window_s)

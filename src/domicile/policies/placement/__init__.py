@@ -19,9 +19,11 @@ from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import residents
-from domicile.policies.placement.exact import few_enough, search_exactly
+from domicile.policies.effort import Effort
+from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
 from domicile.policies.placement.explain import explained
 from domicile.policies.placement.layout import Problem
+from domicile.policies.placement.many import bounded, search_many
 from domicile.policies.placement.search import NoRoom, as_it_falls, search
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
@@ -34,6 +36,9 @@ __all__ = ["place", "problem_of"]
 
 POLICY = "domicile"
 
+PROVEN = 1e-4
+"""A gap to the bound that counts as none: a hundredth of a percent."""
+
 
 def place(
     snapshot: Snapshot,
@@ -42,12 +47,14 @@ def place(
     *,
     exact: bool = False,
     load: Mapping[str, float] | None = None,
+    effort: Effort | None = None,
     assumptions: Assumptions = DEFAULT,
 ) -> PlacementPlan:
     """Where these guests should live, in the order of the requests.
 
     `load` is measured demand by domain name, in vCPUs busy at once; domains that it leaves out count as
-    `performance.tenants.residents` says. `exact` proves that no assignment is better by the model.
+    `performance.tenants.residents` says. `exact` proves that no assignment is better by the model, or by how much one
+    could be. `effort` is for several guests at once: how long to search for them.
 
     Raises `BadInput` for what the host does not have, `NotEnoughMemory` and `Refused` where a guest cannot be had on
     this host as it is, or `exact` would take too long.
@@ -56,12 +63,17 @@ def place(
     failure: NoRoom | None = None
     layout = None
     try:
-        layout = search(problem)
+        layout = (
+            search(problem) if few_enough(problem) or len(requests) == 1 else search_many(problem, effort or Effort())
+        )
     except NoRoom as no_room:
         failure = no_room
     best = None
-    if exact or few_enough(problem):
+    gap = deviation = None
+    if few_enough(problem) or (exact and can_enumerate(problem)):
         best = search_exactly(problem, as_it_falls(layout) if layout else None)
+    elif exact:
+        layout, gap, deviation = bounded(problem, layout, effort or Effort())
     layout = best or layout
     if layout is None:
         raise _shortage(snapshot, problem, failure.guest if failure else 0)
@@ -73,7 +85,9 @@ def place(
         ),
         policy=POLICY,
         mean_slowdown=layout.mean_slowdown,
-        proven=exact and best is not None,
+        proven=exact and (best is not None or (gap is not None and gap <= PROVEN)),
+        gap=gap,
+        deviation=deviation,
     )
 
 

@@ -17,7 +17,7 @@ from domicile.policies.placement.layout import Choice, Layout, Problem
 from domicile.policies.placement.search import MARGIN
 from domicile.policies.placement.subject import Indices, Subject
 
-__all__ = ["MOST_ASSIGNMENTS", "few_enough", "search_exactly"]
+__all__ = ["MOST_ASSIGNMENTS", "can_enumerate", "few_enough", "search_exactly"]
 
 MOST_ASSIGNMENTS = 2_000_000
 """Assignments of node sets to guests that are gone through at most: seconds, since bounds cut nearly all of them."""
@@ -39,6 +39,12 @@ def few_enough(problem: Problem) -> bool:
     """Whether the proven best costs no more than searching for it."""
     sizes = [_sets(subject) for subject in problem.subjects]
     return len(sizes) > 1 and prod(sizes[:-1]) <= FEW and sizes[-1] <= EXHAUSTIVE_SETS
+
+
+def can_enumerate(problem: Problem) -> bool:
+    """Whether there are few enough assignments to go through all."""
+    sizes = [_sets(subject) for subject in problem.subjects]
+    return prod(sizes) <= MOST_ASSIGNMENTS and max(sizes, default=0) <= MOST_SETS
 
 
 def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:

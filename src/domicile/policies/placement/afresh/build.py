@@ -25,6 +25,10 @@ EVERY_SET_OF = 8
 PAIRS_OF = 16
 """All pairs of so many nodes; of more, each node's nearest."""
 
+MOVED = 0.005
+"""What it counts, in slowdown, to move all memory of a domain that is on the host already: of equally good layouts, the
+one that moves least, and nothing for a gain that nobody would notice."""
+
 NEAREST = 4
 """Nodes that each is paired with where not all pairs are candidates."""
 
@@ -51,18 +55,18 @@ class Built:
     candidates: tuple[Candidate, ...]
 
 
-def build(problem: Problem, homes: Mapping[int, Seat] = {}, turn: Sequence[int] | None = None) -> Built:
+def build(problem: Problem, homes: Mapping[int, Seat] | None = None) -> Built:
     """The arrays of a problem. `homes`: guests (indices) that are on the host already, and where: they may stay there
-    as they are. `turn`: the order in which memory falls, that of the guests by default.
+    as they are, and moving their memory counts a little (`MOVED`). Memory falls in the order of the guests.
 
     A guest without candidates has none in the arrays; see `Given.first`.
     """
     field = Field.of(problem.machine, problem.residents, problem.assumptions)
-    by_guest = [
-        _weighed(problem, field, guest, [*_candidates(problem, guest), *_home(homes.get(guest))])
-        for guest in range(len(problem.subjects))
-    ]
-    return _packed(problem, field, by_guest, list(turn) if turn is not None else list(range(len(by_guest))))
+    by_guest = []
+    for guest in range(len(problem.subjects)):
+        home = homes.get(guest) if homes else None
+        by_guest.append(_weighed(problem, field, guest, [*_candidates(problem, guest), *_home(home)], home))
+    return _packed(problem, field, by_guest)
 
 
 def seats_of(problem: Problem, built: Built, chosen: Integers, mib: Integers) -> tuple[Seat, ...]:
@@ -122,8 +126,10 @@ def _sets(eligible: Integers, problem: Problem) -> Iterator[Integers]:
         yield np.unique(np.sort(order[:, :size], axis=1), axis=0)
 
 
-def _weighed(problem: Problem, field: Field, guest: int, candidates: Candidates) -> list[tuple[Candidate, Floats]]:
-    """The candidates with `linear`, `even` and `low` of each, ascending by `low`."""
+def _weighed(
+    problem: Problem, field: Field, guest: int, candidates: Candidates, home: Seat | None
+) -> list[tuple[Candidate, Floats]]:
+    """The candidates with `FREE`, `EVEN` and `LOW` of each, ascending by the last."""
     if not candidates:
         return []
     subject, a = problem.subjects[guest], problem.assumptions
@@ -148,6 +154,9 @@ def _weighed(problem: Problem, field: Field, guest: int, candidates: Candidates)
         shares = np.zeros(everywhere.shape)
         np.add.at(shares, (np.arange(len(nodes))[:, None], nodes), vcpus)
         linear = linear + ties.missed(everywhere, shares)
+    if home is not None:
+        had = np.array(home.reserve_mib)[nodes] / max(subject.need_mib, 1)
+        linear = linear + MOVED * np.where(member, np.maximum(memory - had, 0.0), 0.0).sum(axis=1)
     # what each entry's memory costs, if all were there
     each = a.memory_bound * np.einsum("kn,knm->km", vcpus, field.relative[nodes[:, :, None], nodes[:, None, :]])
     each = each + pull / 2.0
@@ -163,9 +172,7 @@ def _parts(need_mib: int, size: int) -> list[int]:
     return [each + (position < extra) for position in range(size)]
 
 
-def _packed(
-    problem: Problem, field: Field, by_guest: list[list[tuple[Candidate, Floats]]], turn: Sequence[int]
-) -> Built:
+def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate, Floats]]]) -> Built:
     machine, a = problem.machine, problem.assumptions
     subjects = problem.subjects
     candidates = [one for weighed in by_guest for one, _ in weighed]
@@ -174,7 +181,8 @@ def _packed(
     numbers: dict[tuple[int, ...], int] = {}
     sets = [numbers.setdefault(one.nodes, len(numbers)) for one in candidates]
     same = np.full((len(subjects), max(len(numbers), 1)), -1, dtype=np.int64)
-    fixed, rows = [], []
+    fixed: list[int] = []
+    rows: list[Integers] = []
     for index, one in enumerate(candidates):
         if not one.there:
             same[owner[index], sets[index]] = index
@@ -219,7 +227,7 @@ def _packed(
                 [
                     [*(subject.newcomer.pool for subject in subjects), 0],
                     [*(subject.need_mib for subject in subjects), 0],
-                    [*turn, 0],
+                    [*range(len(subjects)), 0],
                     np.cumsum([0, *(len(weighed) for weighed in by_guest)]),
                     begins,
                 ]

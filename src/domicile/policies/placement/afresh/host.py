@@ -16,21 +16,21 @@ import numpy as np
 from domicile.errors import BadInput
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
+from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants, residents
+from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.build import Built, build
-from domicile.policies.placement.afresh.search import Effort, Found, layout_of, searched, worked_out
+from domicile.policies.placement.afresh.core.arrays import FIRST, Integers
+from domicile.policies.placement.afresh.search import layout_of, searched
 from domicile.policies.placement.layout import Layout, Problem, Seat
-from domicile.policies.placement.subject import prepare
+from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot
 from domicile.state.request import DevicePolicy, GuestRequest, Intent
 
 __all__ = ["AfreshPlan", "Place", "afresh_problem", "lay_out_afresh", "why_it_stays"]
-
-WORTH = 0.005
-"""A domain whose move gains no more than this, in slowdown of all domains together, stays where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +85,16 @@ class AfreshPlan:
 
 def why_it_stays(snapshot: Snapshot, domain: Domain, pool_cpus: frozenset[int]) -> str:
     """Why a domain cannot be moved, "" if it can."""
-    if domain.id == 0:
-        return "Dom0"
-    if any(reservation.domain == domain.name for reservation in snapshot.reservations):
-        return "is being created"
-    if domain.vnodes:
-        return "virtual topology"
-    if domain.devices:
-        return "devices passed through"
-    if any(vcpu.online and not pool_cpus <= vcpu.hard_affinity for vcpu in domain.vcpus):
-        return "hard affinity"
-    if not domain.pages_by_node or not any(vcpu.online for vcpu in domain.vcpus):
-        return "no memory map" if not domain.pages_by_node else "no vCPU online"
-    return ""
+    reasons = {
+        "Dom0": domain.id == 0,
+        "is being created": any(reservation.domain == domain.name for reservation in snapshot.reservations),
+        "virtual topology": bool(domain.vnodes),
+        "devices passed through": bool(domain.devices),
+        "hard affinity": any(vcpu.online and not pool_cpus <= vcpu.hard_affinity for vcpu in domain.vcpus),
+        "no memory map": not domain.pages_by_node,
+        "no vCPU online": not any(vcpu.online for vcpu in domain.vcpus),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def lay_out_afresh(
@@ -120,7 +117,6 @@ def lay_out_afresh(
     built = build(problem, homes)
     known = _at_home(built, homes, len(problem.subjects))
     found = searched(problem, built, effort, known)
-    found = _settled(built, found, known)
     everybody = residents(problem.machine, snapshot, load, assumptions)
     layout = layout_of(problem, built, found)
     return AfreshPlan(
@@ -150,7 +146,8 @@ def afresh_problem(
     movable = [row for row, one in enumerate(snapshot.domains) if not stays[one.name]]
     names = [there.names[row] for row in movable] + [request.name for request in requests]
     _require_different(requests, there)
-    subjects, homes = [], {}
+    subjects: list[Subject] = []
+    homes: dict[int, Seat] = {}
     available = [snapshot.available_mib(node) for node in snapshot.topology.node_ids]
     for row in movable:
         domain = snapshot.domains[row]
@@ -225,24 +222,13 @@ def _rows(tenants: Tenants, rows: Sequence[int]) -> Tenants:
     )
 
 
-def _at_home(built: Built, homes: Mapping[int, Seat], guests: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _at_home(built: Built, homes: Mapping[int, Seat], guests: int) -> Integers:
     """The choices in which everybody stays; -1 for newcomers."""
     known = np.full(guests, -1, dtype=np.int64)
-    first = built.given.guest[3]
+    first = built.given.guest[FIRST]
     for guest in homes:
         known[guest] = next(c for c in range(first[guest], first[guest + 1]) if built.candidates[c].there)
     return known
-
-
-def _settled(built: Built, found: Found, known: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Found:
-    """Those whose move is worth little stay, as long as there is room for all."""
-    for guest in np.flatnonzero((known >= 0) & (known != found.chosen)):
-        chosen = found.chosen.copy()
-        chosen[guest] = known[guest]
-        attempt = worked_out(built, chosen)
-        if not attempt.short_mib and attempt.objective <= found.objective + WORTH:
-            found = replace(attempt, starts=found.starts)
-    return found
 
 
 def _before(problem: Problem, homes: Mapping[int, Seat]) -> float:
@@ -275,7 +261,7 @@ def _places(
             home = np.flatnonzero((everybody.vcpu_share[row] > 0) | (everybody.memory_share[row] > 0))
         guest = number.get(name)
         seat = layout.seats[guest] if guest is not None else None
-        if guest is None or seat is None or seat_is_home(seat, homes.get(guest)):
+        if guest is None or seat is None or _is_home(seat, homes.get(guest)):
             nodes = tuple(ids[node] for node in home) if home is not None else ()
             mib = domains[name].memory_by_node_mib if name in domains else None
             places.append(
@@ -302,7 +288,7 @@ def _places(
     return tuple(places)
 
 
-def seat_is_home(seat: Seat, home: Seat | None) -> bool:
+def _is_home(seat: Seat, home: Seat | None) -> bool:
     """Whether nothing changes for a domain."""
     return (
         home is not None and seat.reserve_mib == home.reserve_mib and bool((seat.vcpu_share == home.vcpu_share).all())
@@ -323,5 +309,18 @@ def _slowdowns(layout: Layout, assumptions: Assumptions) -> dict[str, float]:
         np.concatenate([there.pool, [one.pool for one in newcomers]]).astype(np.intp),
         np.concatenate([there.confined, np.zeros(len(seats))]),
     )
-    slowdown = predict(problem.machine, tenants, assumptions).slowdown.tolist()
-    return dict(zip(tenants.names, slowdown, strict=True))
+    own = [_own(problem, one, seat) for one, seat in zip(newcomers, seats, strict=True)]
+    slowdown = predict(problem.machine, tenants, assumptions).slowdown + np.array([0.0] * len(there.names) + own)
+    return dict(zip(tenants.names, slowdown.tolist(), strict=True))
+
+
+def _own(problem: Problem, newcomer: Newcomer, seat: Seat) -> float:
+    """What a guest loses by its devices and its hard affinity."""
+    devices = float(((seat.vcpu_share + seat.memory_share) / 2.0 * newcomer.device_pull).sum())
+    if newcomer.allowed_pcpus is None:
+        return devices
+    empty = Field.of(problem.machine, Tenants.none(problem.machine.nodes), problem.assumptions)
+    everywhere = np.arange(problem.machine.nodes)[None]
+    place = (everywhere, seat.vcpu_share[None], seat.memory_share[None])
+    free = empty.try_sets(replace(newcomer, allowed_pcpus=None), *place)
+    return devices + float((empty.try_sets(newcomer, *place).cpu - free.cpu)[0])

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from domicile.policies.placement.afresh.build import Built, build, seats_of
-from domicile.policies.placement.afresh.core.arrays import Integers
+from domicile.policies.effort import Effort
+from domicile.policies.placement.afresh.build import Built, seats_of
+from domicile.policies.placement.afresh.core.arrays import FIRST, Integers
 from domicile.policies.placement.afresh.core.loops import MARGIN, improve
-from domicile.policies.placement.layout import Layout, Problem, Seat
+from domicile.policies.placement.layout import Layout, Problem
 
-__all__ = ["Effort", "Found", "NoWay", "layout_of", "search_many", "worked_out"]
+__all__ = ["Found", "NoWay", "choices_of", "layout_of", "searched", "worked_out"]
 
 ROUNDS = 4000
 FEWEST_ROUNDS = 100
 """Rounds of a start: so many over the number of guests, and no fewer than these."""
 
-STARTS = 3
 ORDERS = 2
 
 
@@ -28,22 +27,6 @@ class NoWay(Exception):
     def __init__(self, guest: int) -> None:
         self.guest = guest
         super().__init__(guest)
-
-
-def _no_more() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long to search. `starts` are made in any case, further ones while `more` says so, which may look at a clock:
-    it decides how many starts there are and nothing else. The same seed, starts and rounds give the same layout.
-    `rounds` of each start; 0: as many as suits the number of guests."""
-
-    seed: int = 0
-    starts: int = STARTS
-    rounds: int = 0
-    more: Callable[[], bool] = _no_more
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,38 +41,27 @@ class Found:
     starts: int = 1
 
 
-def search_many(
-    problem: Problem,
-    effort: Effort = Effort(),
-    homes: Mapping[int, Seat] | None = None,
-) -> Layout:
-    """Seat all guests; those in `homes` are there already, and may stay. Raises `NoWay`."""
-    built = build(problem, homes or {})
-    found = searched(problem, built, effort)
-    return layout_of(problem, built, found)
-
-
 def searched(problem: Problem, built: Built, effort: Effort, known: Integers | None = None) -> Found:
     """The best choices found; `known` (M) are some to begin with. Raises `NoWay`."""
-    first = built.given.guest[3]
+    first = built.given.guest[FIRST]
     for guest in np.flatnonzero(first[1:] == first[:-1]):
         raise NoWay(int(guest))
     guests = len(problem.subjects)
     rounds = effort.rounds or max(ROUNDS // max(guests, 1), FEWEST_ROUNDS)
     chance = np.random.default_rng(effort.seed)
-    best: Found | None = None
-    start = 0
-    while start < max(effort.starts, 1) or effort.more():
-        chosen = np.full(guests, -1, dtype=np.int64)
-        if start == 0 and known is not None:
-            chosen[:] = known
-        elif start > ORDERS and best is not None and start % 2:
-            chosen[:] = best.chosen
-        found = _started(built, chosen, _order(problem, start, chance), int(chance.integers(2**62)), rounds)
-        if best is None or found.objective < best.objective - MARGIN:
+
+    def started(start: int, chosen: Integers) -> Found:
+        return _started(built, chosen, _order(problem, start, chance), int(chance.integers(2**62)), rounds)
+
+    nobody = np.full(guests, -1, dtype=np.int64)
+    best = started(0, nobody.copy() if known is None else known.copy())
+    start = 1
+    while start < effort.starts or effort.more():
+        # later starts go on from the best every other time
+        found = started(start, (best.chosen if start > ORDERS and start % 2 else nobody).copy())
+        if found.objective < best.objective - MARGIN:
             best = found
         start += 1
-    assert best is not None  # there is at least one start
     if best.short_mib:
         raise NoWay(_without_room(problem, best))
     return Found(best.chosen, best.objective, best.short_mib, best.mib, start)
@@ -98,6 +70,17 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
 def worked_out(built: Built, chosen: Integers) -> Found:
     """What these choices come to, nothing improved."""
     return _started(built, chosen.copy(), np.zeros(0, dtype=np.int64), 0, -1)
+
+
+def choices_of(built: Built, layout: Layout) -> Integers:
+    """The candidates of a layout's seats; -1 for a guest whose set is none of its candidates."""
+    first = built.given.guest[FIRST]
+    chosen = np.full(len(layout.seats), -1, dtype=np.int64)
+    for guest, seat in enumerate(layout.seats):
+        for c in range(first[guest], first[guest + 1]):
+            if seat is not None and built.candidates[c].nodes == seat.nodes:
+                chosen[guest] = c
+    return chosen
 
 
 def layout_of(problem: Problem, built: Built, found: Found) -> Layout:
