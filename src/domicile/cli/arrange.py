@@ -10,7 +10,7 @@ import click
 from domicile.cli.arrange_view import arrange_json, arrange_view
 from domicile.cli.configs import config_texts, measured_load, read_request
 from domicile.cli.connect import connect_option, default_uri
-from domicile.cli.output import print_json, say_if_compiling, show
+from domicile.cli.output import SEARCH_COMPILING_S, print_json, say_if_compiling, show
 from domicile.errors import Refused
 from domicile.hosts.open import open_host
 from domicile.intent_file import load_intent
@@ -69,7 +69,7 @@ def command(
     require_possible(snapshot, guests)
     ends_s = time.monotonic() + budget_s
     effort = Effort(seed, more=lambda: time.monotonic() < ends_s) if budget_s else Effort(seed)
-    with say_if_compiling():
+    with say_if_compiling("the search", SEARCH_COMPILING_S):
         try:
             plan = lay_out_afresh(snapshot, [guest.request for guest in guests], intent, load=load, effort=effort)
         except NoWay as error:

@@ -20,6 +20,10 @@ COMPILING_S = 20
 """CPU time of compiling the simulator's loops and the performance model's, on a machine of 2021."""
 
 
+SEARCH_COMPILING_S = 40
+"""The same of the search for many guests."""
+
+
 def plain(text: str) -> str:
     """The text with everything that is not printable written out, so that what a file says cannot steer a terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
@@ -53,11 +57,11 @@ def print_json(value: Any) -> None:
         sys.exit(1)
 
 
-def say_if_compiling() -> AbstractContextManager[None]:
-    """While it lasts, say so once on standard error when the simulator has to be compiled: seconds without a word."""
+def say_if_compiling(what: str = "the simulator", takes_s: int = COMPILING_S) -> AbstractContextManager[None]:
+    """While it lasts, say so once on standard error when something has to be compiled: seconds without a word."""
 
     def say() -> None:
-        sys.stderr.write(f"domicile: compiling the simulator (once, about {COMPILING_S} s)\n")
+        sys.stderr.write(f"domicile: compiling {what} (once, about {takes_s} s)\n")
         sys.stderr.flush()
 
     return when_compiling(say)

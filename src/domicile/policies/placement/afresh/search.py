@@ -14,9 +14,12 @@ from domicile.policies.placement.layout import Layout, Problem
 
 __all__ = ["Found", "NoWay", "choices_of", "layout_of", "searched", "worked_out"]
 
-ROUNDS = 4000
-FEWEST_ROUNDS = 100
-"""Rounds of a start: so many over the number of guests, and no fewer than these."""
+ROUNDS = 100
+"""Rounds of a start."""
+
+STARTS = 3
+FEW, STARTS_OF_FEW = 16, 15
+"""Starts, and for no more guests than a few: of these one takes milliseconds, and the best can be a narrow valley."""
 
 ORDERS = 2
 
@@ -47,7 +50,8 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
     for guest in np.flatnonzero(first[1:] == first[:-1]):
         raise NoWay(int(guest))
     guests = len(problem.subjects)
-    rounds = effort.rounds or max(ROUNDS // max(guests, 1), FEWEST_ROUNDS)
+    starts = effort.starts or (STARTS_OF_FEW if guests <= FEW else STARTS)
+    rounds = effort.rounds or ROUNDS
     chance = np.random.default_rng(effort.seed)
 
     def started(start: int, chosen: Integers) -> Found:
@@ -56,9 +60,8 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
     nobody = np.full(guests, -1, dtype=np.int64)
     best = started(0, nobody.copy() if known is None else known.copy())
     start = 1
-    while start < effort.starts or effort.more():
-        # later starts go on from the best every other time
-        found = started(start, (best.chosen if start > ORDERS and start % 2 else nobody).copy())
+    while start < starts or effort.more():
+        found = started(start, nobody.copy() if start <= ORDERS else _strewn(built, best, start, chance))
         if found.objective < best.objective - MARGIN:
             best = found
         start += 1
@@ -95,6 +98,14 @@ def _started(built: Built, chosen: Integers, order: Integers, seed: int, rounds:
     mib = np.zeros((len(built.given.busy), len(built.given.available)), dtype=np.int64)
     objective, short = improve(built.given, chosen, order, np.array([seed], dtype=np.int64), rounds, mib)
     return Found(chosen, float(objective), int(short), mib)
+
+
+def _strewn(built: Built, best: Found, start: int, chance: np.random.Generator) -> Integers:
+    """Choices to begin with: drawn for all guests, or for half, the others as in the best layout. Candidates that
+    are good by themselves are likelier."""
+    first = built.given.guest[FIRST]
+    drawn = first[:-1] + (np.diff(first) * chance.random(len(first) - 1) ** 2).astype(np.int64)
+    return np.where(chance.random(len(drawn)) < (1.0 if start % 2 else 0.5), drawn, best.chosen).astype(np.int64)
 
 
 def _order(problem: Problem, start: int, chance: np.random.Generator) -> Integers:
