@@ -8,11 +8,12 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import numpy.typing as npt
 
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field
 from domicile.performance.predict import own_pressure
-from domicile.policies.placement.afresh.core.arrays import APART, TOGETHER, Given, Integers
+from domicile.policies.placement.afresh.core.arrays import APART, LOW, TOGETHER, Given, Integers
 from domicile.policies.placement.layout import Problem, Seat
 from domicile.policies.placement.ties import Membership, ties_of
 from domicile.state.request import GroupKind
@@ -21,6 +22,10 @@ __all__ = ["Built", "Candidate", "build", "seats_of"]
 
 EVERY_SET_OF = 8
 """All sets of so many nodes are candidates: 255."""
+
+FEW_GUESTS = 16
+"""For more guests than this, sets of three and more nodes are each node's nearest there too: faster, and what
+wide sets could gain is lost among many guests."""
 
 PAIRS_OF = 16
 """All pairs of so many nodes; of more, each node's nearest."""
@@ -62,10 +67,22 @@ def build(problem: Problem, homes: Mapping[int, Seat] | None = None) -> Built:
     A guest without candidates has none in the arrays; see `Given.first`.
     """
     field = Field.of(problem.machine, problem.residents, problem.assumptions)
+    known: dict[bytes, _Sets] = {}
     by_guest = []
-    for guest in range(len(problem.subjects)):
+    for guest, subject in enumerate(problem.subjects):
+        # most guests of a host may go to the same sets
+        key = (
+            b""
+            if subject.fixed
+            else b"/".join(map(bytes, (subject.eligible, subject.spread_weights, subject.spread_pcpus)))
+        )
+        if not key or key not in known:
+            known[key] = _Sets.of(_candidates(problem, guest), field)
+        parts = [known[key]]
         home = homes.get(guest) if homes else None
-        by_guest.append(_weighed(problem, field, guest, [*_candidates(problem, guest), *_home(home)], home))
+        if home is not None:
+            parts.append(_Sets.of(_home(home), field))
+        by_guest.append(_weighed(problem, field, guest, parts, home))
     return _packed(problem, field, by_guest)
 
 
@@ -79,9 +96,30 @@ def seats_of(problem: Problem, built: Built, chosen: Integers, mib: Integers) ->
     return tuple(seats)
 
 
-def _home(seat: Seat | None) -> list[Candidate]:
-    if seat is None:
-        return []
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """K candidates of up to k nodes: `nodes`, `vcpus`, `member` (which of a row are in the set): K x k; `away`: what it
+    costs to have all memory on one of them, K x k; `size`: K."""
+
+    candidates: list[Candidate]
+    nodes: Integers
+    vcpus: Floats
+    member: npt.NDArray[np.bool_]
+    size: Integers
+    away: Floats
+
+    @classmethod
+    def of(cls, candidates: list[Candidate], field: Field) -> _Sets:
+        size = np.array([len(one.nodes) for one in candidates], dtype=np.int64)
+        member = np.arange(max(size, default=0)) < size[:, None]
+        nodes, vcpus = np.zeros(member.shape, dtype=np.int64), np.zeros(member.shape)
+        nodes[member] = [node for one in candidates for node in one.nodes]
+        vcpus[member] = [share for one in candidates for share in one.share]
+        away = np.einsum("kn,knm->km", vcpus, field.relative[nodes[:, :, None], nodes[:, None, :]])
+        return cls(candidates, nodes, vcpus, member, size, field.assumptions.memory_bound * away)
+
+
+def _home(seat: Seat) -> list[Candidate]:
     nodes = list(seat.nodes)
     return [Candidate(seat.nodes, seat.vcpu_share[nodes], tuple(seat.reserve_mib[node] for node in nodes), there=True)]
 
@@ -110,7 +148,7 @@ def _candidates(problem: Problem, guest: int) -> list[Candidate]:
 def _sets(eligible: Integers, problem: Problem) -> Iterator[Integers]:
     """Sets of nodes, ascending in each, by size."""
     count = len(eligible)
-    if count <= EVERY_SET_OF:
+    if count <= EVERY_SET_OF and len(problem.subjects) <= FEW_GUESTS:
         for size in range(1, count + 1):
             yield np.array(list(combinations(eligible.tolist(), size)), dtype=np.int64).reshape(comb(count, size), size)
         return
@@ -127,49 +165,46 @@ def _sets(eligible: Integers, problem: Problem) -> Iterator[Integers]:
 
 
 def _weighed(
-    problem: Problem, field: Field, guest: int, candidates: Candidates, home: Seat | None
+    problem: Problem, field: Field, guest: int, parts: Sequence[_Sets], home: Seat | None
 ) -> list[tuple[Candidate, Floats]]:
     """The candidates with `FREE`, `EVEN` and `LOW` of each, ascending by the last."""
-    if not candidates:
+    found = [one for sets in parts for one in sets.candidates]
+    if not found:
         return []
+    costs = np.concatenate([_costs(problem, field, guest, sets, home) for sets in parts if sets.candidates])
+    return [(found[row], costs[row]) for row in np.argsort(costs[:, LOW], kind="stable")]
+
+
+def _costs(problem: Problem, field: Field, guest: int, sets: _Sets, home: Seat | None) -> Floats:
+    """`FREE`, `EVEN` and `LOW` of each candidate, K x 3."""
     subject, a = problem.subjects[guest], problem.assumptions
-    nodes = np.zeros((len(candidates), max(len(one.nodes) for one in candidates)), dtype=np.int64)
-    vcpus, memory = np.zeros(nodes.shape), np.zeros(nodes.shape)
-    member = np.zeros(nodes.shape, dtype=np.bool_)
-    for row, one in enumerate(candidates):
-        size = len(one.nodes)
-        nodes[row, :size], vcpus[row, :size], member[row, :size] = one.nodes, one.share, True
-        memory[row, :size] = _parts(subject.need_mib, size) if one.mib is None else one.mib
+    newcomer, need = subject.newcomer, subject.need_mib
+    nodes, vcpus, member = sets.nodes, sets.vcpus, sets.member
+    fixed = np.array([one.mib is not None for one in sets.candidates])
+    each, extra = need // sets.size[:, None], need % sets.size[:, None]
+    memory = np.where(member, each + (np.arange(member.shape[1]) < extra), 0).astype(np.float64)
+    for row in np.flatnonzero(fixed):
+        memory[row, : sets.size[row]] = sets.candidates[row].mib
     memory /= np.maximum(memory.sum(axis=1, keepdims=True), 1.0)
-    groups, where = problem.groups[guest], problem.resident_shares
-    ties = ties_of(groups, where, problem.remote, a)
-    newcomer = subject.newcomer
-    free = field.try_sets(replace(newcomer, allowed_pcpus=None), nodes, vcpus, memory)
-    confined = field.try_sets(newcomer, nodes, vcpus, memory).cpu - free.cpu
+    ties = ties_of(problem.groups[guest], problem.resident_shares, problem.remote, a)
     pull = newcomer.device_pull[nodes]
     alone = a.memory_bound * (1.0 + float(own_pressure(problem.machine, np.asarray(newcomer.demand), a)))
-    linear = confined + (vcpus * pull).sum(axis=1) / 2.0 + 2.0 * ties.own(nodes, vcpus) - alone
+    linear = (vcpus * pull).sum(axis=1) / 2.0 + 2.0 * ties.own(nodes, vcpus) - alone
+    if newcomer.allowed_pcpus is not None:
+        free = field.try_sets(replace(newcomer, allowed_pcpus=None), nodes, vcpus, memory)
+        linear = linear + field.try_sets(newcomer, nodes, vcpus, memory).cpu - free.cpu
     if ties.wishes:
         everywhere = np.broadcast_to(np.arange(problem.machine.nodes), (len(nodes), problem.machine.nodes))
         shares = np.zeros(everywhere.shape)
         np.add.at(shares, (np.arange(len(nodes))[:, None], nodes), vcpus)
         linear = linear + ties.missed(everywhere, shares)
     if home is not None:
-        had = np.array(home.reserve_mib)[nodes] / max(subject.need_mib, 1)
+        had = np.array(home.reserve_mib)[nodes] / max(need, 1)
         linear = linear + MOVED * np.where(member, np.maximum(memory - had, 0.0), 0.0).sum(axis=1)
-    # what each entry's memory costs, if all were there
-    each = a.memory_bound * np.einsum("kn,knm->km", vcpus, field.relative[nodes[:, :, None], nodes[:, None, :]])
-    each = each + pull / 2.0
-    even = linear + (each * memory).sum(axis=1)
-    fixed = np.array([one.mib is not None for one in candidates])
-    low = linear + np.where(fixed, even - linear, np.where(member, each, np.inf).min(axis=1))
-    order = np.lexsort((np.arange(len(low)), low))
-    return [(candidates[row], np.array([linear[row], even[row], low[row]])) for row in order]
-
-
-def _parts(need_mib: int, size: int) -> list[int]:
-    each, extra = divmod(need_mib, size)
-    return [each + (position < extra) for position in range(size)]
+    there = sets.away + pull / 2.0
+    even = linear + (there * memory).sum(axis=1)
+    low = np.where(fixed, even, linear + np.where(member, there, np.inf).min(axis=1))
+    return np.stack([linear, even, low], axis=1)
 
 
 def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate, Floats]]]) -> Built:
