@@ -32,7 +32,7 @@ def instance(seed: int) -> tuple[Problem, Built]:
 
 def any_choices(built: Built, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     first = built.given.guest[FIRST]
-    return np.random.default_rng(seed).integers(first[:-1], first[1:])
+    return np.asarray(np.random.default_rng(seed).integers(first[:-1], first[1:]), dtype=np.int64)
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,9 @@ dual revised simplex method", Math. Prog. Comp. 10, 2018; the extra `exact`)."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -61,7 +63,7 @@ class Program:
             highspy: Any = importlib.import_module("highspy")
         except ImportError as error:
             raise Refused("--exact needs HiGHS for a problem of this size: pip install 'domicile[exact]'") from error
-        solver = highspy.Highs()
+        solver = _quietly(highspy.Highs)
         solver.setOptionValue("output_flag", False)
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("random_seed", 0)
@@ -96,3 +98,16 @@ class Program:
         model.a_matrix_.index_ = np.array([column for _, _, terms in self.rows for column in terms], dtype=np.int32)
         model.a_matrix_.value_ = np.array([factor for _, _, terms in self.rows for factor in terms.values()])
         return model
+
+
+def _quietly(make: Callable[[], Any]) -> Any:
+    """HiGHS 1.16 prints its version on standard output when it is made, before it can be told not to."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        return make()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

@@ -35,7 +35,7 @@ SMALL = 16
 def _drawn(random: Integers, below: int) -> int:
     """A number from 0 to below `below`: a linear congruential generator, whose upper bits are good (Knuth, MMIX)."""
     random[0] = random[0] * 6364136223846793005 + 1442695040888963407
-    return ((random[0] >> 33) & 0x7FFFFFFF) % below
+    return int(((random[0] >> 33) & 0x7FFFFFFF) % below)
 
 
 @part
@@ -45,7 +45,7 @@ def _move(given: Given, state: State, g: int) -> bool:
     before = take_out(given, state, g)
     c, added = best_candidate(given, state, g, old, before - MARGIN)
     put_in(given, state, g, c, added if c != old else before)
-    return c != old
+    return bool(c != old)
 
 
 @part
@@ -119,7 +119,7 @@ def _gather(given: Given, state: State, group: int, old: Integers) -> bool:
         g = given.members[i]
         there = given.same[g, given.candidate[SET, found]] if found >= 0 else old[i - begin]
         put_in(given, state, g, there, added_on(given, state, g, there))
-    return state.value[0] < before - MARGIN
+    return bool(state.value[0] < before - MARGIN)
 
 
 @part

@@ -55,9 +55,9 @@ def _mib(given: Given, g: int, c: int, e: int) -> int:
     """Memory of a guest on an entry of its candidate where no node fills up."""
     n = given.node[e]
     if given.candidate[FIXED, c] >= 0:
-        return given.memory[given.candidate[FIXED, c], n]
+        return int(given.memory[given.candidate[FIXED, c], n])
     size, position = given.candidate[AT, c + 1] - given.candidate[AT, c], e - given.candidate[AT, c]
-    return given.guest[NEED, g] // size + (1 if position < given.guest[NEED, g] % size else 0)
+    return int(given.guest[NEED, g] // size + (1 if position < given.guest[NEED, g] % size else 0))
 
 
 @part
@@ -164,7 +164,7 @@ def cost(given: Given, state: State, g: int, c: int, most: float) -> float:
         state.chosen[g] = -1
         _ = rebuilt(given, state)
         _pulls(given, state, g)
-        return added
+        return float(added)
     found = given.costs[EVEN, c]
     if found <= most:
         found += _crowded(given, state, g, c)
@@ -172,7 +172,7 @@ def cost(given: Given, state: State, g: int, c: int, most: float) -> float:
         found += _missed(given, state, g, c)
     if found <= most:
         found += _loaded(given, state, g, c)
-    return found
+    return float(found)
 
 
 @part
@@ -185,14 +185,14 @@ def take_out(given: Given, state: State, g: int) -> float:
         spare = spare and (state.memory[USED, n] < given.available[n] or state.mib[g, n] == 0)
     state.chosen[g] = -1
     if not spare:
-        return before - rebuilt(given, state)
+        return float(before - rebuilt(given, state))
     _ = add(given, state, g, c, -1.0)
     refreshed(given, state, g, c)
     for n in range(len(given.available)):
         state.memory[USED, n] -= state.mib[g, n]
         state.mib[g, n] = 0
     if not _spare(given, state, g, c):
-        return before - rebuilt(given, state)
+        return float(before - rebuilt(given, state))
     _pulls(given, state, g)
     added = cost(given, state, g, c, np.inf)
     state.value[0] -= added

@@ -77,7 +77,7 @@ def sharing(given: Given, q: int, n: int, demand: float) -> float:
         paired = running / max(running - (1.0 - given.figures[SMT]) * threads, NO_CPU)
     turns = max(demand / room, 1.0)
     elsewhere = paired + given.figures[DISPLACED] * (1.0 - 1.0 / turns)
-    return given.pools[FULL, q, 0] * paired * turns + (1.0 - given.pools[FULL, q, 0]) * elsewhere
+    return float(given.pools[FULL, q, 0] * paired * turns + (1.0 - given.pools[FULL, q, 0]) * elsewhere)
 
 
 @part
@@ -88,7 +88,7 @@ def pressed(figures: Floats, utilisation: float) -> float:
     sixth = square * square * square
     twelfth = sixth * sixth
     loaded = figures[LINEAR] * below + figures[BEND] * sixth + figures[QUEUE] * (twelfth * twelfth)
-    return (1.0 + loaded) * max(utilisation, 1.0) - 1.0
+    return float((1.0 + loaded) * max(utilisation, 1.0) - 1.0)
 
 
 @part
@@ -117,7 +117,7 @@ def _falls(given: Given, state: State, g: int, c: int) -> int:
             left, still = 0, 0
     for e in range(begin, end):
         state.memory[ROOM, given.node[e]] -= state.mib[g, given.node[e]]
-    return left
+    return int(left)
 
 
 @part
@@ -185,7 +185,7 @@ def add(given: Given, state: State, g: int, c: int, sign: float) -> float:
         state.sums[WEIGHT, q, n] += sign * share
         state.sums[ALONE, q, n] += sign * busy * share * share
         state.shares[g, n] = share if sign > 0.0 else 0.0
-    return own
+    return float(own)
 
 
 @part
@@ -285,7 +285,7 @@ def rebuilt(given: Given, state: State) -> float:
                 value += state.ways[FELT, n, m] * state.ways[LINK, n, m]
     state.value[0] = value + _ties(given, state) + SHORTAGE * short
     state.value[1] = short
-    return state.value[0]
+    return float(state.value[0])
 
 
 @maker
