@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "state": {"topology"},
     "performance": {"local.compiled", "state", "topology"},
     "intent_file": {"state"},
-    "policies": DECISIONS,
+    "policies": {"local.compiled", *DECISIONS},
     "simulator": {"toml_file", "local.compiled", "performance", "state", "topology", "policies.plan"},
     "xlcfg": {"state", "topology", "policies.plan"},
     "hosts": {"local", "state", "topology", "xlcfg"},
