@@ -8,6 +8,10 @@
     domains = ["web1", "web2", "db"]
     weight = 2.0                # 1.0 if left out
 
+    [vnuma]
+    default = "auto"            # virtual nodes for guests wider than a node; or "off", or a number for all
+    domains = { db = 4, small = "off" }
+
 It is looked for where `--config` says, else at /etc/domicile/domicile.toml; without either there is no intent. A
 domain's name is one that `xl` accepts; the domains of a group need not be there yet.
 """
@@ -25,12 +29,14 @@ import msgspec
 from msgspec import Meta
 
 from domicile.errors import BadInput
-from domicile.state.request import DevicePolicy, Group, GroupKind, Intent
+from domicile.state.request import DevicePolicy, Group, GroupKind, Intent, VnumaMode
 
-__all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "load_intent", "read_intent"]
+__all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "MOST_VNODES", "load_intent", "read_intent"]
 
 DEFAULT_PATH = Path("/etc/domicile/domicile.toml")
 MAX_INTENT_BYTES = 1 << 18
+MOST_VNODES = 32
+"""Xen's limit (`policies.vnuma.design`, which needs NumPy, and this does not)."""
 
 _Name = Annotated[str, Meta(min_length=1, max_length=240)]
 _Table = TypeVar("_Table", bound=msgspec.Struct)
@@ -48,6 +54,16 @@ class _Devices(msgspec.Struct, forbid_unknown_fields=True):
     """The table `devices`."""
 
     policy: DevicePolicy = DevicePolicy.PREFERRED
+
+
+_Wish = Annotated[int, Meta(ge=1, le=MOST_VNODES)] | VnumaMode
+
+
+class _Vnuma(msgspec.Struct, forbid_unknown_fields=True):
+    """The table `vnuma`."""
+
+    default: _Wish = VnumaMode.AUTO
+    domains: dict[_Name, _Wish] = {}
 
 
 def load_intent(path: str | Path | None, default: Path = DEFAULT_PATH) -> Intent:
@@ -82,13 +98,16 @@ def read_intent(data: bytes, source: str) -> Intent:
         raise BadInput(source, "not UTF-8", f"line {line}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(source, f"no TOML: {_one_line(error)}") from error
-    _require_known(source, "", tables, ("devices", "groups"))
+    _require_known(source, "", tables, ("devices", "groups", "vnuma"))
     groups = tables.get("groups", {})
     if not isinstance(groups, dict):
         raise BadInput(source, "has to be tables: [groups.NAME]", "groups")
+    vnuma = _converted(source, "vnuma", tables.get("vnuma", {}), _Vnuma)
     intent = Intent(
         groups=tuple(_group(source, name, table) for name, table in groups.items()),
         devices=_converted(source, "devices", tables.get("devices", {}), _Devices).policy,
+        vnuma=vnuma.default,
+        vnuma_by_domain=tuple(sorted(vnuma.domains.items())),
     )
     _require_no_contradiction(source, intent.groups)
     return intent
@@ -118,6 +137,8 @@ def _choices(where: str) -> str:
     """What can be given at a place where only some words can."""
     choices: dict[str, Collection[str]] = {".kind": list(GroupKind), ".policy": list(DevicePolicy)}
     words = choices.get(where.rstrip("`"))
+    if where.startswith((".default", ".domains")):
+        words = ["auto", "off", f"a number from 1 to {MOST_VNODES}"]
     return f" (give one of {', '.join(words)})" if words else ""
 
 

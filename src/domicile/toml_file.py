@@ -17,7 +17,7 @@ import msgspec
 
 from domicile.errors import BadInput
 
-__all__ = ["UNITS", "TomlKind", "decode_toml", "unit_of"]
+__all__ = ["UNITS", "TomlKind", "decode_toml", "explained", "unit_of"]
 
 MAX_FILE_BYTES = 1 << 20
 UNITS = {
@@ -75,7 +75,7 @@ def decode_toml(text: bytes, source: str, kind: type[_Record]) -> _Record:
     try:
         return msgspec.toml.decode(text, type=kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), source, kind) from error
+        raise explained(str(error), source, kind) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(source, f"not TOML: {error}") from error
 
@@ -86,8 +86,8 @@ def unit_of(place: str) -> str:
     return next((unit for suffix, unit in UNITS.items() if key.endswith(suffix)), "")
 
 
-def _explained(message: str, source: str, kind: type[msgspec.Struct]) -> BadInput:
-    """What msgspec found, with what would be right."""
+def explained(message: str, source: str, kind: type[msgspec.Struct]) -> BadInput:
+    """What msgspec found (its message), with what would be right; of JSON too."""
     problem, _, place = message.partition(" - at `$")
     place = place.strip("`").removeprefix(".")
     unknown = re.search(r"unknown field `(.*)`", problem)

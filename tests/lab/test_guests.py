@@ -60,8 +60,9 @@ def test_each_type_says_what_it_sees(start: Any, kind: DomainType) -> None:
     assert f"domicile-guest: {nodes[0]}" in console
 
 
+@pytest.mark.soak
 def test_an_hvm_guest_with_virtual_nodes_says_so(start: Any) -> None:
-    """The one HVM guest that boots: it unpacks its kernel under emulation, which takes two minutes."""
+    """It unpacks its kernel under emulation, which takes two minutes; `test_vnuma` has one that does it always."""
     vnuma = [
         ["pnode=1", "size=128", "vcpus=0-1", "vdistances=10,20"],
         ["pnode=2", "size=128", "vcpus=2-3", "vdistances=20,10"],

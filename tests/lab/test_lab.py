@@ -115,6 +115,16 @@ def test_the_cable_is_pulled_and_plugged_in_again(fresh_xen: FreshXen) -> None:
     assert lab.run(["true"]).returncode == 0
 
 
+def test_healing_does_no_harm(fresh_xen: FreshXen) -> None:
+    lab = fresh_xen("2node")
+    pid = lab.run('sh -c "while :; do :; done" </dev/null >/dev/null 2>&1 & echo $!').stdout.strip()
+    lab.heal()
+    assert lab.run(["kill", pid]).returncode == 0
+    assert not (lab.folder / "gdb.sock").exists()
+    lab.heal()
+    assert lab.run(["true"]).returncode == 0
+
+
 def test_dom0_reboots(fresh_xen: FreshXen) -> None:
     lab = fresh_xen("2node")
     lab.run("echo kept >/root/kept; sync")

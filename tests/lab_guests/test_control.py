@@ -22,6 +22,11 @@ class PlayedDom0:
     asked: list[Sequence[str]] = field(default_factory=list)
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     there: str = "g"
+    unblocks: bool = False
+
+    def heal(self) -> None:
+        if self.unblocks:
+            self.store[STATE] = "busy=0 touch_mib=0 pattern=0"
 
     def run(
         self,
@@ -89,6 +94,11 @@ def test_a_guest_that_ends_or_says_nothing() -> None:
         TinyGuest(PlayedDom0(there="other"), "g", 7).wait_until_ready()
     with pytest.raises(HostFailed, match="not ready within"):
         TinyGuest(PlayedDom0(), "g", 7).wait_until_ready(timeout_s=0.01)
+
+
+def test_a_guest_that_hangs_is_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "HEAL_AFTER_S", 0.01)
+    TinyGuest(PlayedDom0(unblocks=True), "g", 7).wait_until_ready(timeout_s=20)
 
 
 def test_a_load_is_commanded_and_its_beginning_awaited() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from domicile.errors import BadInput, HostFailed
 from domicile.lab import Lab, folder, load_machine
-from domicile.lab.starting import new_folder, require_alive, require_not_running
+from domicile.lab.booting import require_alive
+from domicile.lab.starting import new_folder, require_not_running
 
 SLEEP = ["sleep", "1000"]
 

@@ -71,6 +71,11 @@ def test_the_key_covers_what_the_machine_is_and_not_what_it_is_called() -> None:
         ("[[node]]\ncpus = 2\nmemory_mib = 256", "node[0].memory_mib", "256; at least 512"),
         (f"{TWO_NODES}[[node]]\ncpus = 2\nmemory_mib = 1000", "node[2].memory_mib", "in steps of 128"),
         (TWO_NODES + "[[node]]\ncpus = 123\nmemory_mib = 1024", "node", "129 CPUs in all"),
+        (
+            f"{TWO_NODES}proximity_domain = 0\n",
+            "node.proximity_domain",
+            "0, 0; the nodes together have 0 to 1, each once",
+        ),
         (f"distances = [[10, 20]]{TWO_NODES}", "distances", "not 2 x 2"),
         (f"distances = [[10, 20], [20, 11]]{TWO_NODES}", "distances", "a node is 11 from itself"),
         (f"distances = [[10, 10], [20, 10]]{TWO_NODES}", "distances", "as near as the node itself"),

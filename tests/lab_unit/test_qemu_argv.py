@@ -66,6 +66,26 @@ def test_nodes_and_distances() -> None:
     assert "-incoming" not in argv
 
 
+def test_nodes_have_other_numbers_in_the_firmware_where_asked() -> None:
+    """CPUs, distances, bridges and memory go with the node; Xen numbers nodes by their CPUs."""
+    nodes = "".join(
+        f"[[node]]\ncpus = 2\nmemory_mib = {1024 * (n + 1)}\nproximity_domain = {(n + 1) % 3}\n" for n in range(3)
+    )
+    text = f'distances = [[10, 11, 12], [21, 10, 23], [31, 32, 10]]\n{nodes}[[device]]\nkind = "network"\nnode = 1\n'
+    shifted = read_machine(text.encode(), "m.toml")
+    argv = qemu_argv(shifted, qemu="qemu", name="x")
+    numa = pairs(argv, "-numa")
+    assert numa[:3] == [
+        "node,nodeid=0,cpus=4-5,memdev=mem2",
+        "node,nodeid=1,cpus=0-1,memdev=mem0",
+        "node,nodeid=2,cpus=2-3,memdev=mem1",
+    ]
+    assert "dist,src=1,dst=0,val=12" in numa
+    assert any("pxb-pcie,id=pxb1," in value and "numa_node=2" in value for value in pairs(argv, "-device"))
+    assert "memory-backend-ram,id=mem1,size=2048M" in pairs(argv, "-object")
+    assert [(r.node, r.start // GIB) for r in shifted.memory_ranges] == [(2, 0), (2, 4), (0, 5), (1, 6)]
+
+
 def test_devices_get_a_bridge_for_their_node_and_a_port_each() -> None:
     devices = '[[device]]\nkind = "network"\nnode = 1\n[[device]]\nkind = "block"\nnode = 1\n'
     values = pairs(qemu_argv(machine(devices), qemu="qemu", name="x"), "-device")

@@ -173,7 +173,7 @@ def test_a_newcomer_joins_a_resident_of_its_group() -> None:
     snapshot = resident(host(2000, 2000, 2000, 2000), "db", 3, vcpus=1)
     one = only(snapshot, guest("app", 1), Intent(groups=(Group("g", GroupKind.TOGETHER, ("app", "db")),)))
     assert one.nodes == (3,)
-    assert "group g (together): shares a node with db" in one.reasons
+    assert "group g (together): shares a node with db, mean distance 10" in one.reasons
 
 
 def test_guests_that_want_to_be_apart_are() -> None:
@@ -188,7 +188,8 @@ def test_a_wish_gives_way_to_memory_and_says_so() -> None:
     one = only(snapshot, guest("app", 1), Intent(groups=(Group("ha", GroupKind.APART, ("app", "db")),)))
     assert one.nodes == (0,)
     term = next(term for term in one.terms if term.name == "groups")
-    assert term.reason == "group ha (apart): shares a node with db"
+    assert term.reason == "group ha (apart): shares a node with db, mean distance 10"
+    assert term.figures == {"peers": 1, "peers_with_a_node_in_common": 1, "distance": 10}
     assert term.penalty > 1
 
 

@@ -20,7 +20,7 @@ def test_each_policy_can_be_had() -> None:
 
 
 def test_an_unknown_policy_says_which_there_are() -> None:
-    with pytest.raises(BadInput, match="--policy: there is no policy 'best'; there are domicile, libxl"):
+    with pytest.raises(BadInput, match="--policy: there is no policy 'best'; there are domicile, libxl, xenopsd"):
         policy("best")
 
 

@@ -21,7 +21,7 @@ def test_as_measured_with_all_nodes_alike() -> None:
     remote = {}
     for policy in XenPolicy:
         cost = XenCost(MACHINE, policy)
-        cost.count(np.ones(4))
+        cost.count(np.ones((1, 4)))
         remote[policy] = cost.record.remote_share
         cost.clear()
         assert cost.record.remote_share == 0.0

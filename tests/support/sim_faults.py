@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +41,9 @@ class FaultyHost:
         snapshot = self._host.snapshot(memory_map)
         self.fault("snapshot", True)
         return snapshot
+
+    def proximity_domains(self) -> Mapping[int, int]:
+        return self._host.proximity_domains()
 
     def perform(self, action: Action) -> None:
         name = type(action).__name__

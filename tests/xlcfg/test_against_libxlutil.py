@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from needs import missing
 
 from domicile.errors import BadInput
+from domicile.state.model import Vnode
+from domicile.xlcfg.edit import with_value
 from domicile.xlcfg.syntax import Config, decode, encode, parse
 from domicile.xlcfg.values import Items, Value
+from domicile.xlcfg.vnuma import vnuma_value
 
-KEYS = ("a", "b", "cpus", "x.y_0")
+KEYS = ("a", "b", "cpus", "x.y_0", "vnuma", "cpus_soft")
 LIST = 1  # enum XLU_ConfigValueType: XLU_STRING is 0, XLU_LIST 1
 
 
@@ -221,3 +224,16 @@ def test_nul_bytes_outside_strings(xl: Libxlutil, data: bytes) -> None:
 def test_nesting(xl: Libxlutil) -> None:
     data = b"a=" + b"[" * 100 + b"]" * 100
     assert ours(data) == xl.read(data)
+
+
+def test_virtual_nodes_that_are_added(xl: Libxlutil) -> None:
+    vnodes = (Vnode(1, 128, frozenset({0, 1, 5}), (10, 16)), Vnode(0, 130, frozenset({2, 3, 4}), (16, 10)))
+    config = parse("name = 'g'\nvnuma = [['size=1']]  # mine\n", "g.cfg")
+    data = encode(with_value(config, "vnuma", vnuma_value(vnodes), "2 virtual nodes on nodes 0-1").text)
+    read = xl.read(data)
+    assert read == ours(data)
+    assert read is not None
+    assert read["vnuma"][0] == [
+        [b"pnode=1", b"size=128", b"vcpus=0-1,5", b"vdistances=10,16"],
+        [b"pnode=0", b"size=130", b"vcpus=2-4", b"vdistances=16,10"],
+    ]

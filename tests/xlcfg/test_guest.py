@@ -11,7 +11,7 @@ from domicile.state.model import DomainType, Vnode
 from domicile.state.request import GuestRequest
 from domicile.topology.check import checked
 from domicile.topology.model import Cpu, Device, Node, Topology
-from domicile.xlcfg.guest import Hardware, libxl_need_kib, read_guest, read_guests
+from domicile.xlcfg.guest import Hardware, libxl_need_kib, read_as_started, read_guest, read_guests
 from domicile.xlcfg.syntax import parse
 
 ALL = frozenset(range(8))
@@ -89,6 +89,7 @@ def test_a_full_config() -> None:
         cap_percent=150,
         uuid="3852f5f8-058a-498d-a6cb-042b735a8fa9",
         source="g.cfg",
+        video_mib=8,
     )
 
 
@@ -251,12 +252,19 @@ def test_a_virtual_topology() -> None:
     assert (request.vcpus, request.max_vcpus, request.max_memory_mib) == (1, 4, 600)
 
 
+def test_a_virtual_topology_whose_pnodes_are_open() -> None:
+    text = VNUMA.replace('"pnode=3", ', "")
+    assert [vnode.pnode for vnode in guest(text).vnodes] == [0, None]
+    with pytest.raises(BadInput, match="virtual node 1: pnode= is missing, and xl takes that for node 0"):
+        read_as_started(parse(f"name = 'g'\n{text}", "g.cfg"), HOST)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("pnode=3", "pnode=4", "line 5: vnuma: virtual node 1: node 4 is not there (the machine has nodes 0-3)"),
         ("pnode=3", "pnode=-1", "pnode='-1' is no number"),
-        ('"pnode=3", ', "", "virtual node 1: pnode= is missing"),
+        ('"size=300", ', "", "virtual node 0: size= is missing (xl needs pnode, size, vcpus, vdistances)"),
         ("size=300", "size=big", "size='big' is no number"),
         ("vcpus=2", "vcpus=2-", "vcpus='2-' is no vCPU"),
         ("vcpus=2", "vcpus=2-99999999", "is no vCPU"),
@@ -274,6 +282,7 @@ def test_a_virtual_topology() -> None:
         ("memory = 600", "maxvcpus = 3", "4 vCPUs, but maxvcpus is 3"),
         ("memory = 600", "vcpus = 5", "vcpus: 5, but vnuma gives 4"),
         ("'hvm'", "'pv'", "PV guests cannot have a virtual topology"),
+        ("'hvm'", "'pvh'", "vnuma: libxl starts no PVH guest with a virtual topology"),
         ("vnuma = [", "vnuma = [ 'pnode=0', ", "virtual node 0 is no list"),
         ("vnuma = [", "vnuma = [ [['pnode=0']], ", "a list where a string should be"),
         ("vnuma = [ ", "vnuma = 1 #", "a single value where a list should be"),

@@ -6,9 +6,10 @@ import pytest
 
 from domicile.errors import Refused
 from domicile.policies.plan import Placement
+from domicile.state.model import Vnode
 from domicile.topology.check import checked
 from domicile.topology.model import Cpu, Node
-from domicile.xlcfg.guest import place_into, read_guest
+from domicile.xlcfg.guest import place_into, read_as_started, read_guest
 from domicile.xlcfg.syntax import parse
 
 HOST = checked(
@@ -98,3 +99,56 @@ def test_the_end_of_the_file_is_kept_as_it_was() -> None:
     text = CONFIG.rstrip("\n")
     assert placed(text, (1,), {2, 3}, {2, 3}) == text + '\n# added by domicile: node 1 (cpus_soft)\ncpus_soft = "2-3"'
     assert placed(placed(text, (1,), {2, 3}, {2, 3}), (1,)) == text
+
+
+VNODES = (Vnode(0, 128, frozenset({0}), (10, 16)), Vnode(1, 128, frozenset({1}), (16, 10)))
+VNUMA = (
+    "# added by domicile: 2 virtual nodes on nodes 0-1 (vnuma)\n"
+    'vnuma = [["pnode=0", "size=128", "vcpus=0", "vdistances=10,16"], '
+    '["pnode=1", "size=128", "vcpus=1", "vdistances=16,10"]]\n'
+    '# added by domicile: nodes 0-1 (cpus_soft)\ncpus_soft = ["0-1", "2-3"]\n'
+)
+
+
+def with_vnodes(text: str, vnodes: tuple[Vnode, ...] = VNODES) -> str:
+    placement = Placement(
+        domain="g",
+        nodes=(0, 1),
+        soft_affinity=(frozenset({0, 1}), frozenset({2, 3})),
+        memory_mib={0: 128, 1: 128},
+        reserve_mib={0: 130, 1: 130},
+        predicted_slowdown=1.0,
+        vnodes=vnodes,
+    )
+    return place_into(text, placement, read_guest(parse(text, "g.cfg"), HOST), HOST)
+
+
+def test_virtual_nodes_are_written_and_read_back() -> None:
+    text = with_vnodes(f"type = 'hvm'\n{CONFIG}")
+    assert text == f"type = 'hvm'\n{CONFIG}{VNUMA}"
+    assert read_as_started(parse(text, "g.cfg"), HOST).vnodes == VNODES
+    assert with_vnodes(text) == text
+
+
+def test_the_administrators_virtual_nodes_get_their_pnodes() -> None:
+    loose = "vnuma = [['size=128', 'vcpus=0', 'vdistances=10,16'], ['size=128', 'vcpus=1', 'vdistances=16,10']]\n"
+    text = f"type = 'hvm'\n{CONFIG}{loose}"
+    assert with_vnodes(text) == text + VNUMA
+    with pytest.raises(Refused, match="its virtual nodes were given no pnodes"):
+        with_vnodes(text, ())
+
+
+def test_those_that_name_theirs_stay_as_they_are() -> None:
+    text = f"type = 'hvm'\n{CONFIG}" + VNUMA.splitlines()[1].replace("pnode=1", "pnode=3") + "\n"
+    assert with_vnodes(text, (VNODES[0], Vnode(3, 128, frozenset({1}), (16, 10)))) == text
+
+
+def test_maxvcpus_is_added_where_xl_wants_it() -> None:
+    text = "name = 'g'; type = 'hvm'; memory = 256; vcpus = 10\n"
+    request = read_guest(parse(text, "g.cfg"), HOST)
+    vnodes = (Vnode(0, 128, frozenset(range(5)), (10, 16)), Vnode(1, 128, frozenset(range(5, 10)), (16, 10)))
+    soft = (frozenset({0, 1}),) * 5 + (frozenset({2, 3}),) * 5
+    placement = Placement("g", (0, 1), soft, {0: 128, 1: 128}, {0: 130, 1: 130}, 1.0, vnodes=vnodes)
+    written = place_into(text, placement, request, HOST)
+    assert "\nmaxvcpus = 10\n" in written
+    assert read_as_started(parse(written, "g.cfg"), HOST).vnodes == vnodes

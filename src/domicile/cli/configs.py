@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -16,15 +16,15 @@ from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.waiting import wait
 from domicile.errors import BadInput
 from domicile.hosts.protocol import Host
-from domicile.intent_file import load_intent
+from domicile.intent_file import MOST_VNODES, load_intent
 from domicile.manager.guests import ConfigText
 from domicile.manager.promise import Policy
 from domicile.policies.effort import Effort
-from domicile.policies.plan import Placement, PlacementPlan
+from domicile.policies.plan import Placement
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
 from domicile.state.load import load_between
 from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.model import Topology
 from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
@@ -46,24 +46,32 @@ class Asked:
     as_json: bool
     budget_s: float
     seed: int
+    pool: str | None = None
+    vnuma: VnumaWish | None = None
 
     def texts(self) -> list[ConfigText]:
         """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
         return config_texts(self.configs)
 
     def intent(self) -> Intent:
-        """The administrator's intent. Raises `BadInput`."""
-        return load_intent(self.intent_path)
+        """The administrator's intent, with what the command line has to say of it. Raises `BadInput`."""
+        intent = load_intent(self.intent_path)
+        return intent if self.vnuma is None else replace(intent, vnuma=self.vnuma, vnuma_by_domain=())
 
     def policy(self, host: Host) -> Policy:
         """The policy, ready to be given a snapshot, requests and intent; it knows the load that was asked for."""
+        # needs NumPy, which --help does not
+        from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
+
         load = measured_load(host, self.window_s) if self.window_s else None
         decide = partial(policy(self.policy_name), exact=self.exact, load=load)
-        if not self.budget_s and not self.seed:
-            return decide
-        if self.policy_name != DEFAULT_POLICY:
-            raise BadInput("--budget" if self.budget_s else "--seed", f"policy {self.policy_name!r} does not search")
-        return partial(cast("partial[PlacementPlan]", decide), effort=self.effort())
+        if self.budget_s or self.seed:
+            if self.policy_name != DEFAULT_POLICY:
+                option = "--budget" if self.budget_s else "--seed"
+                raise BadInput(option, f"policy {self.policy_name!r} does not search")
+            decide = partial(decide, effort=self.effort())
+        # what others' policies do by themselves is left as it is
+        return with_vnuma(decide, load, unasked=self.policy_name == DEFAULT_POLICY)
 
     def effort(self) -> Effort:
         """How long to search: until the budget is used up."""
@@ -84,6 +92,15 @@ def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.command()(command)
+
+
+def _vnuma_wish(context: click.Context, option: click.Parameter, text: str | None) -> VnumaWish | None:
+    """What `--vnuma` says."""
+    if text is None or text in tuple(VnumaMode):
+        return None if text is None else VnumaMode(text)
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_VNODES:
+        return int(text)
+    raise click.BadParameter(f"{text!r} is none of auto, off and a number from 1 to {MOST_VNODES}", context, option)
 
 
 _OPTIONS = (
@@ -116,6 +133,13 @@ _OPTIONS = (
         "intent_path",
         type=click.Path(path_type=Path),
         help="Groups and device policy (TOML); else /etc/domicile/domicile.toml, where it is there.",
+    ),
+    click.option(
+        "--vnuma",
+        metavar="auto|off|N",
+        callback=_vnuma_wish,
+        help="Virtual nodes: for guests wider than any node (auto), for none (off), or so many for each; else as "
+        "domicile.toml says, else auto.",
     ),
     click.option(
         "--window",

@@ -45,6 +45,7 @@ def host_json(uri: str, snapshot: Snapshot, load: Load | None) -> dict[str, Any]
         "cpupools": [
             {"name": pool.name, "cpus": sorted(pool.cpus), "scheduler": pool.scheduler} for pool in snapshot.cpupools
         ],
+        "manager": snapshot.manager or None,
         "memory_map_age_s": snapshot.memory_map_age_s,
         "load_window_s": load.window_s if load else None,
         "notes": list(snapshot.notes),
@@ -83,6 +84,7 @@ def _domain(domain: Domain, snapshot: Snapshot, load: Load | None) -> dict[str, 
                 "running": vcpu.running,
                 "hard_affinity": sorted(vcpu.hard_affinity),
                 "soft_affinity": sorted(vcpu.soft_affinity),
+                "held": any((held.uuid, held.vcpu) == (domain.uuid, vcpu.id) for held in snapshot.holds),
                 "time_ns": vcpu.time_ns,
             }
             for vcpu in domain.vcpus

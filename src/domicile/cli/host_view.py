@@ -53,6 +53,8 @@ def host_view(uri: str, snapshot: Snapshot, load: Load | None) -> RenderableType
         )
         for one in snapshot.reservations
     ]
+    if snapshot.manager:
+        parts.append(Text(f"managed by {snapshot.manager}", style="cyan"))
     parts += [Text(f"note: {note}", style="yellow") for note in snapshot.notes]
     return Group(*parts)
 
@@ -115,11 +117,14 @@ def _slowdown(factor: float | None) -> str:
 
 
 def _home(domain: Domain, snapshot: Snapshot) -> str:
-    """The home nodes, "any" where a domain is bound to none."""
+    """The home nodes, "any" where a domain is bound to none, and how firmly it is bound: held is for a while, by us."""
     nodes = home_nodes(domain, snapshot.topology)
-    return (
-        "any" if set(nodes) >= {n for n, cpus in snapshot.topology.cpus_by_node.items() if cpus} else format_ids(nodes)
-    )
+    if set(nodes) >= {n for n, cpus in snapshot.topology.cpus_by_node.items() if cpus}:
+        return "any"
+    held = {vcpu.vcpu for vcpu in snapshot.holds if vcpu.uuid == domain.uuid}
+    pool = next((pool.cpus for pool in snapshot.cpupools if pool.name == domain.cpupool), frozenset())
+    pinned = any(not vcpu.hard_affinity >= pool and vcpu.id not in held for vcpu in domain.vcpus if vcpu.online)
+    return format_ids(nodes) + (" pinned" if pinned else " held" if held else "")
 
 
 def _memory(domain: Domain) -> str:

@@ -34,6 +34,7 @@ def command(
     import msgspec  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
+    from domicile.errors import BadInput  # noqa: PLC0415
     from domicile.lab import Lab, load_machine  # noqa: PLC0415
     from domicile.lab.cache import cache_folder  # noqa: PLC0415
     from domicile.lab.machine import preset_names  # noqa: PLC0415
@@ -47,6 +48,8 @@ def command(
     asked = msgspec.structs.replace(asked, **{key: value for key, value in replaced.items() if value is not None})
 
     emulated = load_machine(asked.machine)
+    if emulated.by_proximity_domain != tuple(range(len(emulated.nodes))):
+        raise BadInput(asked.machine, "cannot be measured: its memory lies in another order than its nodes")
     measured = MeasuredMachine(
         name=asked.machine if asked.machine in preset_names() else Path(asked.machine).name,
         node_cpus=tuple(node.cpus for node in emulated.nodes),

@@ -20,7 +20,13 @@ COMMANDS = {
     "place": "plan where guests should live, and why",
     "arrange": "how the whole host would best be laid out again",
     "create": "place guests and start them",
+    "vnuma": "the virtual topology a guest should get, as xl.cfg lines",
     "verify": "what is against what was intended",
+    "balance": "one round: let vCPUs go where their memory is",
+    "run": "rounds until told to stop",
+    "undo": "put back what a plan changed",
+    "history": "the plans carried out",
+    "dom0": "where Dom0 should live: boot options and affinity",
     "simulate": "run a scenario on the model of a host",
     "lab": "a real Xen on an emulated NUMA machine",
 }

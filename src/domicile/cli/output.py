@@ -57,11 +57,11 @@ def print_json(value: Any) -> None:
         sys.exit(1)
 
 
-def say_if_compiling(what: str = "the simulator", takes_s: int = COMPILING_S) -> AbstractContextManager[None]:
+def say_if_compiling(what: str = "the simulator", seconds: int = COMPILING_S) -> AbstractContextManager[None]:
     """While it lasts, say so once on standard error when something has to be compiled: seconds without a word."""
 
     def say() -> None:
-        sys.stderr.write(f"domicile: compiling {what} (once, about {takes_s} s)\n")
+        sys.stderr.write(f"domicile: compiling {what} (once, about {seconds} s)\n")
         sys.stderr.flush()
 
     return when_compiling(say)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from domicile.policies.plan import Alternative, Placement, PlacementPlan, Term
+from domicile.state.model import Vnode
 
-__all__ = ["placement_json", "plan_json"]
+__all__ = ["placement_json", "plan_json", "vnuma_json"]
 
 
 def plan_json(plan: PlacementPlan, *, explain: bool) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:
         "nodes": list(placement.nodes),
         "soft_affinity": None if placement.soft_affinity is None else [sorted(s) for s in placement.soft_affinity],
         "memory_mib": {str(node): mib for node, mib in sorted(placement.memory_mib.items())},
-        "vnuma": None,
+        "vnuma": vnuma_json(placement.vnodes),
         "predicted_slowdown": round(placement.predicted_slowdown, 4),
         "reasons": list(placement.reasons),
     }
@@ -31,8 +33,28 @@ def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:
     return found
 
 
+def vnuma_json(vnodes: Sequence[Vnode]) -> list[dict[str, Any]] | None:
+    """A virtual topology as JSON, in xl.cfg's words; null where there is none."""
+    return [
+        {
+            "pnode": vnode.pnode,
+            "size_mib": vnode.memory_mib,
+            "vcpus": sorted(vnode.vcpus),
+            "vdistances": list(vnode.distances),
+        }
+        for vnode in vnodes
+    ] or None
+
+
 def _term(term: Term) -> dict[str, Any]:
-    return {"name": term.name, "cost": round(term.cost, 4), "reason": term.reason}
+    figures = {name: round(value, 4) for name, value in term.figures.items()}
+    return {
+        "name": term.name,
+        "cost": round(term.cost, 4),
+        "penalty": round(term.penalty, 4),
+        "figures": figures,
+        "reason": term.reason,
+    }
 
 
 def _alternative(alternative: Alternative) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""Letting a host's time pass, with a bar for who watches."""
+"""Bars for who watches something that takes its time: a host's time that passes, a long piece of work."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from domicile.hosts.protocol import Host
 
-__all__ = ["wait"]
+__all__ = ["patient_bar", "wait"]
 
 PATIENCE_S = 2.0
 """How long nobody needs to be told that something is going on."""
@@ -17,15 +19,26 @@ def wait(host: Host, seconds: float) -> None:
 
     Ctrl-C ends it; what passed on a simulated host is kept.
     """
+    what = "simulated seconds" if host.capabilities().simulated_time else "seconds"
+    with patient_bar(what, seconds) as tell:
+        if tell is None:
+            host.wait(seconds)
+        else:
+            host.wait(seconds, tell)
+
+
+@contextmanager
+def patient_bar(what: str, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A bar on stderr that shows itself after `PATIENCE_S`: gives what is to be told how much is done; None where
+    stderr is no terminal."""
     # imported here: rich takes longer to import than `--help` may
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        host.wait(seconds)
+        yield None
         return
-    what = "simulated seconds" if host.capabilities().simulated_time else "seconds"
     bars = Progress(
         TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {what}"),
         BarColumn(),
@@ -33,13 +46,13 @@ def wait(host: Host, seconds: float) -> None:
         console=console,
         transient=True,
     )
-    task = bars.add_task("", total=seconds)
-    # a compiler may be at work before the host tells anything for the first time
+    task = bars.add_task("", total=total)
+    # a compiler may be at work before anything is told for the first time
     later = threading.Timer(PATIENCE_S, bars.start)
     later.daemon = True
     later.start()
     try:
-        host.wait(seconds, lambda passed_s: bars.update(task, completed=passed_s))
+        yield lambda done: bars.update(task, completed=done)
     finally:
         later.cancel()
         later.join()

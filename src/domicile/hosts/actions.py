@@ -10,6 +10,10 @@ __all__ = [
     "Action",
     "CreatePaused",
     "Destroy",
+    "Hold",
+    "Lease",
+    "LetGo",
+    "Manage",
     "Release",
     "Reserve",
     "SetAffinity",
@@ -74,4 +78,41 @@ class SetAffinity:
     soft: frozenset[int] | None = None
 
 
-Action = Reserve | Release | CreatePaused | Unpause | Destroy | SetAffinity
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Give one vCPU a hard affinity that ends with the connection, and gets it `before` back then, whatever ends it.
+
+    Holding it again elsewhere keeps what it had before the first time. Raises `Refused` where another connection holds
+    it or the domain is not the one of this UUID, `ReservationConflict` where its hard affinity is not `before` (or, the
+    second time, not what it was given): somebody else has set it, and it is left to them.
+    """
+
+    domain: str
+    uuid: str
+    vcpu: int
+    cpus: frozenset[int]
+    before: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """End a hold, unless somebody else has set that affinity since; one that is not there (any more) is no error."""
+
+    uuid: str
+    vcpu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manage:
+    """Become the one that changes this host of its own accord, until the connection ends; `who` is for a person.
+
+    "" lays it down. Raises `Refused`, naming them, while somebody else is.
+    """
+
+    who: str
+
+
+Lease = Reserve | Release | Hold | LetGo | Manage
+"""What belongs to the connection that asked for it, and ends with it."""
+
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -50,6 +50,10 @@ class Host(Protocol):
 
     def snapshot(self, memory_map: MemoryMapAge = MemoryMapAge.NONE) -> Snapshot:
         """The host now: one round trip."""
+        ...
+
+    def proximity_domains(self) -> Mapping[int, int]:
+        """Node id to ACPI's proximity domain (PXM), of the nodes that the host tells it of: it does not change."""
         ...
 
     def perform(self, action: Action) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["UP", "has_come_up", "read_console", "telling_lines", "trouble"]
+__all__ = ["UP", "has_come_up", "read_console", "size", "telling_lines", "trouble"]
 
 UP = "domicile: up"
 """What Dom0 prints when `xl` works and sshd is about to listen."""
@@ -28,6 +28,14 @@ def read_console(path: Path, since: int = 0) -> str:
             return log.read().decode(errors="replace").replace("\r", "")
     except FileNotFoundError:
         return ""
+
+
+def size(path: Path) -> int:
+    """How long the console log is now, in bytes."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def has_come_up(text: str) -> bool:

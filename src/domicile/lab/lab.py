@@ -23,12 +23,13 @@ from types import TracebackType
 from typing import Self
 
 from domicile.errors import BadInput, HostFailed
-from domicile.lab import console, folder, qmp, starting
+from domicile.lab import booting, console, folder, qmp, starting
 from domicile.lab.image import ensure
 from domicile.lab.machine import Machine
 from domicile.lab.programs import RUNNING, require
 from domicile.lab.progress import Report, silent
 from domicile.lab.ssh import forget_connection, run_in_dom0, ssh_argv
+from domicile.lab.stale_code import heal
 from domicile.lab.states import ensure_state
 
 __all__ = ["Lab"]
@@ -108,7 +109,7 @@ class Lab:
             record = folder.read_record(place)
             if record is None or folder.is_running(place):
                 continue
-            why = starting.ended_why(place) or "its keeper was killed"
+            why = booting.ended_why(place) or "its keeper was killed"
             log = folder.keep_log(place, record.name)
             shutil.rmtree(place, ignore_errors=True)
             told.append(f"lab {record.name} is gone ({why}) and cleared away; what it said is in {log}")
@@ -123,7 +124,7 @@ class Lab:
             try:
                 os.write(pipe, folder.KEEP)
             except BrokenPipeError as error:
-                why = starting.ended_why(self.folder) or "its keeper was killed"
+                why = booting.ended_why(self.folder) or "its keeper was killed"
                 raise HostFailed(f"lab {self.name} has ended: {why}") from error
             finally:
                 os.close(pipe)
@@ -216,6 +217,10 @@ class Lab:
         found = re.search(r"gpa: (0x[0-9a-f]+)", printed)
         return int(found[1], 16) if found else None
 
+    def heal(self) -> None:
+        """Free CPUs that a fault of QEMU's keeps from getting on (`stale_code`); for who has waited for too long."""
+        heal(self.folder)
+
     # ---------------------------------------------------------------------------------------- making it difficult
 
     def reboot(self, *, wait: bool = True) -> None:
@@ -247,10 +252,10 @@ class Lab:
         return self.folder / "qmp.sock"
 
     def _console_size(self) -> int:
-        return (self.folder / "console.log").stat().st_size
+        return console.size(self.folder / "console.log")
 
     def _after_restart(self, since: int, *, wait: bool) -> None:
         forget_connection(self.folder)
         if wait:
-            starting.wait_for_boot(self.folder, since, silent)
+            booting.wait_for_boot(self.folder, since, silent)
             starting.wait_for_ssh(self.folder, self._record)

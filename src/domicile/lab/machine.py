@@ -6,6 +6,7 @@
     [[node]]
     cpus = 2
     memory_mib = 2048
+    proximity_domain = 1                  # its number in the firmware's tables; left out: its place here
 
     [[device]]                            # a PCI device on a node
     kind = "network"
@@ -25,6 +26,7 @@ Limits: ACPI 6.5, 5.2.17 (SLIT: 10 is local, 255 unreachable); Xen 4.17 `CONFIG_
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -82,11 +84,15 @@ class DeviceKind(StrEnum):
     """Intel 82574 network card, without a cable."""
 
 
-class MachineNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A NUMA node. Its CPUs are numbered on from the node before."""
+class MachineNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A NUMA node. Its CPUs are numbered on from the node before, and so Xen numbers the nodes.
+
+    Memory lies in the order of proximity domains.
+    """
 
     cpus: int
     memory_mib: int
+    proximity_domain: int | None = None
 
 
 class MachineDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,9 +142,23 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
         return range(first, first + self.nodes[node].cpus)
 
     @property
+    def proximity_domains(self) -> tuple[int, ...]:
+        """Each node's."""
+        return tuple(
+            index if node.proximity_domain is None else node.proximity_domain for index, node in enumerate(self.nodes)
+        )
+
+    @property
+    def by_proximity_domain(self) -> tuple[int, ...]:
+        """The nodes in the order of their proximity domains."""
+        return tuple(sorted(range(len(self.nodes)), key=self.proximity_domains.__getitem__))
+
+    @property
     def memory_ranges(self) -> tuple[MemoryRange, ...]:
         """Where in the machine's physical memory each node is."""
-        return memory_ranges([node.memory_mib for node in self.nodes])
+        order = self.by_proximity_domain
+        ranges = memory_ranges([self.nodes[node].memory_mib for node in order])
+        return tuple(replace(part, node=order[part.node]) for part in ranges)
 
     @property
     def digest(self) -> str:
@@ -174,11 +194,15 @@ def read_machine(text: bytes, source: str) -> Machine:
 def _check_nodes(machine: Machine, source: str) -> None:
     if not 1 <= len(machine.nodes) <= MAX_NODES:
         raise BadInput(source, f"{len(machine.nodes)} nodes; 1 to {MAX_NODES} can be", "node")
+    if sorted(machine.proximity_domains) != list(range(len(machine.nodes))):
+        given = ", ".join(map(str, machine.proximity_domains))
+        problem = f"{given}; the nodes together have 0 to {len(machine.nodes) - 1}, each once (QEMU takes no others)"
+        raise BadInput(source, problem, "node.proximity_domain")
     for index, node in enumerate(machine.nodes):
         place = f"node[{index}]"
         if not 1 <= node.cpus <= MAX_CPUS:
             raise BadInput(source, f"{node.cpus}; a node has 1 to {MAX_CPUS} CPUs", f"{place}.cpus")
-        smallest = MIN_NODE0_MIB if index == 0 else MEMORY_STEP_MIB
+        smallest = MIN_NODE0_MIB if index == machine.by_proximity_domain[0] else MEMORY_STEP_MIB
         if node.memory_mib < smallest or node.memory_mib % MEMORY_STEP_MIB:
             problem = f"{node.memory_mib}; at least {smallest}, in steps of {MEMORY_STEP_MIB}"
             raise BadInput(source, problem, f"{place}.memory_mib")

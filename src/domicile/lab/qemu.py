@@ -83,13 +83,15 @@ def _smp(machine: Machine) -> str:
 
 def _numa(machine: Machine, memory: Memory) -> list[str]:
     argv = []
-    for index, node in enumerate(machine.nodes):
-        cpus = machine.cpus_of(index)
-        argv += ["-object", _backend(index, memory) + f",id=mem{index},size={node.memory_mib}M"]
-        argv += ["-numa", f"node,nodeid={index},cpus={cpus[0]}-{cpus[-1]},memdev=mem{index}"]
+    domains = machine.proximity_domains
+    for index in machine.by_proximity_domain:
+        cpus, memory_mib = machine.cpus_of(index), machine.nodes[index].memory_mib
+        argv += ["-object", _backend(index, memory) + f",id=mem{index},size={memory_mib}M"]
+        # QEMU's node ids are what its firmware tables have as proximity domains
+        argv += ["-numa", f"node,nodeid={domains[index]},cpus={cpus[0]}-{cpus[-1]},memdev=mem{index}"]
     for i, row in enumerate(machine.distances or ()):
         for j, distance in enumerate(row):
-            argv += ["-numa", f"dist,src={i},dst={j},val={distance}"]
+            argv += ["-numa", f"dist,src={domains[i]},dst={domains[j]},val={distance}"]
     return argv
 
 
@@ -127,10 +129,10 @@ def _devices(machine: Machine) -> list[str]:
     argv = []
     for place, node in enumerate(nodes):
         mine = [device for device in machine.devices if device.node == node]
-        bridge = f"pxb{node}"
+        bridge, domain = f"pxb{node}", machine.proximity_domains[node]
         argv += [
             "-device",
-            f"pxb-pcie,id={bridge},bus=pcie.0,addr={0x10 + place:#x},numa_node={node},bus_nr={_bus(nodes, place)}",
+            f"pxb-pcie,id={bridge},bus=pcie.0,addr={0x10 + place:#x},numa_node={domain},bus_nr={_bus(nodes, place)}",
         ]
         for index, device in enumerate(mine):
             port = f"port{node}-{index}"

@@ -15,7 +15,7 @@ import msgspec
 
 from domicile.errors import HostFailed
 
-__all__ = ["Answer", "execute", "monitor_command"]
+__all__ = ["Answer", "connect", "execute", "monitor_command"]
 
 Answer = Mapping[str, object]
 
@@ -28,8 +28,8 @@ class _Message(msgspec.Struct):
     event: str | None = None
 
 
-def _connect(path: Path, timeout_s: float) -> socket.socket:
-    """Connect by way of the folder's descriptor: a socket's path may be 107 bytes long, and a user's folder longer."""
+def connect(path: Path, timeout_s: float) -> socket.socket:
+    """Connect to a socket by way of its folder's descriptor: its path may be 107 bytes long, a user's folder longer."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -50,7 +50,7 @@ def execute(path: Path, command: str, arguments: Answer | None = None, *, timeou
     Raises `HostFailed` if QEMU is gone, does not answer or refuses.
     """
     try:
-        with _connect(path, timeout_s) as connection, connection.makefile("rb") as lines:
+        with connect(path, timeout_s) as connection, connection.makefile("rb") as lines:
             lines.readline()  # the greeting
             _ask(connection, lines, "qmp_capabilities", None)
             return _ask(connection, lines, command, arguments)

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from domicile.errors import BadInput, HostFailed
-from domicile.lab import console, folder, qmp
+from domicile.lab import folder, qmp
+from domicile.lab.booting import ended_why, require_alive, wait_for_boot
 from domicile.lab.cache import locked
 from domicile.lab.image import Image
 from domicile.lab.machine import Machine, available_memory_mib
@@ -21,10 +22,8 @@ from domicile.lab.qemu import Memory, qemu_argv
 from domicile.lab.saved import STATE_DISK, SavedState, load_devices
 from domicile.lab.ssh import CONNECT_TIMEOUT_S, run_in_dom0
 
-__all__ = ["launch", "new_folder", "require_memory", "require_not_running", "wait_for_boot", "wait_for_ssh"]
+__all__ = ["launch", "new_folder", "require_memory", "require_not_running", "wait_for_ssh"]
 
-BOOT_TIMEOUT_S = 900
-"""A boot takes under a minute on two quiet cores; a busy computer or a plug-in takes a multiple."""
 MONITOR_TIMEOUT_S = 60
 GREETING_TIMEOUT_S = 180
 QEMU_OWN_MIB = 512
@@ -175,27 +174,6 @@ def _find_port(place: Path) -> int:
     return int(found[1])
 
 
-def wait_for_boot(place: Path, since: int, report: Report) -> None:
-    """Wait until Dom0 says that it is up, in the console log from the offset `since` on.
-
-    Raises `HostFailed` with the telling lines when it does not, when Xen or Dom0 panics and when QEMU ends.
-    """
-    started = time.monotonic()
-    while True:
-        require_alive(place)
-        text = console.read_console(place / "console.log", since)
-        if console.has_come_up(text):
-            return
-        lines = " | ".join(console.telling_lines(text)) or "nothing on the console"
-        if console.trouble(text):
-            raise HostFailed(f"the lab did not boot: {lines}")
-        taken = time.monotonic() - started
-        if taken > BOOT_TIMEOUT_S:
-            raise HostFailed(f"the lab did not boot within {BOOT_TIMEOUT_S} s; last it said: {lines}")
-        report("booting Xen and Dom0", min(taken / 60, 0.99))
-        time.sleep(0.1)
-
-
 def wait_for_ssh(place: Path, record: folder.Record) -> None:
     """Wait until sshd lets us in, and set the clock: a saved state's stands where it was saved."""
     deadline = time.monotonic() + GREETING_TIMEOUT_S
@@ -214,19 +192,3 @@ def wait_for_ssh(place: Path, record: folder.Record) -> None:
             break
     if done.returncode:
         raise HostFailed(f"Dom0's clock cannot be set: {done.stderr.strip()}")
-
-
-def ended_why(place: Path) -> str | None:
-    """How QEMU ended, with what it said last; None if it runs."""
-    how = folder.ended(place)
-    if how is None:
-        return None
-    said = how.said.splitlines()[-1:] or console.telling_lines(console.read_console(place / "console.log"))
-    return f"QEMU ended with status {how.status}: {' | '.join(said)}"
-
-
-def require_alive(place: Path) -> None:
-    """Raises `HostFailed` if QEMU has ended."""
-    why = ended_why(place)
-    if why is not None:
-        raise HostFailed(why)

@@ -19,6 +19,7 @@ from domicile.manager.guests import ConfigText, Guest, ReadConfig, WriteConfig, 
 from domicile.manager.intents import DomainIntent, Wanted
 from domicile.manager.journal import Journal
 from domicile.manager.promise import Patience, Policy, Promiser
+from domicile.manager.recorded import with_journal
 from domicile.manager.recovery import settle
 from domicile.manager.signals import interruptible
 from domicile.manager.start import MemoryElsewhere, Progress, Starter, Step, Unreachable, silent
@@ -83,7 +84,7 @@ def create_domains(
         if journal is None:
             journal = stack.enter_context(Journal.for_host(first.host_id))
         settled = settle(host, journal)
-        guests = read_guests(configs, first, read)
+        guests = with_journal(read_guests(configs, first, read), journal)
         if not guests:
             return []
 
@@ -191,4 +192,7 @@ def _wanted(guest: Guest, placement: Placement) -> Wanted:
         vcpus=guest.request.vcpus,
         cpupool=guest.request.cpupool,
         config_digest=guest.config.digest,
+        vnodes=placement.vnodes,
+        vnodes_are_ours=bool(placement.vnodes) and not guest.request.vnodes,
+        video_mib=guest.request.video_mib if placement.vnodes else 0,
     )

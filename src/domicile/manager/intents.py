@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from domicile.local.process import ProcessId
+from domicile.state.model import Vnode
 
-__all__ = ["DomainIntent", "Event", "IntentStatus", "Seen", "Wanted"]
+__all__ = ["Act", "ActStatus", "DomainIntent", "Event", "IntentStatus", "Plan", "Seen", "Wanted"]
 
 
 class IntentStatus(StrEnum):
@@ -31,6 +32,8 @@ class Wanted:
 
     `uuid` is known before the start: who finds the domain later knows that it is this one. `soft_affinity` has a set
     for each vCPU, None where scheduling was left to Xen. `config_digest` is the SHA-256 of the configuration as given.
+    `vnodes` is its virtual topology, `vnodes_are_ours` whether it was domicile that worked it out, and `video_mib` the
+    part of virtual node 0 that is taken from its pnode or from another one's.
     """
 
     domain: str
@@ -41,6 +44,9 @@ class Wanted:
     vcpus: int
     cpupool: str
     config_digest: str
+    vnodes: tuple[Vnode, ...] = ()
+    vnodes_are_ours: bool = False
+    video_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,44 @@ class DomainIntent:
     def pending(self) -> bool:
         """Whether it is not yet known what became of it."""
         return self.status in {IntentStatus.PLANNED, IntentStatus.CREATING}
+
+
+class ActStatus(StrEnum):
+    """How far a change of a vCPU's soft affinity came. What is planned was begun, or died before it was."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    FAILED = "failed"
+    UNDONE = "undone"
+    LEFT = "left"
+    """Was to be undone, and somebody else had set it since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A change of one vCPU's soft affinity, and why. `id` and `plan` are 0 until it is written down."""
+
+    domain: str
+    uuid: str
+    vcpu: int
+    before: frozenset[int]
+    wanted: frozenset[int]
+    reason: str
+    id: int = 0
+    plan: int = 0
+    status: ActStatus = ActStatus.PLANNED
+    changed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was decided together. `kind` is create, balance or undo."""
+
+    id: int
+    kind: str
+    policy: str
+    made_at: float
+    owner: ProcessId
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,15 +21,20 @@ from domicile.errors import HostFailed, Refused
 from domicile.local.database import Database, Format
 from domicile.local.paths import file_stem, state_folder
 from domicile.local.process import NOBODY, ProcessId, is_alive, this_process
-from domicile.manager.intents import DomainIntent, Event, IntentStatus, Seen, Wanted
+from domicile.manager.intents import Act, ActStatus, DomainIntent, Event, IntentStatus, Plan, Seen, Wanted
 
 __all__ = ["Journal"]
 
 T = TypeVar("T")
 
+ACTS_TABLE = """CREATE TABLE acts (id INTEGER PRIMARY KEY AUTOINCREMENT, plan INTEGER NOT NULL REFERENCES plans (id),
+               domain TEXT NOT NULL, uuid TEXT NOT NULL, vcpu INTEGER NOT NULL, before TEXT NOT NULL,
+               wanted TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, changed_at REAL NOT NULL)"""
+"""Soft affinity that was changed, or was about to be."""
+
 FORMAT = Format(
     application_id=0x444F4D4A,  # "DOMJ"
-    version=1,
+    version=2,
     what="journal",
     durable=True,
     tables=(
@@ -46,7 +52,9 @@ FORMAT = Format(
                BEGIN SELECT RAISE(ABORT, 'events are never changed'); END""",
         """CREATE TRIGGER events_remain BEFORE DELETE ON events
                BEGIN SELECT RAISE(ABORT, 'events are never removed'); END""",
+        ACTS_TABLE,
     ),
+    upgrades={1: (ACTS_TABLE,)},
 )
 
 NEXT = {
@@ -74,7 +82,12 @@ class Journal:
     @classmethod
     def for_host(cls, host_id: str) -> Self:
         """The journal of the host with this id (`Snapshot.host_id`), made at its first use."""
-        return cls(state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite", host_id)
+        return cls(cls.path_of(host_id), host_id)
+
+    @staticmethod
+    def path_of(host_id: str) -> Path:
+        """Where that host's journal is, or would be."""
+        return state_folder() / "hosts" / f"{file_stem(host_id)}.sqlite"
 
     def now(self) -> float:
         """The clock that intents are dated by: ours, not the host's."""
@@ -169,10 +182,13 @@ class Journal:
         """All events with a larger id, the first one first."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (after,)).fetchall()
-        return tuple(
-            Event(row["id"], row["at"], row["plan"], row["intent"], row["kind"], self._decode(row["detail"], dict))
-            for row in rows
-        )
+        return tuple(self._event(row) for row in rows)
+
+    def last(self, kind: str) -> Event | None:
+        """The last event of a kind, None if there is none."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT * FROM events WHERE kind = ? ORDER BY id DESC", (kind,)).fetchone()
+        return None if row is None else self._event(row)
 
     def close(self) -> None:
         """Close the file."""
@@ -185,6 +201,74 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def begin_acts(self, kind: str, policy: str, wanted: Sequence[Act]) -> tuple[Act, ...]:
+        """Write down a plan of changes before the first of them is done."""
+        now, owner = self._now(), this_process()
+        with self._database.writing() as connection:
+            plan = _id(
+                connection.execute(
+                    "INSERT INTO plans (kind, policy, made_at, owner) VALUES (?, ?, ?, ?)",
+                    (kind, policy, now, _text(owner)),
+                )
+            )
+            self._tell(connection, f"plan-{kind}", {"policy": policy, "pid": owner.pid}, plan)
+            return tuple(self._insert_act(connection, replace(each, plan=plan), now) for each in wanted)
+
+    def end_act(self, act: Act, status: ActStatus) -> Act:
+        """Write down what became of a change."""
+        now = self._now()
+        with self._database.writing() as connection:
+            connection.execute("UPDATE acts SET status = ?, changed_at = ? WHERE id = ?", (status, now, act.id))
+            detail = {"domain": act.domain, "vcpu": act.vcpu}
+            self._tell(connection, f"soft-affinity-{status}", detail, act.plan)
+        return replace(act, status=status, changed_at=now)
+
+    def acts(self, plan: int | None = None) -> tuple[Act, ...]:
+        """The changes of a plan, or of all, the first one first."""
+        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT * FROM acts {where} ORDER BY id", values).fetchall()  # noqa: S608
+        return tuple(
+            Act(
+                domain=row["domain"],
+                uuid=row["uuid"],
+                vcpu=row["vcpu"],
+                before=frozenset(self._decode(row["before"], list[int])),
+                wanted=frozenset(self._decode(row["wanted"], list[int])),
+                reason=row["reason"],
+                id=row["id"],
+                plan=row["plan"],
+                status=self._decode(f'"{row["status"]}"', ActStatus),
+                changed_at=row["changed_at"],
+            )
+            for row in rows
+        )
+
+    def plans(self) -> tuple[Plan, ...]:
+        """All plans, the first one first."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT * FROM plans ORDER BY id").fetchall()
+        return tuple(
+            Plan(row["id"], row["kind"], row["policy"], row["made_at"], self._decode(row["owner"], ProcessId))
+            for row in rows
+        )
+
+    def _insert_act(self, connection: sqlite3.Connection, act: Act, now: float) -> Act:
+        values = (
+            act.plan,
+            act.domain,
+            act.uuid,
+            act.vcpu,
+            _text(sorted(act.before)),
+            _text(sorted(act.wanted)),
+            ActStatus.PLANNED,
+            act.reason,
+            now,
+        )
+        columns = "plan, domain, uuid, vcpu, before, wanted, status, reason, changed_at"
+        number = _id(connection.execute(f"INSERT INTO acts ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values))  # noqa: S608
+        return replace(act, id=number, status=ActStatus.PLANNED, changed_at=now)
 
     def _require_host(self, connection: sqlite3.Connection, host_id: str) -> None:
         found = connection.execute("SELECT id FROM host").fetchone()[0]
@@ -275,6 +359,10 @@ class Journal:
             changed_at=row["changed_at"],
             reason=row["reason"],
         )
+
+    def _event(self, row: sqlite3.Row) -> Event:
+        detail = self._decode(row["detail"], dict)
+        return Event(row["id"], row["at"], row["plan"], row["intent"], row["kind"], detail)
 
     def _decode(self, text: str, kind: type[T]) -> T:
         try:

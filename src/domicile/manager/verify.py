@@ -9,16 +9,17 @@ the start, a tenth may have moved. Affinity, vCPUs and cpupool are compared exac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from domicile.errors import Refused
 from domicile.hosts.protocol import Host
-from domicile.manager.intents import DomainIntent
+from domicile.manager.intents import Act, ActStatus, DomainIntent
 from domicile.manager.journal import Journal
 from domicile.manager.recovery import Fate, domain_with_uuid, fate, orphans
 from domicile.manager.text import mib_by_node, pages_by_node
-from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot, Vcpu
+from domicile.state.model import PAGES_PER_MIB, Domain, MemoryMapAge, Snapshot, Vcpu, Vnode
 from domicile.topology.ids import format_ids
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "forget",
     "memory_problem",
     "soft_affinity_problem",
+    "soft_since",
     "verify",
 ]
 
@@ -39,6 +41,9 @@ GIB_PAGES = 1024 * PAGES_PER_MIB
 LARGE_PAGES = 2 * PAGES_PER_MIB
 """A guest's memory is taken in superpages of 1 GiB, where it has as much, and of 2 MiB (meminit_hvm,
 tools/libs/guest/xg_dom_x86.c, 4.17)."""
+
+LOW_PAGES = 0xA0
+"""Pages below 640 KiB, which are allocated before the virtual nodes' (the same)."""
 
 BOOT_S = 300.0
 """For this long after its start a guest may have fewer vCPUs online than it has: it brings them up as it boots."""
@@ -51,6 +56,8 @@ class DeviationKind(StrEnum):
     REPLACED = "another domain of this name"
     RENAMED = "renamed"
     MEMORY = "memory elsewhere"
+    VNODES = "virtual topology changed"
+    VNODE_MEMORY = "virtual node's memory elsewhere"
     SOFT_AFFINITY = "soft affinity changed"
     HARD_AFFINITY = "hard affinity changed"
     VCPUS = "vCPU count changed"
@@ -84,7 +91,7 @@ def verify(host: Host, journal: Journal, memory_map: MemoryMapAge = MemoryMapAge
     """Compare the host with the journal. A domain stays reported as gone until it is started again or forgotten."""
     intents, left = journal.active(), orphans(journal)
     snapshot = host.snapshot(memory_map)
-    found = [*deviations(snapshot, intents, journal.now()), *_half_made(snapshot, left)]
+    found = [*deviations(snapshot, intents, journal.now(), soft_since(journal.acts())), *_half_made(snapshot, left)]
     unchecked = [
         f"{intent.wanted.domain}: the host gave no memory map, so where its memory is was not checked"
         for intent in intents
@@ -101,10 +108,41 @@ def forget(journal: Journal, domain: str) -> None:
         raise Refused(f"{domain}: no domain of this name is looked after; those that are: {names}")
 
 
-def deviations(snapshot: Snapshot, intents: Iterable[DomainIntent], now: float) -> list[Deviation]:
+def deviations(
+    snapshot: Snapshot,
+    intents: Iterable[DomainIntent],
+    now: float,
+    since: Mapping[tuple[str, int], frozenset[int]] = MappingProxyType({}),
+) -> list[Deviation]:
     """Every difference between the host and the active intents, in the order of the intents. `now` is by the clock
-    that dated them: the host's may go otherwise."""
-    return [deviation for intent in intents for deviation in _of_one(snapshot, intent, now)]
+    that dated them: the host's may go otherwise. `since` is the soft affinity that we have given vCPUs (by UUID) since
+    they were started. What a vCPU is held on for a while is no difference.
+    """
+    snapshot = _without_holds(snapshot)
+    return [deviation for intent in intents for deviation in _of_one(snapshot, intent, now, since)]
+
+
+def soft_since(acts: Iterable[Act]) -> dict[tuple[str, int], frozenset[int]]:
+    """The soft affinity that vCPUs should have by what was changed last, or put back."""
+    found = {}
+    for act in acts:
+        if act.status is ActStatus.DONE:
+            found[act.uuid, act.vcpu] = act.wanted
+        elif act.status is ActStatus.UNDONE:
+            found[act.uuid, act.vcpu] = act.before
+    return found
+
+
+def _without_holds(snapshot: Snapshot) -> Snapshot:
+    """The host as it will be when nobody holds a vCPU any more."""
+    back = {(held.uuid, held.vcpu): held for held in snapshot.holds}
+
+    def let_go(domain: Domain, vcpu: Vcpu) -> Vcpu:
+        held = back.get((domain.uuid, vcpu.id))
+        return replace(vcpu, hard_affinity=held.before) if held and vcpu.hard_affinity == held.cpus else vcpu
+
+    domains = (replace(each, vcpus=tuple(let_go(each, vcpu) for vcpu in each.vcpus)) for each in snapshot.domains)
+    return replace(snapshot, domains=tuple(domains)) if back else snapshot
 
 
 def memory_problem(planned_mib: Mapping[int, int], pages: Mapping[int, int]) -> bool:
@@ -127,7 +165,9 @@ def soft_affinity_problem(
     return _differing(_by_vcpu(wanted), domain, lambda vcpu: vcpu.soft_affinity, online)
 
 
-def _of_one(snapshot: Snapshot, intent: DomainIntent, now: float) -> Iterator[Deviation]:
+def _of_one(
+    snapshot: Snapshot, intent: DomainIntent, now: float, since: Mapping[tuple[str, int], frozenset[int]]
+) -> Iterator[Deviation]:
     name = intent.wanted.domain
     domain = domain_with_uuid(snapshot, intent.wanted.uuid, name)
     if domain is None:
@@ -141,8 +181,10 @@ def _of_one(snapshot: Snapshot, intent: DomainIntent, now: float) -> Iterator[De
         return
     if domain.name != name:
         yield Deviation(name, DeviationKind.RENAMED, f"called {name}", f"called {domain.name}")
-    yield from _memory(intent, domain)
-    yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus))
+    vnode_memory = list(_vnodes(intent, domain))
+    # the finer of the two says it all
+    yield from vnode_memory or _memory(intent, domain)
+    yield from _affinity(intent, domain, frozenset(cpu.id for cpu in snapshot.topology.cpus), since)
     online = sum(vcpu.online for vcpu in domain.vcpus)
     booting = now - intent.changed_at < BOOT_S
     if online > intent.wanted.vcpus or (online < intent.wanted.vcpus and not booting):
@@ -166,6 +208,49 @@ def _memory(intent: DomainIntent, domain: Domain) -> Iterator[Deviation]:
     yield Deviation(intent.wanted.domain, DeviationKind.MEMORY, intended, pages_by_node(pages))
 
 
+def _vnodes(intent: DomainIntent, domain: Domain) -> Iterator[Deviation]:
+    """Where a domain's virtual nodes are not as they were intended, by what the host has of its configuration, and
+    where a pnode has less of its memory than the virtual nodes on it should have there.
+
+    Xen takes a virtual node's memory from exactly its pnode, but for video memory (a part of virtual node 0) and what
+    is below 640 KiB, which come from any node of the node-affinity; the memory map tells pages by node, not by virtual
+    node, so virtual nodes on one pnode are looked at together.
+    """
+    wanted = intent.wanted
+    if not wanted.vnodes:
+        return
+    if domain.vnodes and _shapes(domain.vnodes) != _shapes(wanted.vnodes):
+        yield Deviation(wanted.domain, DeviationKind.VNODES, _topology(wanted.vnodes), _topology(domain.vnodes))
+    if domain.pages_by_node is None:
+        return
+    # a balloon takes from any virtual node: what it took is missing somewhere, and nobody can say where
+    given_back = max(
+        sum(vnode.memory_mib for vnode in wanted.vnodes) * PAGES_PER_MIB - sum(domain.pages_by_node.values()), 0
+    )
+    for pnode in sorted({vnode.pnode for vnode in wanted.vnodes if vnode.pnode is not None}):
+        on_it = [number for number, vnode in enumerate(wanted.vnodes) if vnode.pnode == pnode]
+        mib = sum(wanted.vnodes[number].memory_mib for number in on_it)
+        floor = ON_PLANNED_NODES * (mib - (wanted.video_mib if 0 in on_it else 0)) * PAGES_PER_MIB - LOW_PAGES
+        found = domain.pages_by_node.get(pnode, 0)
+        if found + given_back < floor:
+            who = f"virtual node{'s' * (len(on_it) > 1)} {format_ids(on_it)}"
+            intended = f"{mib} MiB of {who} on node {pnode}"
+            seen = f"{pages_by_node({pnode: found})} ({pages_by_node(domain.pages_by_node)} in all)"
+            yield Deviation(wanted.domain, DeviationKind.VNODE_MEMORY, intended, seen)
+
+
+def _shapes(vnodes: Sequence[Vnode]) -> list[tuple[int | None, int, frozenset[int]]]:
+    return [(vnode.pnode, vnode.memory_mib, vnode.vcpus) for vnode in vnodes]
+
+
+def _topology(vnodes: Sequence[Vnode]) -> str:
+    """`virtual node 0: 256 MiB, vCPUs 0-1, node 1; …`."""
+    return "; ".join(
+        f"virtual node {number}: {vnode.memory_mib} MiB, vCPUs {format_ids(vnode.vcpus)}, node {vnode.pnode}"
+        for number, vnode in enumerate(vnodes)
+    )
+
+
 def _moved(before: Mapping[int, int], after: Mapping[int, int]) -> float:
     """The share of the pages that are on another node than before, whatever a balloon made of their number."""
     total_before, total_after = sum(before.values()), sum(after.values())
@@ -174,9 +259,12 @@ def _moved(before: Mapping[int, int], after: Mapping[int, int]) -> float:
     return sum(max(count / total_after - before.get(node, 0) / total_before, 0.0) for node, count in after.items())
 
 
-def _affinity(intent: DomainIntent, domain: Domain, online: frozenset[int]) -> Iterator[Deviation]:
+def _affinity(
+    intent: DomainIntent, domain: Domain, online: frozenset[int], since: Mapping[tuple[str, int], frozenset[int]]
+) -> Iterator[Deviation]:
     seen = intent.seen
     soft = _by_vcpu(intent.wanted.soft_affinity) if intent.wanted.soft_affinity else seen.soft_affinity if seen else {}
+    soft = {**soft, **{vcpu: cpus for (uuid, vcpu), cpus in since.items() if uuid == domain.uuid}}
     hard = seen.hard_affinity if seen else {}
     kinds: tuple[tuple[DeviationKind, Mapping[int, frozenset[int]], Callable[[Vcpu], frozenset[int]]], ...] = (
         (DeviationKind.SOFT_AFFINITY, soft, lambda vcpu: vcpu.soft_affinity),

@@ -19,7 +19,7 @@ from domicile.performance.predict import own_pressure
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness
 
-__all__ = ["Costs", "Field", "Newcomer"]
+__all__ = ["Costs", "Field", "Newcomer", "Trial"]
 
 Indices = npt.NDArray[np.intp]
 
@@ -80,31 +80,32 @@ class Field:
     @classmethod
     def of(cls, machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAULT) -> Field:
         """The field of these domains."""
-        relative = machine.latency_ns / machine.best_latency_ns
+        relative = machine.relative
         vcpus, memory = tenants.vcpu_share, tenants.memory_share
         busy = tenants.demand[:, None] * vcpus
-        member = np.eye(len(machine.pools))[tenants.pool].T
         bound = assumptions.memory_bound
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        # einsum, not matmul: on a busy Dom0 BLAS's threads wait for each other for longer than the sum takes
-        felt = bound * np.einsum("dn,dm->nm", vcpus, memory) * relative
-        pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
+        felt = bound * _by_pair(vcpus, memory) * relative
         constant = (
             float(felt.sum() - bound * present.sum())
             - bound * float((own_pressure(machine, tenants.demand, assumptions) * present).sum())
-            + float(((vcpus + memory) / 2.0 * pull).sum())
             + float(tenants.confined.sum())
         )
-        traffic = assumptions.traffic_gbs * np.einsum("dn,dm->nm", busy, memory)
+        attached = np.flatnonzero(tenants.device_share.any(axis=1))
+        if attached.size:
+            pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
+            constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
+        traffic = assumptions.traffic_gbs * _by_pair(busy, memory)
         controller, link = _pressures(machine, traffic, assumptions)
+        by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in (busy, vcpus, busy * vcpus)]
         return cls(
             machine=machine,
             assumptions=assumptions,
             relative=relative,
-            demand=np.einsum("qd,dn->qn", member, busy),
-            weight=np.einsum("qd,dn->qn", member, vcpus),
-            alone=np.einsum("qd,dn->qn", member, busy * vcpus),
+            demand=by_pool[0],
+            weight=by_pool[1],
+            alone=by_pool[2],
             traffic=traffic,
             felt=felt,
             constant=constant,
@@ -159,52 +160,130 @@ class Field:
 
     def try_sets(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
         """Costs of K candidates of k nodes each: `nodes`, `vcpus` and `memory` are K x k, shares of each row add up
-        to 1.
+        to 1. A node may stand in a row more than once, if all but once its shares are 0.
         """
-        a = self.assumptions
-        pair = (nodes[:, :, None], nodes[:, None, :])
-        spread = vcpus[:, :, None] * memory[:, None, :]
-        added = a.traffic_gbs * newcomer.demand * spread
-        spread = spread * self.relative[pair]
-        latency = a.memory_bound * (spread.sum(axis=(1, 2)) - 1.0)
-        cpu, neighbours = self._cpu(newcomer, nodes, vcpus)
-
-        peak = self.machine.bandwidth_gbs
-        controller = pressure((self.traffic.sum(axis=0)[nodes] + added.sum(axis=1)) / peak.diagonal()[nodes], a)
-        felt = (spread * controller[:, None, :]).sum(axis=(1, 2))
-        neighbours = neighbours + (self.felt.sum(axis=0)[nodes] * (controller - self._controller[nodes])).sum(axis=1)
-        if nodes.shape[1] > 1:
-            remote = nodes[:, :, None] != nodes[:, None, :]
-            link = np.where(remote, pressure((self.traffic[pair] + added) / peak[pair], a), 0.0)
-            felt = felt + (spread * link).sum(axis=(1, 2))
-            neighbours = neighbours + (self.felt[pair] * (link - self._link[pair])).sum(axis=(1, 2))
-        alone = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
-        bandwidth = a.memory_bound * (felt - alone)
-        devices = ((vcpus + memory) / 2.0 * newcomer.device_pull[nodes]).sum(axis=1)
-        return Costs(latency, cpu, bandwidth, devices, neighbours)
-
-    def _cpu(self, newcomer: Newcomer, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
-        """The newcomer's loss by CPU load, and everybody else's; K each."""
-        a, pool = self.assumptions, newcomer.pool
-        cores, pcpus = self.machine.cores[pool][nodes], self.machine.pcpus[pool][nodes]
-        before, weight = self.demand[pool][nodes], self.weight[pool][nodes]
-        added = newcomer.demand * vcpus
-        # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
-        now, then = self.machine.fullness(self.demand), self.fullness_with(newcomer)
-        by_then = self._shared(then)
-        everywhere = float((self.weight * (by_then - self._shared(now))).sum())
-        after = sharing(before + added, cores, pcpus, then[pool], a)
-        crowd = a.company / np.maximum(pcpus, 1.0)
-        own = (vcpus * (after - 1.0 + crowd * before)).sum(axis=1)
-        own = own + _confined(self.machine, newcomer, nodes, vcpus, a)
-        others = weight * (after - by_then[pool][nodes] + crowd * added)
-        return own, others.sum(axis=1) + everywhere
+        return Trial.of(self, newcomer).costs(nodes, vcpus, memory)
 
     def fullness_with(self, newcomer: Newcomer) -> Floats:
         """How full each pool is once a newcomer is there, Q x 1."""
         demand = self.demand.sum(axis=1, keepdims=True)
         demand[newcomer.pool] += newcomer.demand
         return self.machine.fullness(demand)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A newcomer about to be tried, and what its costs need of the field wherever it goes. Of its pool, by node (N):
+    `cores`, `pcpus`, `before` (demand), `weight`, `by_then` (slowdown by CPU load once the pool is fuller by its
+    demand), `crowd` (cost of company for each vCPU there) and `fullness`; `everywhere`: what the fuller pool costs the
+    others. `traffic`, `felt`: sums over the CPUs' nodes (N). `controller`, `link`: pressure now, N and N x N.
+    `alone`: pressure that is no slowdown.
+    """
+
+    field: Field
+    newcomer: Newcomer
+    cores: Floats
+    pcpus: Floats
+    before: Floats
+    weight: Floats
+    by_then: Floats
+    crowd: Floats
+    fullness: float
+    everywhere: float
+    traffic: Floats
+    felt: Floats
+    peak: Floats
+    controller: Floats
+    link: Floats
+    alone: float
+
+    @classmethod
+    def of(cls, field: Field, newcomer: Newcomer) -> Trial:
+        """A newcomer before this field."""
+        machine, a, pool = field.machine, field.assumptions, newcomer.pool
+        cores, pcpus = machine.cores[pool], machine.pcpus[pool]
+        before, weight = field.demand[pool], field.weight[pool]
+        # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
+        room, wanted = max(float(pcpus.sum()), 1.0), float(before.sum())
+        now, then = min(wanted / room, 1.0), min((wanted + newcomer.demand) / room, 1.0)
+        by_now, by_then = sharing(before, cores, pcpus, np.array([[now], [then]]), a)
+        return cls(
+            field=field,
+            newcomer=newcomer,
+            cores=cores,
+            pcpus=pcpus,
+            before=before,
+            weight=weight,
+            by_then=by_then,
+            crowd=a.company / np.maximum(pcpus, 1.0),
+            fullness=then,
+            everywhere=float((weight * (by_then - by_now)).sum()),
+            traffic=field.traffic.sum(axis=0),
+            felt=field.felt.sum(axis=0),
+            peak=machine.bandwidth_gbs.diagonal(),
+            controller=field._controller,  # noqa: SLF001 - a part of Field, in the same module
+            link=field._link,  # noqa: SLF001
+            alone=float(own_pressure(machine, np.asarray(newcomer.demand), a)),
+        )
+
+    def costs(self, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
+        """As `Field.try_sets`."""
+        field, demand = self.field, self.newcomer.demand
+        a = field.assumptions
+        cpu, neighbours = self._cpu(nodes, vcpus)
+        traffic = a.traffic_gbs * demand
+        controller = pressure((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
+        # of a node that stands in a row twice, what it would cost with a share of 0 is nothing
+        neighbours = neighbours + (self.felt[nodes] * (controller - self.controller[nodes])).sum(axis=1)
+        if nodes.shape[1] == 1:
+            relative = field.relative[nodes, nodes]
+            latency = (relative * vcpus * memory).sum(axis=1)
+            felt = (relative * vcpus * memory * controller).sum(axis=1)
+        else:
+            pair = (nodes[:, :, None], nodes[:, None, :])
+            spread = vcpus[:, :, None] * memory[:, None, :]
+            remote = nodes[:, :, None] != nodes[:, None, :]
+            link = np.where(
+                remote, pressure((field.traffic[pair] + traffic * spread) / field.machine.bandwidth_gbs[pair], a), 0.0
+            )
+            neighbours = neighbours + (field.felt[pair] * (link - self.link[pair])).sum(axis=(1, 2))
+            spread *= field.relative[pair]
+            latency = spread.sum(axis=(1, 2))
+            felt = (spread * (controller[:, None, :] + link)).sum(axis=(1, 2))
+        bandwidth = a.memory_bound * (felt - self.alone)
+        devices = ((vcpus + memory) / 2.0 * self.newcomer.device_pull[nodes]).sum(axis=1)
+        return Costs(a.memory_bound * (latency - 1.0), cpu, bandwidth, devices, neighbours)
+
+    def _cpu(self, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
+        """The newcomer's loss by CPU load, and everybody else's; K each."""
+        a, before, crowd = self.field.assumptions, self.before[nodes], self.crowd[nodes]
+        added = self.newcomer.demand * vcpus
+        after = sharing(before + added, self.cores[nodes], self.pcpus[nodes], self.fullness, a)
+        own = (vcpus * (after - 1.0 + crowd * before)).sum(axis=1)
+        if self.newcomer.allowed_pcpus is not None:
+            own = own + _confined(self.field.machine, self.newcomer, nodes, vcpus, a)
+        others = self.weight[nodes] * (after - self.by_then[nodes] + crowd * added)
+        return own, others.sum(axis=1) + self.everywhere
+
+
+BLOCK = 32
+"""Domains in one product of matrices. OpenBLAS divides products of more than 262,144 multiplications between threads
+(interface/gemm.c, 0.3), which on a busy Dom0 wait for each other for longer than the sum takes."""
+
+
+def _by_pair(left: Floats, right: Floats) -> Floats:
+    """The sum over domains of left (D x N) times right (D x N), by pair of nodes (N x N)."""
+    found = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, len(left), BLOCK):
+        found += left[start : start + BLOCK].T @ right[start : start + BLOCK]
+    return found
+
+
+def _by_node(pool: Indices, pools: int, each: Floats) -> Floats:
+    """Sums over the domains of each pool (Q x N) of what each has on every node (D x N)."""
+    if pools == 1:
+        return np.asarray(each.sum(axis=0, keepdims=True), dtype=np.float64)
+    return np.array([each[pool == one].sum(axis=0) for one in range(pools)])
 
 
 def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Floats, assumptions: Assumptions) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,11 +89,24 @@ class Machine:
         """How many nodes there are."""
         return len(self.memory_mib)
 
-    @property
+    @cached_property
     def best_latency_ns(self) -> float:
         """The shortest latency from a node with CPUs to a node with memory."""
         usable = self.latency_ns[np.ix_(self.pcpus.sum(axis=0) > 0, self.memory_mib > 0)]
         return float(usable.min() if usable.size else self.latency_ns.min())
+
+    @cached_property
+    def relative(self) -> Floats:
+        """Latency over the best one, N x N; not to be written to."""
+        return _fixed(self.latency_ns / self.best_latency_ns)
+
+    @cached_property
+    def remoteness(self) -> Floats:
+        """How much longer than local the way between two nodes is, both directions taken together, in units of the
+        local latency: N x N, symmetric, never negative, 0 on the diagonal; not to be written to."""
+        both = np.maximum((self.latency_ns + self.latency_ns.T) / 2.0 / self.best_latency_ns - 1.0, 0.0)
+        np.fill_diagonal(both, 0.0)
+        return _fixed(both)
 
     def fullness(self, demand: Floats) -> Floats:
         """How much of each pool's pCPUs a demand (... x Q x N) takes, from 0 to 1; ... x Q x 1."""
@@ -103,6 +117,13 @@ class Machine:
         """The row of a cpupool in `cores` and `pcpus`, None if there is none of this name."""
         return self.pools.index(name) if name in self.pools else None
 
+    def count_pcpus(self, cpus: Collection[int], pool: int) -> Floats:
+        """How many pCPUs of each node are among these CPUs and in this cpupool."""
+        ids = np.fromiter(cpus, dtype=np.intp, count=len(cpus))
+        ids = ids[ids < len(self.node_of_cpu)]
+        inside = self.node_of_cpu[ids[self.pool_of_cpu[ids] == pool]]
+        return np.bincount(inside, minlength=self.nodes).astype(np.float64)
+
     def count(self, cpus: Collection[int], pool: int) -> tuple[Floats, Floats]:
         """How many pCPUs and how many cores of each node are among these CPUs and in this cpupool."""
         ids = np.fromiter(cpus, dtype=np.intp, count=len(cpus))
@@ -112,6 +133,11 @@ class Machine:
         _, first = np.unique(self.core_of_cpu[ids], return_index=True)
         cores = np.bincount(self.node_of_cpu[ids[first]], minlength=self.nodes).astype(np.float64)
         return pcpus, cores
+
+
+def _fixed(array: Floats) -> Floats:
+    array.flags.writeable = False
+    return array
 
 
 def _cpu_tables(topology: Topology) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -45,7 +45,7 @@ def predict(machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAU
     """Every domain's slowdown. `tenants` may hold many assignments: shares of shape ... x D x N."""
     vcpus, memory, demand = tenants.vcpu_share, tenants.memory_share, tenants.demand
     busy = demand[:, None] * vcpus
-    relative = machine.latency_ns / machine.best_latency_ns
+    relative = machine.relative
     present = vcpus.sum(axis=-1)
 
     latency = assumptions.memory_bound * (np.einsum("...dn,...dm,nm->...d", vcpus, memory, relative) - present)

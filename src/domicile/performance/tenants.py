@@ -8,7 +8,6 @@ aim at.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -57,6 +56,8 @@ class _Affinities:
 
     machine: Machine
     shares: dict[tuple[int, int, int], tuple[Floats, bool]] = field(default_factory=dict)
+    equal: dict[tuple[frozenset[int], frozenset[int], int], tuple[Floats, bool]] = field(default_factory=dict)
+    pcpus: dict[tuple[frozenset[int], int], Floats] = field(default_factory=dict)
     counts: dict[tuple[frozenset[int], int], tuple[Floats, Floats]] = field(default_factory=dict)
 
     def count(self, cpus: frozenset[int], pool: int) -> tuple[Floats, Floats]:
@@ -65,17 +66,30 @@ class _Affinities:
             self.counts[key] = self.machine.count(cpus, pool)
         return self.counts[key]
 
+    def count_pcpus(self, cpus: frozenset[int], pool: int) -> Floats:
+        key = (cpus, pool)
+        if key not in self.pcpus:
+            self.pcpus[key] = self.machine.count_pcpus(cpus, pool)
+        return self.pcpus[key]
+
     def share(self, hard: frozenset[int], soft: frozenset[int], pool: int) -> tuple[Floats, bool]:
         """How one vCPU is spread over the nodes, and whether its hard affinity keeps it off some of its pool's CPUs."""
-        key = (id(hard), id(soft), pool)
-        if key not in self.shares:
-            whole = self.machine.pcpus[pool]
-            may, _ = self.count(hard, pool)
-            likes, _ = self.count(hard if soft is hard else hard & soft, pool)
-            chosen = next((counts for counts in (likes, may, whole) if counts.any()), whole)
-            total = chosen.sum()
-            self.shares[key] = (chosen / total if total else chosen, bool((may < whole).any()))
-        return self.shares[key]
+        same = (id(hard), id(soft), pool)
+        found = self.shares.get(same)
+        if found is None:
+            equal = (hard, soft, pool)
+            if equal not in self.equal:
+                self.equal[equal] = self._share(hard, soft, pool)
+            found = self.shares[same] = self.equal[equal]
+        return found
+
+    def _share(self, hard: frozenset[int], soft: frozenset[int], pool: int) -> tuple[Floats, bool]:
+        whole = self.machine.pcpus[pool]
+        may = self.count_pcpus(hard, pool)
+        likes = self.count_pcpus(hard if soft is hard else hard & soft, pool)
+        chosen = next((counts for counts in (likes, may, whole) if counts.any()), whole)
+        total = chosen.sum()
+        return chosen / total if total else chosen, bool((may < whole).any())
 
 
 def residents(
@@ -99,27 +113,34 @@ def residents(
     shape = (rows, machine.nodes)
     demand, pool, confined = np.zeros(rows), np.zeros(rows, dtype=np.intp), np.zeros(rows)
     vcpus, memory, devices = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    narrow_rows = []
 
     for row, domain in enumerate(snapshot.domains):
-        pool[row] = machine.pool_index(domain.cpupool) or 0
-        demand[row] = load.get(domain.name, _usual_demand(domain, snapshot, assumptions))
+        its_pool = pool[row] = machine.pool_index(domain.cpupool) or 0
+        measured = load.get(domain.name) if load else None
+        demand[row] = _usual_demand(domain, snapshot, assumptions) if measured is None else measured
         if domain.devices:
             devices[row] = device_shares(machine, domain.devices)
-        reservation = promised.get(domain.name)
+        reservation = promised.get(domain.name) if promised else None
         if reservation and any(reservation.memory_mib.values()):
             # while it is built its affinity is not set yet; what was reserved says where it will be
             vcpus[row], memory[row] = _reserved_shares(machine, reservation)
             continue
-        vcpus[row], narrow = _vcpu_share(domain, affinities, int(pool[row]))
-        memory[row] = _memory_share(machine, domain, vcpus[row])
+        share, narrow = _vcpu_share(domain, affinities, its_pool)
+        vcpus[row] = share
+        if not _mapped_memory(machine, domain, memory[row]):
+            memory[row] = _memory_share(machine, domain, share)
         if narrow:
-            confined[row] = _confinement(
-                machine, affinities, domain, int(pool[row]), demand[row], vcpus[row], assumptions
-            )
+            narrow_rows.append(row)
     for row, reservation in enumerate(coming, start=len(snapshot.domains)):
         demand[row] = load.get(reservation.domain, reservation.vcpus * assumptions.vcpu_demand)
         vcpus[row], memory[row] = _reserved_shares(machine, reservation)
 
+    if narrow_rows:
+        bound = [snapshot.domains[row] for row in narrow_rows]
+        confined[narrow_rows] = _confinement(
+            machine, affinities, bound, pool[narrow_rows], demand[narrow_rows], vcpus[narrow_rows], assumptions
+        )
     names = tuple(domain.name for domain in snapshot.domains) + tuple(reservation.domain for reservation in coming)
     return Tenants(names, demand, vcpus, memory, devices, pool, confined)
 
@@ -136,7 +157,7 @@ def device_shares(machine: Machine, addresses: Sequence[str]) -> Floats:
 
 
 def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) -> float:
-    online = sum(vcpu.online for vcpu in domain.vcpus)
+    online = [vcpu.online for vcpu in domain.vcpus].count(True)
     if domain.id != 0:
         return online * assumptions.vcpu_demand
     idle_ns = snapshot.pcpu_idle_ns
@@ -150,47 +171,89 @@ def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) 
 
 
 def _vcpu_share(domain: Domain, affinities: _Affinities, pool: int) -> tuple[Floats, bool]:
-    online = [vcpu for vcpu in domain.vcpus if vcpu.online]
-    kinds = Counter((id(vcpu.hard_affinity), id(vcpu.soft_affinity)) for vcpu in online)
-    sets = {(id(vcpu.hard_affinity), id(vcpu.soft_affinity)): vcpu for vcpu in online}
+    runs = _runs(domain)
+    if len(runs) == 1:
+        ((hard, soft, _),) = runs
+        return affinities.share(hard, soft, pool)
+    online = sum(count for _, _, count in runs)
     share, narrow = np.zeros(affinities.machine.nodes), False
-    for kind, count in kinds.items():
-        spread, kept_off = affinities.share(sets[kind].hard_affinity, sets[kind].soft_affinity, pool)
-        share += spread * (count / len(online))
+    for hard, soft, count in runs:
+        spread, kept_off = affinities.share(hard, soft, pool)
+        share += spread * (count / online)
         narrow = narrow or kept_off
     return share, narrow
+
+
+def _runs(domain: Domain) -> list[tuple[frozenset[int], frozenset[int], int]]:
+    """Hard and soft affinity of the vCPUs that are online, and how many in a row have the very same sets."""
+    found: list[tuple[frozenset[int], frozenset[int], int]] = []
+    hard: frozenset[int] | None = None
+    soft: frozenset[int] | None = None
+    count = 0
+    for vcpu in domain.vcpus:
+        if not vcpu.online:
+            continue
+        if vcpu.soft_affinity is soft and vcpu.hard_affinity is hard:
+            count += 1
+            continue
+        if hard is not None and soft is not None:
+            found.append((hard, soft, count))
+        hard, soft, count = vcpu.hard_affinity, vcpu.soft_affinity, 1
+    if hard is not None and soft is not None:
+        found.append((hard, soft, count))
+    return found
 
 
 def _confinement(
     machine: Machine,
     affinities: _Affinities,
-    domain: Domain,
-    pool: int,
-    demand: float,
+    domains: Sequence[Domain],
+    pool: npt.NDArray[np.intp],
+    demand: Floats,
     vcpu_share: Floats,
     assumptions: Assumptions,
-) -> float:
-    """Slowdown of a domain alone from the CPUs that its hard affinity keeps it off."""
-    allowed = frozenset().union(*(vcpu.hard_affinity for vcpu in domain.vcpus))
-    pcpus, cores = affinities.count(allowed, pool)
-    own = demand * vcpu_share
+) -> Floats:
+    """Slowdown of each of these domains alone from the CPUs that its hard affinity keeps it off."""
+    counted = [
+        affinities.count(_union({id(vcpu.hard_affinity): vcpu.hard_affinity for vcpu in domain.vcpus}), int(its_pool))
+        for domain, its_pool in zip(domains, pool, strict=True)
+    ]
+    pcpus, cores = np.array([pcpus for pcpus, _ in counted]), np.array([cores for _, cores in counted])
+    own = demand[:, None] * vcpu_share
     confined = sharing(own, cores, pcpus, 1.0, assumptions)
     free = sharing(own, machine.cores[pool], machine.pcpus[pool], 1.0, assumptions)
-    return float((vcpu_share * np.maximum(confined - free, 0.0)).sum())
+    return np.asarray((vcpu_share * np.maximum(confined - free, 0.0)).sum(axis=1), dtype=np.float64)
+
+
+def _union(sets: Mapping[int, frozenset[int]]) -> frozenset[int]:
+    """All CPUs of these sets; the set itself where there is one, since its hash is known."""
+    first, *others = sets.values()
+    return first.union(*others) if others else first
+
+
+def _mapped_memory(machine: Machine, domain: Domain, into: Floats) -> bool:
+    """Fill in (N) where its pages are; False, and nothing filled in, where no memory map says."""
+    if not domain.pages_by_node:
+        return False
+    index = machine.topology.node_index
+    total = 0
+    for node, pages in domain.pages_by_node.items():
+        if node in index:
+            into[index[node]] = pages
+            total += pages
+    if total:
+        into /= total
+    return total > 0
 
 
 def _memory_share(machine: Machine, domain: Domain, vcpu_share: Floats) -> Floats:
-    """Where its memory is: its pages; else where Xen takes it from; else where its vCPUs are; else everywhere, by
+    """Where its memory is, if no map says: where Xen takes it from; else where its vCPUs are; else everywhere, by
     size.
     """
     index = machine.topology.node_index
     weights = np.zeros(machine.nodes)
-    for node, pages in (domain.pages_by_node or {}).items():
-        if node in index:
-            weights[index[node]] = pages
-    if not weights.any():
-        weights[[index[node] for node in domain.node_affinity or () if node in index]] = 1.0
-        weights *= machine.memory_mib > 0
+    weights[[index[node] for node in domain.node_affinity or () if node in index]] = 1.0
+    weights *= machine.memory_mib > 0
     if not weights.any() and (vcpu_share == 0).any():
         weights = ((machine.memory_mib > 0) & (vcpu_share > 0)).astype(np.float64)
     if not weights.any():

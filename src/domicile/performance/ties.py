@@ -17,11 +17,8 @@ __all__ = ["device_pull", "group_pull", "group_wish", "remoteness"]
 
 
 def remoteness(machine: Machine) -> Floats:
-    """N x N, symmetric, never negative, 0 on the diagonal."""
-    both = (machine.latency_ns + machine.latency_ns.T) / 2.0 / machine.best_latency_ns - 1.0
-    both = np.maximum(both, 0.0)
-    np.fill_diagonal(both, 0.0)
-    return both
+    """N x N, symmetric, never negative, 0 on the diagonal; not to be written to."""
+    return machine.remoteness
 
 
 def device_pull(remote: Floats, device_share: Floats, assumptions: Assumptions) -> Floats:

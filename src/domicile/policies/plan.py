@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Alternative", "Placement", "PlacementPlan", "Term"]
+from domicile.state.model import Vnode
+
+__all__ = ["VNODES_TERM", "Alternative", "Placement", "PlacementPlan", "Term"]
+
+VNODES_TERM = "virtual nodes"
+"""The name of the term that tells of a guest's virtual nodes: it costs nothing, its reason says why they are as they
+are, or why there are none where there should be some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +21,14 @@ class Term:
     `name` is the term's kind ("memory latency", "CPU load", "memory bandwidth", "free memory", "devices", "groups",
     "neighbours"), `reason` a line for a person, with figures and units. `penalty` is what it adds to the objective
     beyond the domain's own slowdown: what other domains lose together, or a wish of the administrator that is not
-    met.
+    met. `figures` are the numbers in the line, with units in their names (`latency_ns`, `remote_share`, `pcpus`, ...).
     """
 
     name: str
     cost: float
     reason: str
     penalty: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,8 @@ class Placement:
     `memory_mib` says how much is expected on each node. `predicted_slowdown` is 1.0 for a domain alone on its best
     node (with a core to each vCPU). `reserve_mib` is `memory_mib` with the overhead: what must be free there while it
     starts. `objective` is what this placement adds to the sum of all domains' slowdowns, with wishes not met: the costs
-    and penalties of the terms.
+    and penalties of the terms. `vnodes` is the guest's virtual topology, each virtual node on a pnode, if it has one.
+    `hard`: the affinity is to be hard affinity as well.
     """
 
     domain: str
@@ -54,6 +62,8 @@ class Placement:
     terms: tuple[Term, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     objective: float = 0.0
+    vnodes: tuple[Vnode, ...] = ()
+    hard: bool = False
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -14,21 +14,23 @@ __all__ = ["with_guest"]
 def with_guest(
     snapshot: Snapshot, request: GuestRequest, placement: Placement, node_affinity: frozenset[int]
 ) -> Snapshot:
-    """The snapshot with one more domain, its memory taken from the free memory of its nodes."""
+    """The snapshot with one more domain, its memory taken from the free memory of its nodes. One whose placement is
+    `hard` may run nowhere else, unless the configuration says where it may."""
     everywhere = frozenset(cpu.id for cpu in snapshot.topology.cpus)
 
     def affinity(given: tuple[frozenset[int], ...] | None, vcpu: int) -> frozenset[int]:
         return given[vcpu] if given and vcpu < len(given) else everywhere
 
+    hard = request.hard_affinity or (placement.soft_affinity if placement.hard else None)
     domain = Domain(
-        id=1 + max((other.id for other in snapshot.domains), default=-1),
+        id=1 + max((other.id for other in snapshot.domains), default=0),
         name=request.name,
         uuid=request.uuid,
         vcpus=tuple(
             Vcpu(
                 id=vcpu,
                 pcpu=None,
-                hard_affinity=affinity(request.hard_affinity, vcpu),
+                hard_affinity=affinity(hard, vcpu),
                 soft_affinity=affinity(placement.soft_affinity, vcpu),
                 online=vcpu < request.vcpus,
             )

@@ -60,6 +60,10 @@ class DeviceTraffic:
         bound = [0.0 if guest.io is None else guest.io.bound for guest in guests]
         self.bound: Floats = np.array(bound)[domain_of_row]
 
+    def __bool__(self) -> bool:
+        """Whether there is a device with traffic."""
+        return bool(self._node)
+
     def load(self, memory: HostMemory, running: Collection[int], busy: Floats) -> IoLoad | None:
         """The traffic of the domains that run (their numbers); `busy` (D x N): vCPUs' worth of time that each had, Dom0
         first. None where there is no device with traffic."""

@@ -24,6 +24,7 @@ from domicile.simulator.migrations import RATE_GBS, Turn
 from domicile.simulator.pauses import Pauses
 from domicile.simulator.placing import Place, Seat, seat
 from domicile.simulator.progress import ProgressModel, burden
+from domicile.simulator.scheduler.counts import counts
 from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, STEP, TRACE
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
@@ -43,7 +44,6 @@ KINDS = dict(zip(PATTERNS, (CONSTANT, ON_OFF, DIURNAL), strict=True))
 
 QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class Simulation:
@@ -85,7 +85,8 @@ class Simulation:
             np.random.default_rng(seed),
         )
         nodes = len(self._node_ids)
-        self._home = np.ones((len(guests), nodes), dtype=np.bool_)
+        self._home = np.ones((len(guests), nodes))  # 1.0 where it is at home
+        self._pcpus = np.maximum(np.bincount(self.scheduler.cpus["node"], minlength=nodes), 1)
         # a row for every part of its memory that a domain can come to have
         parts = [min(nodes, guest.vcpus) if guest.sees_nodes else 1 for guest in guests]
         self._first_row = np.concatenate([[0], np.cumsum(parts)])
@@ -268,16 +269,17 @@ class Simulation:
         self.memory.destroy(self.guests[number].name)
         self._accesses[self._first_row[number] : self._first_row[number + 1]] = 0.0
 
-    def _move_memory(self, now_s: float, seconds: float, busy: Floats) -> None:
-        """Let what moves memory go on for as long as the epoch was; `busy`: vCPUs' worth by domain and node."""
+    def _move_memory(self, now_s: float, seconds: float, ran_s: Floats) -> None:
+        """Let what moves memory go on for as long as the epoch was; `ran_s`: vCPUs' time by domain and node."""
         self._traffic, self._burden = None, 1.0
         if not self.memory.changing:
             return
+        busy = ran_s / seconds  # vCPUs' worth
         done = self.memory.step(now_s, seconds, {self.guests[number].name: busy[number] for number in self._seats})
         self._traffic = done.traffic
         if done.lost_s:
             lost_s = np.array([done.lost_s.get(guest.name, 0.0) for guest in self.guests])
-            self._burden = burden(lost_s, busy.sum(axis=1) * seconds)[self._domain_of_row]
+            self._burden = burden(lost_s, ran_s.sum(axis=1))[self._domain_of_row]
         for number in self._seats:
             if self.guests[number].name in done.changed:
                 found = self.memory.accesses(self.guests[number].name)
@@ -347,58 +349,45 @@ class Simulation:
         """Close the epoch of these quanta: count what happened, and ask the performance model how fast it goes on."""
         scheduler, vcpus = self.scheduler, self.scheduler.vcpus
         seconds = (end - start) / QUANTA_PER_S
-
-        ran_s = _sums(scheduler.ran_ns / 1e9, self._row_of, len(self._accesses))
-
-        def by_domain(values: npt.NDArray[np.float64]) -> Floats:
-            return np.bincount(self._domain_of, weights=values, minlength=len(self.guests)).astype(np.float64)
+        found = counts(scheduler, self._row_of, self._domain_of_row, self._accesses, self._home)
 
         def by_row(values: Floats) -> Floats:
             return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
 
-        domain_s = _sums(ran_s, self._domain_of_row, len(self.guests))
-        running = [number for number in self._seats if not self._pauses.has(int(self._first_vcpu[number]))]
-        io = self._devices.load(self.memory, running, domain_s / seconds)
-        pace = self._progress.pace(ran_s / seconds, self._accesses, self._traffic, io)
-        self.xen.count(domain_s.sum(axis=0))
-        total_s = domain_s.sum(axis=1)
-        safe = np.where(total_s > 0, total_s, 1.0)
-        cpus = np.bincount(scheduler.cpus["node"], minlength=len(self._node_ids))
-        busy = np.bincount(scheduler.cpus["node"], weights=scheduler.cpus["busy_ns"], minlength=len(self._node_ids))
+        io = None
+        if self._devices:
+            running = [number for number in self._seats if not self._pauses.has(int(self._first_vcpu[number]))]
+            io = self._devices.load(self.memory, running, found.domain_s / seconds)
+        pace = self._progress.pace(found.row_s / seconds, self._accesses, self._traffic, io)
+        self.xen.count(found.domain_s)
+        ran = found.ran_s > 0
+        safe_s = np.where(ran, found.ran_s, 1.0)
         active = np.zeros(len(self.guests), dtype=np.bool_)
         active[list(self._seats)] = True
         epoch = Epoch(
             start_s=start / QUANTA_PER_S,
             end_s=end / QUANTA_PER_S,
             active=active,
-            ran_s=domain_s,
-            waited_s=by_domain(vcpus["waited_ns"]) / 1e9,
-            wanted_s=by_domain(vcpus["wanted_ns"]) / 1e9,
-            work_s=by_domain(vcpus["work_ns"]) / 1e9,
-            remote=np.where(total_s > 0, 1.0 - by_row((ran_s * self._accesses).sum(axis=1)) / safe, 0.0),
-            home=np.where(total_s > 0, (domain_s * self._home).sum(axis=1) / safe, 1.0),
-            moves=by_domain(vcpus["moves"]).astype(np.int64),
-            node_moves=by_domain(vcpus["node_moves"]).astype(np.int64),
+            ran_s=found.domain_s,
+            waited_s=found.waited_s,
+            wanted_s=found.wanted_s,
+            work_s=found.work_s,
+            remote=np.where(ran, 1.0 - found.near_s / safe_s, 0.0),
+            home=np.where(ran, found.home_s / safe_s, 1.0),
+            moves=found.moves,
+            node_moves=found.node_moves,
             bandwidth_gbs=by_row(pace.bandwidth_gbs),
-            stretch=np.where(total_s > 0, by_row(pace.stretch * ran_s.sum(axis=1)) / safe, 1.0),
-            busy=busy / (np.maximum(cpus, 1) * seconds * 1e9),
+            stretch=np.where(ran, by_row(pace.stretch * found.row_s.sum(axis=1)) / safe_s, 1.0),
+            busy=found.busy_ns / (self._pcpus * seconds * 1e9),
             controller=pace.controller,
             free_mib=self.memory.free_mib,
             io_gbs=np.zeros(len(self.guests)) if io is None else io.gbs,
             io_remote=np.zeros(len(self.guests)) if io is None else io.remote,
         )
-        vcpus["stretch"] = (pace.stretch * self._burden * self.xen.stretch(ran_s))[self._row_of]
-        self._move_memory(start / QUANTA_PER_S, seconds, domain_s / seconds)
+        vcpus["stretch"] = (pace.stretch * self._burden * self.xen.stretch(found.row_s))[self._row_of]
+        self._move_memory(start / QUANTA_PER_S, seconds, found.domain_s)
         if scheduler.kind is SchedulerKind.NUMA:
             scheduler.lost[:] = self._lost()[self._row_of]
         self._pauses.note(scheduler, seconds)
         scheduler.clear_counts()
         return epoch
-
-
-def _sums(values: Floats, row_of: npt.NDArray[np.intp], rows: int) -> Floats:
-    """The lines of a table added up by the row that each belongs to (rows x the table's columns)."""
-    columns = values.shape[1]
-    cells = row_of[:, None] * columns + np.arange(columns)
-    sums = np.bincount(cells.ravel(), weights=values.ravel(), minlength=rows * columns)
-    return sums.astype(np.float64).reshape(rows, columns)

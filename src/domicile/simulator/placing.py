@@ -42,16 +42,17 @@ def seat(spec: GuestSpec, topology: Topology, snapshot: Snapshot, place: Place |
     """
     everywhere = frozenset(cpu.id for cpu in topology.cpus)
     hard, soft = spec.hard or everywhere, spec.soft or everywhere
-    softs = (soft,) * spec.vcpus
+    hards, softs = (hard,) * spec.vcpus, (soft,) * spec.vcpus
     nodes: tuple[int, ...] = ()
     if spec.hard is None and spec.soft is None and spec.memory_nodes is None and place is not None:
         placement = place(snapshot, [spec.request()]).placements[0]
         nodes = placement.nodes
         if placement.soft_affinity is not None:
             softs = tuple(placement.soft_affinity[: spec.vcpus])
+            hards = softs if placement.hard else hards
     wanted = frozenset().union(*softs) & hard or hard
     if spec.memory_nodes is not None:
         nodes = spec.memory_nodes
     elif not nodes:
         nodes = tuple(node for node, cpus in topology.cpus_by_node.items() if wanted.intersection(cpus))
-    return Seat((hard,) * spec.vcpus, softs, nodes)
+    return Seat(hards, softs, nodes)

@@ -50,25 +50,23 @@ class XenCost:
         own = machine.latency_ns.diagonal()
         longer = (shares * machine.latency_ns).sum(axis=1) / own - 1.0
         self._longer = TIME * DEFAULT.memory_bound * np.maximum(longer, 0.0)
-        self._ran = self._away = self._cost = 0.0
+        self._ran_s = np.zeros(nodes)
 
     def stretch(self, busy: Floats) -> Floats:
         """How much longer everything takes for R rows that run there (R x N)."""
         ran = busy.sum(axis=1)
         return np.asarray(1.0 + (busy * self._longer).sum(axis=1) / np.maximum(ran, 1e-9), dtype=np.float64)
 
-    def count(self, busy: Floats) -> None:
-        """Add an epoch: the time that vCPUs ran on each node (N)."""
-        self._ran += float(busy.sum())
-        self._away += float((busy * self._remote).sum())
-        self._cost += float((busy * self._longer).sum())
+    def count(self, ran_s: Floats) -> None:
+        """Add an epoch: the time that domains' vCPUs ran on each node (D x N)."""
+        self._ran_s += ran_s.sum(axis=0)
 
     def clear(self) -> None:
         """Begin to count anew."""
-        self._ran = self._away = self._cost = 0.0
+        self._ran_s[:] = 0.0
 
     @property
     def record(self) -> XenRecord:
         """What it has come to."""
-        ran = max(self._ran, 1e-9)
-        return XenRecord(str(self._policy), self._away / ran, self._cost / ran)
+        share = self._ran_s / max(float(self._ran_s.sum()), 1e-9)
+        return XenRecord(str(self._policy), float((share * self._remote).sum()), float((share * self._longer).sum()))

@@ -18,6 +18,7 @@ __all__ = [
     "Cpupool",
     "Domain",
     "DomainType",
+    "HeldVcpu",
     "MemoryMapAge",
     "Reservation",
     "Snapshot",
@@ -128,6 +129,19 @@ class Reservation:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeldVcpu:
+    """A vCPU, of the domain with this UUID, whose hard affinity is `cpus` only for as long as a manager is there.
+
+    `before` is what it gets back then.
+    """
+
+    uuid: str
+    vcpu: int
+    cpus: frozenset[int]
+    before: frozenset[int]
+
+
 class MemoryMapAge(StrEnum):
     """How fresh a snapshot's memory map (debug key `u`) has to be. It walks every page under a lock: ask for little."""
 
@@ -147,6 +161,9 @@ class Snapshot:
     `available_mib`. `reservations_generation` changes with every reservation made. `pcpu_idle_ns` is the idle
     time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is. `virt_caps` are
     the words of `xl info`'s line of that name (hvm, hap, iommu_hap_pt_share, …), none where they are not known.
+    `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
+    addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
 
     topology: Topology
@@ -160,8 +177,12 @@ class Snapshot:
     scheduler: str = ""
     xen_version: str = ""
     virt_caps: tuple[str, ...] = ()
+    commandline: str = ""
+    assignable_devices: tuple[str, ...] = ()
     host_id: str = ""
     notes: tuple[str, ...] = ()
+    manager: str = ""
+    holds: tuple[HeldVcpu, ...] = ()
 
     @cached_property
     def outstanding_mib(self) -> dict[int, int]:

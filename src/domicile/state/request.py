@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from domicile.state.model import DomainType, Vnode
 
-__all__ = ["DevicePolicy", "Group", "GroupKind", "GuestRequest", "Intent"]
+__all__ = ["DevicePolicy", "Group", "GroupKind", "GuestRequest", "Intent", "VnumaMode", "VnumaWish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class GuestRequest:
     `vnodes` is a virtual topology that the configuration sets. `devices` are the PCI addresses passed through.
     `numa_placement` is whether `xl` would let libxl place it: an affinity given as a list, even of equal sets, and
     vnodes on pnodes switch that off; None where nobody looked. `kernel_arguments` is its kernel's command line.
+    `video_mib` is the video memory, which is part of `memory_mib` and of virtual node 0; `acpi` whether it gets ACPI
+    tables, where a guest finds its virtual nodes. `recorded` is a virtual topology that it had before and is to keep.
     """
 
     name: str
@@ -43,6 +45,9 @@ class GuestRequest:
     source: str = ""
     numa_placement: bool | None = None
     kernel_arguments: str = ""
+    video_mib: int = 0
+    acpi: bool = True
+    recorded: tuple[Vnode, ...] = ()
 
     @property
     def need_mib(self) -> int:
@@ -79,9 +84,31 @@ class DevicePolicy(StrEnum):
     IGNORED = "ignored"
 
 
+class VnumaMode(StrEnum):
+    """Who gets virtual nodes."""
+
+    AUTO = "auto"
+    """A guest that is wider than any node of the machine."""
+    OFF = "off"
+    """Nobody."""
+
+
+VnumaWish = VnumaMode | int
+"""What is wanted of a guest's virtual topology: a mode, or so many virtual nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`)."""
+    """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`).
+
+    `vnuma` holds for all domains but those that `vnuma_by_domain` names.
+    """
 
     groups: tuple[Group, ...] = ()
     devices: DevicePolicy = DevicePolicy.PREFERRED
+    vnuma: VnumaWish = VnumaMode.AUTO
+    vnuma_by_domain: tuple[tuple[str, VnumaWish], ...] = ()
+
+    def vnuma_of(self, domain: str) -> VnumaWish:
+        """What is wanted of this domain's virtual topology."""
+        return dict(self.vnuma_by_domain).get(domain, self.vnuma)

@@ -26,6 +26,9 @@ BASE_CLASSES = {
     0x11: "signal processing",
     0x12: "accelerator",
 }
+SUB_CLASSES = {0x0C04: "fibre channel"}
+"""Sub-classes that are something else than their base class says."""
+
 NUMBER = re.compile(r"(?:0x)?([0-9a-fA-F]{1,8})")
 
 
@@ -37,7 +40,8 @@ def device_name(class_code: str | None, vendor: str | None, device: str | None) 
     words = []
     code = NUMBER.fullmatch(class_code or "")
     if code:
-        words.append(BASE_CLASSES.get(int(code[1][:2], 16), ""))
+        base = BASE_CLASSES.get(int(code[1][:2], 16), "")
+        words.append(SUB_CLASSES.get(int(code[1][:4], 16), base) if len(code[1]) >= 4 else base)
     ids = [NUMBER.fullmatch(number or "") for number in (vendor, device)]
     if all(ids):
         words.append(":".join(match[1].lower().zfill(4) for match in ids if match))

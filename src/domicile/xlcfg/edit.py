@@ -23,7 +23,7 @@ from domicile.errors import BadInput
 from domicile.xlcfg.syntax import Config, Setting, parse
 from domicile.xlcfg.values import Plain, rendered
 
-__all__ = ["MARK", "added_keys", "with_value", "without", "without_added"]
+__all__ = ["MARK", "added_keys", "added_lines", "with_value", "without", "without_added"]
 
 MARK = "# added by domicile"
 
@@ -77,6 +77,16 @@ def without_added(config: Config) -> Config:
 def added_keys(config: Config) -> tuple[str, ...]:
     """The keys that domicile set, in order."""
     return tuple(setting.key for setting in config.settings if _is_added(config, setting))
+
+
+def added_lines(config: Config) -> list[str]:
+    """The lines that domicile added, marks included, in order."""
+    return [
+        line
+        for setting in config.settings
+        if _is_added(config, setting)
+        for line in config.text[_mark_start(config, setting) : setting.end].split("\n")
+    ]
 
 
 def _parsed(config: Config, text: str) -> Config:

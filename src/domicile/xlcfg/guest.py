@@ -18,11 +18,11 @@ from domicile.topology.model import Topology
 from domicile.xlcfg.affinity import format_cpus, parse_cpus
 from domicile.xlcfg.edit import with_value, without_added
 from domicile.xlcfg.lexer import shown
-from domicile.xlcfg.overhead import Hardware, libxl_need_kib, overhead_mib, says_vcpus
+from domicile.xlcfg.overhead import Hardware, libxl_need_kib, overhead_mib, says_vcpus, video_mib
 from domicile.xlcfg.pci import pci_devices
 from domicile.xlcfg.syntax import Config, parse
 from domicile.xlcfg.values import Atom, Plain
-from domicile.xlcfg.vnuma import virtual_nodes
+from domicile.xlcfg.vnuma import virtual_nodes, vnuma_value
 
 __all__ = ["Hardware", "libxl_need_kib", "place_into", "read_as_started", "read_guest", "read_guests"]
 
@@ -44,16 +44,28 @@ def read_guest(config: Config, topology: Topology, hardware: Hardware | None = N
     Raises `BadInput` for what `xl` would refuse, what it would pass over with a warning, and what cannot be on this
     machine (a CPU, node or device that is not there).
     """
-    return read_as_started(without_added(config), topology, hardware)
+    return _read(without_added(config), topology, hardware)
 
 
 def read_as_started(config: Config, topology: Topology, hardware: Hardware | None = None) -> GuestRequest:
-    """What a host is told to start with a config: every line of it counts. Raises as `read_guest` does."""
+    """What a host is told to start with a config: every line of it counts. Raises as `read_guest` does, and for a
+    virtual node without a pnode, which `xl` would put on node 0."""
+    request = _read(config, topology, hardware)
+    for number, vnode in enumerate(request.vnodes):
+        if vnode.pnode is None:
+            raise config.error("vnuma", f"virtual node {number}: pnode= is missing, and xl takes that for node 0")
+    return request
+
+
+def _read(config: Config, topology: Topology, hardware: Hardware | None) -> GuestRequest:
     name = _name(config)
     kind = _type(config)
     vnodes = virtual_nodes(config, topology)
     if vnodes and kind is DomainType.PV:
         raise config.error("vnuma", "PV guests cannot have a virtual topology")
+    if vnodes and kind is DomainType.PVH:
+        # init_acpi_config (libxl_x86_acpi.c) asks xc_domain_getvnuma for counts with no room for them, and gives up
+        raise config.error("vnuma", "libxl starts no PVH guest with a virtual topology; make it HVM or leave it out")
     vcpus, max_vcpus = _vcpus(config, kind, vnodes, topology)
     memory_mib, max_memory_mib = _memory(config, vnodes)
     devices = pci_devices(config, topology)
@@ -76,6 +88,8 @@ def read_as_started(config: Config, topology: Topology, hardware: Hardware | Non
         uuid=_uuid(config),
         source=config.source,
         kernel_arguments=_kernel_arguments(config),
+        video_mib=video_mib(config, kind) if kind is DomainType.HVM else 0,
+        acpi=config.flag("acpi") is not False,
     )
 
 
@@ -240,11 +254,13 @@ def _uuid(config: Config) -> str:
 
 
 def place_into(config_text: str, placement: Placement, request: GuestRequest, topology: Topology) -> str:
-    """The config with a placement in it: `cpus_soft`, in lines marked as domicile's; earlier such lines are replaced.
+    """The config with a placement in it: `cpus_soft` and, for a guest with virtual nodes, `vnuma`, in lines marked as
+    domicile's; earlier such lines are replaced.
 
-    Nothing is added where the placement leaves scheduling to Xen, or the config sets `cpus_soft` or `vnuma` itself:
-    then it is as the administrator wrote it. Soft affinity goes beside a `cpus=`, and within it, because libxl's own
-    placement runs beside a `cpus=` string too and looks at nodes outside of it (Xen 4.12 and later).
+    Nothing is added where the placement leaves scheduling to Xen, or the config sets `cpus_soft` or `vnuma` (with
+    pnodes) itself: then it is as the administrator wrote it. A `vnuma` without pnodes is followed by one with them.
+    Soft affinity goes beside a `cpus=`, and within it, because libxl's own placement runs beside a `cpus=` string too
+    and looks at nodes outside of it (Xen 4.12 and later).
 
     What `cpus_soft` does (xl 4.17 to 4.23, `parse_vcpu_affinity`; Xen, `domain_update_node_aff`): a string is the soft
     affinity of every vCPU, a list has an entry for each vCPU. Either switches libxl's placement off. libxl sets the
@@ -256,10 +272,23 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     `xl` before 4.22 drops affinity where neither `vcpus=`, `maxvcpus=` nor `vnuma=` is set (and still switches libxl's
     placement off), so `vcpus = 1`, which is what it means, is added there.
 
+    With `vnuma` each vCPU's soft affinity is its pnode's CPUs, which is what libxl would set by itself, but only after
+    the memory is there (`libxl__build_post`): with `cpus_soft` the node-affinity is the pnodes from the start, so that
+    page tables and video memory, which no virtual node's exact allocation covers, come from there too.
+
+    A placement that is `hard` gets the same as `cpus`.
+
     Raises `Refused` where soft affinity cannot bring memory to the placement's nodes (one without CPUs, say).
     """
     config = without_added(parse(config_text, request.source))
-    if placement.soft_affinity is None or request.soft_affinity is not None or request.vnodes:
+    loose = any(vnode.pnode is None for vnode in request.vnodes)
+    if loose and not placement.vnodes:
+        raise Refused(f"{placement.domain}: its virtual nodes were given no pnodes; name them in vnuma=")
+    if placement.vnodes and (loose or not request.vnodes):
+        config = _with_vnodes(config, placement, request, topology)
+    elif request.vnodes:
+        return config.text
+    if placement.soft_affinity is None or request.soft_affinity is not None:
         return config.text
     everywhere = frozenset(cpu.id for cpu in topology.cpus)
     hard = request.hard_affinity or (everywhere,) * request.max_vcpus
@@ -269,9 +298,22 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     note = f"node{'s' if len(nodes) > 1 else ''} {format_cpus(nodes)}"
     lists: Plain = [format_cpus(cpus) for cpus in sets]
     config = with_value(config, "cpus_soft", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
+    if placement.hard and request.hard_affinity is None:
+        config = with_value(config, "cpus", format_cpus(sets[0]) if len(set(sets)) == 1 else lists, note)
     if not says_vcpus(config):
         config = with_value(config, "vcpus", 1, "the default; without it xl before 4.22 drops cpus_soft")
     return config.text
+
+
+def _with_vnodes(config: Config, placement: Placement, request: GuestRequest, topology: Topology) -> Config:
+    """The config with the placement's virtual nodes in it, and `maxvcpus` where `xl` wants it beside them."""
+    count = len(placement.vnodes)
+    note = f"{count} virtual node{'s' * (count != 1)} on node{'s' * (len(placement.nodes) > 1)} "
+    config = with_value(config, "vnuma", vnuma_value(placement.vnodes), note + format_cpus(placement.nodes))
+    if request.max_vcpus > len(topology.cpus) and not config.number("maxvcpus"):
+        note = "xl wants it where there are more vCPUs than pCPUs"
+        config = with_value(config, "maxvcpus", request.max_vcpus, note)
+    return config
 
 
 def _require_nodes(sets: list[frozenset[int]], placement: Placement, topology: Topology) -> None:

@@ -18,7 +18,7 @@ from domicile.state.request import GuestRequest
 from domicile.xlcfg.lexer import shown
 from domicile.xlcfg.syntax import Config
 
-__all__ = ["Hardware", "libxl_need_kib", "overhead_mib", "says_vcpus"]
+__all__ = ["Hardware", "libxl_need_kib", "overhead_mib", "says_vcpus", "video_mib"]
 
 PV_EXTRA_KIB = 1024
 HVM_EXTRA_KIB = 2048
@@ -84,6 +84,22 @@ def says_vcpus(config: Config) -> bool:
     return config.number("vcpus") is not None or bool(config.number("maxvcpus") or (vnuma and vnuma.values))
 
 
+def video_mib(config: Config, kind: DomainType) -> int:
+    """MiB of video memory, a part of the guest's memory. Raises `BadInput` as `overhead_mib` does."""
+    return _video_mib(config, kind, _device_model(config, kind))
+
+
+def _device_model(config: Config, kind: DomainType) -> str:
+    """The device model's version."""
+    version = config.string("device_model_version")
+    if version is None:
+        stubdomain = bool(config.flag("device_model_stubdomain_override"))
+        version = "qemu-xen-traditional" if stubdomain and kind is DomainType.HVM else "qemu-xen"
+    if version not in VIDEO_MIB:
+        raise config.error("device_model_version", f"{shown(version)} is none of {', '.join(VIDEO_MIB)}")
+    return version
+
+
 def _default(given: bool | None, otherwise: bool) -> bool:
     return otherwise if given is None else given
 
@@ -139,12 +155,8 @@ def _iommu_kib(max_memory_mib: int) -> int:
 def _device_model_kib(config: Config, kind: DomainType) -> int:
     """A stub domain's memory and, with one, the video memory; without one the video memory is part of the guest's."""
     stubdomain = bool(config.flag("device_model_stubdomain_override"))
-    version = config.string("device_model_version")
-    if version is None:
-        version = "qemu-xen-traditional" if stubdomain and kind is DomainType.HVM else "qemu-xen"
-    if version not in VIDEO_MIB:
-        raise config.error("device_model_version", f"{shown(version)} is none of {', '.join(VIDEO_MIB)}")
-    video_mib = _video_mib(config, kind, version)
+    version = _device_model(config, kind)
+    video = _video_mib(config, kind, version)
     if not stubdomain or kind is DomainType.PV:
         return 0
     stubdomain_mib = config.number("stubdomain_memory")
@@ -152,7 +164,7 @@ def _device_model_kib(config: Config, kind: DomainType) -> int:
         stubdomain_mib = STUBDOMAIN_MIB[version]
     if not 0 < stubdomain_mib <= MOST_MIB:
         raise config.error("stubdomain_memory", f"{stubdomain_mib} MiB cannot be")
-    return (stubdomain_mib + video_mib) * 1024
+    return (stubdomain_mib + video) * 1024
 
 
 def _video_mib(config: Config, kind: DomainType, version: str) -> int:

@@ -2,28 +2,33 @@
 
 Source: Xen 4.17 to 4.23, tools/xl/xl_parse.c (`parse_vnuma_config`), tools/libs/light/libxl_vnuma.c
 (`libxl__vnuma_config_check`) and docs/man/xl.cfg.5, which says that all four options have to be there. `xl` takes
-nonsense for some of what is refused here (a missing pnode is node 0 to it, a bad range of vCPUs garbage).
+nonsense for some of what is refused here (a bad range of vCPUs is garbage to it). A missing pnode is node 0 to `xl`; to
+domicile it is the wish that a good one be found, and no config goes to a host without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from domicile.errors import BadInput
 from domicile.state.model import Vnode
+from domicile.topology.ids import format_ids
 from domicile.topology.model import Topology
 from domicile.xlcfg.affinity import format_cpus, parse_range
 from domicile.xlcfg.lexer import shown
 from domicile.xlcfg.syntax import Config
-from domicile.xlcfg.values import Items
+from domicile.xlcfg.values import Items, Plain
 
-__all__ = ["virtual_nodes"]
+__all__ = ["virtual_nodes", "vnuma_value"]
 
-OPTIONS = ("pnode", "size", "vcpus", "vdistances")
+OPTIONS = ("size", "vcpus", "vdistances")
 MAX_VCPU = 8191
 _MAX_DIGITS = 12
 
 
 def virtual_nodes(config: Config, topology: Topology) -> tuple[Vnode, ...]:
-    """The virtual nodes, empty if the config sets none; the vCPUs are 0 to n-1, each on one virtual node.
+    """The virtual nodes, empty if the config sets none; the vCPUs are 0 to n-1, each on one virtual node. Where one
+    names no pnode, it is None.
 
     Raises `BadInput` for what `xl` or libxl refuses, what is missing, and a physical node that is not there.
     """
@@ -56,7 +61,7 @@ class _Options:
             self.texts[name] = text
         missing = [name for name in OPTIONS if name not in self.texts]
         if missing:
-            raise self.error(f"{missing[0]}= is missing (xl needs {', '.join(OPTIONS)})")
+            raise self.error(f"{missing[0]}= is missing (xl needs {', '.join(('pnode', *OPTIONS))})")
 
     def error(self, problem: str) -> BadInput:
         return BadInput(self.source, f"{self.who}: {problem}", self.place)
@@ -70,8 +75,8 @@ class _Options:
 
 def _vnode(index: int, entry: Items, count: int, source: str, topology: Topology) -> Vnode:
     options = _Options(index, entry, source)
-    pnode = options.number("pnode")
-    if pnode not in topology.node_index:
+    pnode = options.number("pnode") if "pnode" in options.texts else None
+    if pnode is not None and pnode not in topology.node_index:
         raise options.error(f"node {pnode} is not there (the machine has nodes {format_cpus(topology.node_ids)})")
     distances = tuple(options.number("vdistances", text) for text in options.texts["vdistances"].split(","))
     if len(distances) != count:
@@ -79,6 +84,23 @@ def _vnode(index: int, entry: Items, count: int, source: str, topology: Topology
     if min(distances) < distances[index]:
         raise options.error("another virtual node is nearer than itself")
     return Vnode(pnode, options.number("size"), _vcpus(options), distances)
+
+
+def vnuma_value(vnodes: Iterable[Vnode]) -> Plain:
+    """What `vnuma =` is set to for these virtual nodes. ValueError where one has no pnode, which `xl` takes for 0."""
+    entries: list[Plain] = []
+    for vnode in vnodes:
+        if vnode.pnode is None:
+            raise ValueError("a virtual node without a pnode cannot be written")
+        entries.append(
+            [
+                f"pnode={vnode.pnode}",
+                f"size={vnode.memory_mib}",
+                f"vcpus={format_ids(vnode.vcpus)}",
+                f"vdistances={','.join(map(str, vnode.distances))}",
+            ]
+        )
+    return entries
 
 
 def _vcpus(options: _Options) -> frozenset[int]:

@@ -15,7 +15,18 @@ import pytest
 from sim_machines import config, machine, read_guest
 
 from domicile.errors import BadInput, HostFailed, NotEnoughMemory, Refused, ReservationConflict
-from domicile.hosts.actions import Action, CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
+from domicile.hosts.actions import (
+    Action,
+    CreatePaused,
+    Destroy,
+    Hold,
+    LetGo,
+    Manage,
+    Release,
+    Reserve,
+    SetAffinity,
+    Unpause,
+)
 from domicile.hosts.protocol import Host
 from domicile.hosts.simulated import SimulatedHost, create_simulated, open_simulated, remove_simulated
 from domicile.local.paths import STATE_VARIABLE
@@ -140,9 +151,9 @@ class TestOpening:
     def test_a_file_from_a_newer_domicile(self, host: SimulatedHost, state: Path) -> None:
         host.close()
         with sqlite3.connect(state / "simulated/box/host.sqlite") as connection:
-            connection.execute("PRAGMA user_version = 3")
+            connection.execute("PRAGMA user_version = 99")
         connection.close()
-        with pytest.raises(HostFailed, match=r"newer domicile.*format 3.*update domicile, or remove it"):
+        with pytest.raises(HostFailed, match=r"newer domicile.*format 99.*update domicile, or remove it"):
             again()
 
     def test_a_state_folder_that_cannot_be(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,3 +427,66 @@ def test_types_survive_the_disk(host: SimulatedHost) -> None:
     assert domain.type is DomainType.HVM
     assert isinstance(domain.vcpus[0].soft_affinity, frozenset)
     assert all(isinstance(node, int) for node in domain.pages_by_node or {})
+
+
+class TestLeases:
+    """Holds on vCPUs and the manager's office, which end with their connection, whatever ends that."""
+
+    ALL = frozenset(range(8))
+
+    def hold(self, domain: Domain, cpus: set[int], before: frozenset[int] = ALL) -> Hold:
+        return Hold(domain.name, domain.uuid, 1, frozenset(cpus), before)
+
+    def hard(self, host: SimulatedHost) -> frozenset[int]:
+        return the(host.snapshot(), "web").vcpus[1].hard_affinity
+
+    def test_a_hold_ends_with_its_connection(self, host: SimulatedHost) -> None:
+        web = start(host, "web")
+        with again() as other:
+            other.perform(self.hold(web, {2, 3}))
+            assert self.hard(host) == {2, 3}
+            other.perform(self.hold(web, {4}))
+            assert self.hard(host) == {4}
+            with pytest.raises(Refused, match="is held by process"):
+                host.perform(self.hold(web, {5}))
+        assert self.hard(host) == self.ALL
+
+    def test_a_killed_process_holds_nothing(self, host: SimulatedHost) -> None:
+        web = start(host, "web")
+
+        def act() -> None:
+            with_it = again()
+            with_it.perform(self.hold(web, {2}))
+            with_it.perform(Manage("the daemon"))
+
+        in_child(act)
+        assert self.hard(host) == self.ALL
+        host.perform(Manage("me"))
+
+    def test_letting_go(self, host: SimulatedHost) -> None:
+        web = start(host, "web")
+        host.perform(SetAffinity("web", 1, hard=frozenset({0, 1, 2})))
+        host.perform(self.hold(web, {2}, frozenset({0, 1, 2})))
+        host.perform(LetGo(web.uuid, 1))
+        host.perform(LetGo(web.uuid, 1))
+        assert self.hard(host) == {0, 1, 2}
+
+    def test_what_somebody_else_sets_is_left_to_them(self, host: SimulatedHost) -> None:
+        web = start(host, "web")
+        host.perform(self.hold(web, {2}))
+        host.perform(SetAffinity("web", 1, hard=frozenset({5})))
+        with pytest.raises(ReservationConflict, match="somebody else"):
+            host.perform(self.hold(web, {3}))
+        host.perform(LetGo(web.uuid, 1))
+        assert self.hard(host) == {5}
+        with pytest.raises(Refused, match="another now"):
+            host.perform(Hold("web", "another", 1, frozenset({2}), frozenset({5})))
+
+    def test_one_manages_a_host_at_a_time(self, host: SimulatedHost) -> None:
+        with again() as other:
+            other.perform(Manage("the daemon"))
+            with pytest.raises(Refused, match="managed by the daemon"):
+                host.perform(Manage("me"))
+            host.perform(Manage(""))
+            other.perform(Manage("the daemon, again"))
+        host.perform(Manage("me"))

@@ -369,6 +369,7 @@ def test_a_host_of_format_1_is_taken_over(host: SimulatedHost, state: Path) -> N
     host.close()
     with sqlite3.connect(state / "simulated/box/host.sqlite") as connection:
         connection.execute("DROP TABLE clock")
+        connection.execute("DROP TABLE owned")
         # as it was written then: residents without a workload, vCPUs without a time
         connection.execute("UPDATE residents SET record = json_remove(record, '$.workload', '$.busy_vcpus')")
         connection.execute(

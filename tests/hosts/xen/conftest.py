@@ -56,7 +56,13 @@ class FakeDom0:
     @property
     def environment(self) -> dict[str, str]:
         """What a shell in this Dom0 has."""
-        return {"PATH": f"{self.bin}:/usr/bin:/bin", "DOMICILE_RUN_DIR": str(self.run), "DOMICILE_LEASE_S": "3"}
+        return {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "DOMICILE_RUN_DIR": str(self.run),
+            "DOMICILE_LEASE_S": "3",
+            "DOMICILE_PCI_DIR": str(self.folder / "pci"),
+            "DOMICILE_SRAT": str(self.folder / "SRAT"),
+        }
 
     def read(self) -> dict[str, Any]:
         """The host's state."""
@@ -75,6 +81,14 @@ class FakeDom0:
         uuid = f"11111111-0000-4000-8000-{number:012d}"
         state["domains"].append({**DOM0, "id": number, "uuid": uuid, "memory": 64, "vcpus": 2, "node": 1, **domain})
         self.write(state)
+
+    def plug_in(self, address: str, code: str, *, assignable: bool = False) -> None:
+        """A PCI device as Linux shows it."""
+        device = self.folder / "pci" / "devices" / address
+        device.mkdir(parents=True)
+        (device / "class").write_text(code + "\n")
+        if assignable:
+            (self.folder / "pci" / "drivers" / "pciback" / address).mkdir(parents=True)
 
     def names(self) -> list[str]:
         """The domains' names."""

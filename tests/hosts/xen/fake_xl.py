@@ -99,6 +99,7 @@ def print_info(domains: "list[dict[str, Any]]") -> None:
     for n in range(NODES):
         print(f"{n:4d}:    {NODE_MIB:6d}     {free[n]:6d}      {DISTANCES[n]}")
     print("xen_major              : 4\nxen_minor              : 17\nxen_version            : 4.17.7")
+    print("xen_commandline        : placeholder dom0_mem=1G,max:1G loglvl=all")
     print("xen_scheduler          : credit2\nxend_config_format     : 4")
 
 
@@ -187,7 +188,7 @@ def change(command: str, argv: list[str]) -> int:
         elif command == "destroy":
             found["domains"].remove(target)
         else:
-            before = target["affinity"].get(argv[1], ["all", "all"])
+            before = target["affinity"].get(argv[1], ["all", target.get("soft", "all")])
             target["affinity"][argv[1]] = [b if a == "-" else a for a, b in zip(argv[2:], before, strict=True)]
     return 0
 

@@ -92,11 +92,12 @@ class Library:
     def __init__(self) -> None:
         self.xc_domain_node_getaffinity = Function([b"\x05"])
         self.xc_vcpu_getaffinity = Function([b"\x07", b"\x0a"])
+        self.xc_vcpu_setaffinity = Setter()
         self.xc_sched_credit2_domain_get = Function([(512).to_bytes(2, "little") + (50).to_bytes(2, "little")])
 
 
 class Function:
-    """A function that fills the buffers it is given."""
+    """A function that writes to the beginning of the buffers it is given, as libxenctrl does."""
 
     def __init__(self, fills: list[bytes]) -> None:
         self.fills = fills
@@ -105,7 +106,21 @@ class Function:
     def __call__(self, handle: object, *arguments: Any) -> int:
         buffers = [argument for argument in arguments if hasattr(argument, "raw")]
         for buffer, fill in zip(buffers, self.fills, strict=True):
-            buffer.raw = fill.ljust(len(buffer), b"\0")
+            buffer[: len(fill)] = fill
+        return 0
+
+
+class Setter:
+    """Remembers the sets that it is given; as libxenctrl does, it fills both buffers with what is there then."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[int, int, int, int, int]] = []
+        self.argtypes: list[object] = []
+
+    def __call__(self, handle: object, domid: int, vcpu: int, hard: Any, soft: Any, flags: int) -> int:
+        sets = [int.from_bytes(each.raw, "little") for each in (hard, soft)]
+        self.given.append((domid, vcpu, sets[0], sets[1], flags))
+        hard[:1] = soft[:1] = b"\xff"
         return 0
 
 
@@ -153,6 +168,21 @@ def test_the_tables_can_be_read() -> None:
     assert found["measured"]["vcpu_time_ns"][3] == [1_500_000_000] * 2
     assert found["measured"]["pcpu_idle_ns"] == [5, 6, 7, 8]
     assert abs(found["taken_at"] - time.time()) < 60
+
+
+def test_affinity_is_set_and_read_again() -> None:
+    """libxenctrl writes as many bytes of a buffer as Xen has CPUs: what is beyond them must not come from before."""
+    found = direct(domain(0))
+    found.pin(0, 1, "all", "-")
+    found.pin(0, 1, "2,4-5", "1")
+    library = found.library
+    assert isinstance(library, Library)
+    everything, some = library.xc_vcpu_setaffinity.given
+    assert (everything[2] & 0xFFFF, everything[4]) == (0xFFFF, 1)
+    assert some == (0, 1, 0b110100, 0b10, 3)
+    info, hard, soft = found.vcpu(0, 1)
+    assert (hard, soft) == (0b111, 0b1010)
+    assert info["cpumap"] == [0, 1, 2]
 
 
 def test_claims_are_asked_for_while_something_is_being_built() -> None:

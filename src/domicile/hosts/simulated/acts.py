@@ -9,11 +9,23 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from domicile.errors import Refused, ReservationConflict
-from domicile.hosts.actions import Action, CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
+from domicile.hosts.actions import (
+    Action,
+    CreatePaused,
+    Destroy,
+    Hold,
+    Lease,
+    LetGo,
+    Manage,
+    Release,
+    Reserve,
+    SetAffinity,
+    Unpause,
+)
 from domicile.hosts.simulated.build import ReadGuest, build
 from domicile.hosts.simulated.memory import node_affinity
 from domicile.hosts.simulated.placement import ChooseNodes
-from domicile.hosts.simulated.state import Owner, Promise, Resident, SimulatedState
+from domicile.hosts.simulated.state import Held, Office, Owner, Promise, Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, Vcpu
 
 __all__ = ["alter", "carry_out"]
@@ -24,11 +36,6 @@ def carry_out(
 ) -> SimulatedState:
     """The host after the action. Raises `Refused`, `ReservationConflict`, or `BadInput` for a bad configuration."""
     match action:
-        case Reserve():
-            return _reserve(state, action, owner)
-        case Release(token):
-            kept = tuple(promise for promise in state.promises if promise.reservation.token != token)
-            return replace(state, promises=kept)
         case CreatePaused(name, config):
             request = read_guest(config, f"configuration of {name}", state.machine.topology)
             if request.name != name:
@@ -41,6 +48,24 @@ def carry_out(
             return _destroy(state, name, uuid)
         case SetAffinity():
             return _set_affinity(state, action)
+        case _:
+            return _lease(state, action, owner)
+
+
+def _lease(state: SimulatedState, action: Lease, owner: Owner) -> SimulatedState:
+    match action:
+        case Reserve():
+            return _reserve(state, action, owner)
+        case Release(token):
+            kept = tuple(promise for promise in state.promises if promise.reservation.token != token)
+            return replace(state, promises=kept)
+        case Hold():
+            return _hold(state, action, owner)
+        case LetGo(uuid, vcpu):
+            held = state.held(uuid, vcpu)
+            return state.let_go(held) if held else state
+        case Manage(who):
+            return _manage(state, who, owner)
 
 
 def alter(state: SimulatedState, name: str, change: Callable[[Domain], Domain]) -> SimulatedState:
@@ -75,6 +100,31 @@ def _destroy(state: SimulatedState, name: str, uuid: str) -> SimulatedState:
     if resident.domain.id == 0:
         raise Refused(f"{name}: Dom0 cannot be destroyed")
     return replace(state, residents=tuple(each for each in state.residents if each is not resident))
+
+
+def _hold(state: SimulatedState, action: Hold, owner: Owner) -> SimulatedState:
+    domain = _resident(state, action.domain).domain
+    if domain.uuid != action.uuid:
+        raise Refused(f"{domain.name}: is another now, of UUID {domain.uuid}")
+    held = state.held(action.uuid, action.vcpu)
+    if held and held.owner != owner:
+        raise Refused(f"{domain.name}: vCPU {action.vcpu} is held by process {held.owner.process.pid}")
+    expected = held.given if held else action.before
+    changed = _set_affinity(state, SetAffinity(action.domain, action.vcpu, hard=action.cpus))
+    if any(vcpu.id == action.vcpu and vcpu.hard_affinity != expected for vcpu in domain.vcpus):
+        raise ReservationConflict(f"{domain.name}: somebody else set the hard affinity of vCPU {action.vcpu}")
+    given = action.cpus & frozenset(cpu.id for cpu in state.machine.topology.cpus)
+    made = Held(action.uuid, action.vcpu, held.before if held else action.before, given, owner)
+    return replace(changed, holds=(*(each for each in state.holds if each is not held), made))
+
+
+def _manage(state: SimulatedState, who: str, owner: Owner) -> SimulatedState:
+    if state.office and state.office.owner != owner:
+        if not who:
+            return state
+        pid = state.office.owner.process.pid
+        raise Refused(f"this host is managed by {state.office.who} (process {pid})")
+    return replace(state, office=Office(who, owner) if who else None)
 
 
 def _set_affinity(state: SimulatedState, action: SetAffinity) -> SimulatedState:

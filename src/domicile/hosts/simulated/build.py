@@ -40,6 +40,8 @@ def build(state: SimulatedState, request: GuestRequest, owner: Owner, choose_nod
         if request.soft_affinity is None and not request.vnodes:
             cpus = state.machine.topology.cpus_of(chosen)
             vcpus = tuple(replace(vcpu, soft_affinity=cpus) for vcpu in vcpus)
+    if request.vnodes and request.soft_affinity is None:
+        vcpus = _near_vnodes(vcpus, request, state.machine.topology)
     domain = Domain(
         id=state.next_id,
         name=request.name,
@@ -95,6 +97,15 @@ def _move(free: dict[int, int], to: dict[int, int], taken: dict[int, int]) -> No
     for node, pages in taken.items():
         free[node] -= pages
         to[node] = to.get(node, 0) + pages
+
+
+def _near_vnodes(vcpus: tuple[Vcpu, ...], request: GuestRequest, topology: Topology) -> tuple[Vcpu, ...]:
+    """Each vCPU's soft affinity is the CPUs of its virtual node's pnode (`set_vnuma_affinity`, libxl_dom.c)."""
+    pnode_of = {cpu: vnode.pnode for vnode in request.vnodes for cpu in vnode.vcpus}
+    return tuple(
+        vcpu if (pnode := pnode_of.get(vcpu.id)) is None else replace(vcpu, soft_affinity=topology.cpus_of([pnode]))
+        for vcpu in vcpus
+    )
 
 
 def _vcpus(request: GuestRequest, topology: Topology, pool: Cpupool) -> tuple[Vcpu, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +62,11 @@ class SimulatedHost:
         del memory_map
         self._require_open()
         return snapshot_of(self._store.read())
+
+    def proximity_domains(self) -> Mapping[int, int]:
+        """A simulated machine has no firmware: its nodes are numbered as they would be there."""
+        self._require_open()
+        return {node: node for node in self._store.read().machine.topology.node_ids}
 
     def perform(self, action: Action) -> None:
         """Carry out one action, or raise having changed nothing."""

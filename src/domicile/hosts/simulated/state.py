@@ -11,7 +11,7 @@ from domicile.local.process import ProcessId
 from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, Reservation
 from domicile.topology.model import Topology
 
-__all__ = ["BUSY", "Clock", "Machine", "Owner", "Promise", "Resident", "SimulatedState"]
+__all__ = ["BUSY", "Clock", "Held", "Machine", "Office", "Owner", "Promise", "Resident", "SimulatedState"]
 
 BUSY = "busy"
 """What a domain does of which nothing else is said: all vCPUs compute, as placement takes them to."""
@@ -58,6 +58,25 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A vCPU that has another hard affinity for as long as a connection is there, and what it gets back then."""
+
+    uuid: str
+    vcpu: int
+    before: frozenset[int]
+    given: frozenset[int]
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Who manages the host, and the connection that this ends with."""
+
+    who: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """Simulated time. `started_at`: when the host was made, in seconds since 1970; `up_ns` have passed since then.
 
@@ -99,6 +118,8 @@ class SimulatedState:
     promises: tuple[Promise, ...] = ()
     generation: int = 0
     next_id: int = 1
+    holds: tuple[Held, ...] = ()
+    office: Office | None = None
 
     @cached_property
     def free_pages(self) -> dict[int, int]:
@@ -128,9 +149,33 @@ class SimulatedState:
         return replace(self, residents=residents, next_id=max(self.next_id, resident.domain.id + 1))
 
     def without(self, gone: Callable[[Owner], bool]) -> SimulatedState:
-        """The state when these owners are gone: their paused domains and reservations ended with them."""
+        """The state when these owners are gone: their paused domains, reservations and holds ended with them."""
         residents = tuple(each for each in self.residents if each.owner is None or not gone(each.owner))
         promises = tuple(each for each in self.promises if not gone(each.owner))
-        if len(residents) == len(self.residents) and len(promises) == len(self.promises):
-            return self
-        return replace(self, residents=residents, promises=promises)
+        office = None if self.office and gone(self.office.owner) else self.office
+        ended = [each for each in self.holds if gone(each.owner)]
+        if (len(residents), len(promises), office) == (len(self.residents), len(self.promises), self.office):
+            after = self
+        else:
+            after = replace(self, residents=residents, promises=promises, office=office)
+        for held in ended:
+            after = after.let_go(held)
+        return after
+
+    def held(self, uuid: str, vcpu: int) -> Held | None:
+        """The hold on a vCPU."""
+        return next((each for each in self.holds if (each.uuid, each.vcpu) == (uuid, vcpu)), None)
+
+    def let_go(self, held: Held) -> SimulatedState:
+        """The state with a hold ended: its vCPU has its hard affinity back, unless somebody else has set it since."""
+        after = replace(self, holds=tuple(each for each in self.holds if each is not held))
+        for resident in self.residents:
+            if resident.domain.uuid == held.uuid:
+                vcpus = tuple(
+                    replace(vcpu, hard_affinity=held.before)
+                    if vcpu.id == held.vcpu and vcpu.hard_affinity == held.given
+                    else vcpu
+                    for vcpu in resident.domain.vcpus
+                )
+                after = after.with_resident(replace(resident, domain=replace(resident.domain, vcpus=vcpus)))
+        return after

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.hosts.simulated.state import Clock, Machine, Owner, Promise, Resident, SimulatedState
+from domicile.hosts.simulated.state import Clock, Held, Machine, Office, Owner, Promise, Resident, SimulatedState
 from domicile.local.database import Database, Format
 from domicile.local.process import is_alive
 from domicile.topology.check import checked
@@ -22,12 +23,17 @@ from domicile.topology.model import Topology
 
 __all__ = ["Store", "Transaction"]
 
+T = TypeVar("T")
+
 CLOCK_TABLE = """CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), started_at REAL NOT NULL,
                up_ns INTEGER NOT NULL, seed INTEGER NOT NULL, idle_ns TEXT NOT NULL, record BLOB NOT NULL)"""
 
+OWNED_TABLE = "CREATE TABLE owned (kind TEXT NOT NULL, record TEXT NOT NULL)"
+"""What ends with a connection, other than reservations: holds on vCPUs, the manager's office."""
+
 FORMAT = Format(
     application_id=0x444F4D53,  # "DOMS"
-    version=2,
+    version=3,
     what="simulated host",
     tables=(
         """CREATE TABLE machine (one INTEGER PRIMARY KEY CHECK (one = 1), record TEXT NOT NULL,
@@ -35,10 +41,12 @@ FORMAT = Format(
         "CREATE TABLE residents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL)",
         "CREATE TABLE promises (token TEXT PRIMARY KEY, record TEXT NOT NULL)",
         CLOCK_TABLE,
+        OWNED_TABLE,
     ),
     # no time had passed on hosts of format 1
     upgrades={
         1: (CLOCK_TABLE, "INSERT INTO clock SELECT 1, strftime('%s', 'now'), 0, 0, '{}', x'' FROM machine"),
+        2: (OWNED_TABLE,),
     },
 )
 
@@ -107,6 +115,8 @@ class Store:
                     msgspec.json.decode(each["record"], type=Promise)
                     for each in connection.execute("SELECT record FROM promises ORDER BY rowid")
                 ),
+                holds=tuple(_owned(connection, "hold", Held)),
+                office=next(iter(_owned(connection, "office", Office)), None),
                 clock=_clock(connection),
                 generation=row["generation"],
                 next_id=row["next_id"],
@@ -147,7 +157,7 @@ def _save_new(connection: sqlite3.Connection, state: SimulatedState) -> None:
         (_text(state.machine), state.generation, state.next_id),
     )
     _insert_clock(connection, state.clock)
-    _save_changes(connection, replace(state, residents=(), promises=()), state)
+    _save_changes(connection, replace(state, residents=(), promises=(), holds=(), office=None), state)
 
 
 def _clock(connection: sqlite3.Connection) -> Clock:
@@ -156,6 +166,11 @@ def _clock(connection: sqlite3.Connection) -> Clock:
         raise TypeError("it has no clock")
     idle_ns = msgspec.json.decode(row["idle_ns"], type=dict[int, int])
     return Clock(row["started_at"], row["up_ns"], row["seed"], idle_ns, bytes(row["record"]))
+
+
+def _owned(connection: sqlite3.Connection, kind: str, record: type[T]) -> list[T]:
+    rows = connection.execute("SELECT record FROM owned WHERE kind = ? ORDER BY rowid", (kind,))
+    return [msgspec.json.decode(row["record"], type=record) for row in rows]
 
 
 def _insert_clock(connection: sqlite3.Connection, clock: Clock) -> None:
@@ -188,6 +203,11 @@ def _save_changes(connection: sqlite3.Connection, before: SimulatedState, after:
     )
     if (before.generation, before.next_id) != (after.generation, after.next_id):
         connection.execute("UPDATE machine SET generation = ?, next_id = ?", (after.generation, after.next_id))
+    if (before.holds, before.office) != (after.holds, after.office):
+        connection.execute("DELETE FROM owned")
+        owned = [("hold", _text(each)) for each in after.holds]
+        owned += [("office", _text(after.office))] if after.office else []
+        connection.executemany("INSERT INTO owned (kind, record) VALUES (?, ?)", owned)
     if before.clock != after.clock:
         connection.execute("DELETE FROM clock")
         _insert_clock(connection, after.clock)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from domicile.hosts.simulated.state import Resident, SimulatedState
-from domicile.state.model import PAGES_PER_MIB, Domain, Snapshot, Vcpu
+from domicile.state.model import PAGES_PER_MIB, Domain, HeldVcpu, Snapshot, Vcpu
 
 __all__ = ["XEN_VERSION", "snapshot_of"]
 
@@ -36,6 +36,8 @@ def snapshot_of(state: SimulatedState) -> Snapshot:
         scheduler=state.machine.cpupools[0].scheduler,
         xen_version=XEN_VERSION,
         host_id=state.machine.host_id,
+        manager=state.office.who if state.office else "",
+        holds=tuple(HeldVcpu(held.uuid, held.vcpu, held.given, held.before) for held in state.holds),
     )
 
 

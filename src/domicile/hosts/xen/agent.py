@@ -4,13 +4,16 @@ One file, standard library, Python 3.6 (XCP-ng 8.3's Dom0): nothing is installed
 line on descriptor 0, `{"op": …, "args": {…}}`, and writes one answer a line on descriptor 1, `{"ok": …}` or
 `{"error": {"kind", "message", "output"}}`; an empty line is a sign of life from the client. Without any line for
 `LEASE_S` the client is taken for gone (sshd may take hours to notice a cable pulled), as at the end of input or a
-signal: then every domain that was created here and not unpaused is destroyed, and every reservation made here ends.
+signal: then every domain that was created here and not unpaused is destroyed, every reservation made here ends, and
+every vCPU held here is let go.
 
 What is shared between agents is in `/run/domicile` (`DOMICILE_RUN_DIR`), 0700, and so gone after a reboot; `agent.sh`
 uses the same files. `lock` is taken with flock(2). `generation` counts the reservations ever made. A file in
 `reservations/` (name: the token) or `building/` (name: the domain's UUID) starts with a line "PID STARTTIME" of its
 owner: the owner dead, the file means nothing. `building/` records are those of domains created and not yet unpaused:
-the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. `memory-map` holds the last dump
+the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. A file in `holds/` (name: the
+domain's UUID, a dot, the vCPU) says in its second line which hard affinity it had and which it was given;
+`office/manager` who changes this host of their own accord, as JSON in its second line. `memory-map` holds the last dump
 of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from the dump's header on.
 
 Answers hold `xl`'s tables, unread: the client has the parsers. Starting `xl` costs far more than what it does (half a
@@ -38,6 +41,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 LEASE_S = float(os.environ.get("DOMICILE_LEASE_S", "30"))
 RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
+PCI_DIR = os.environ.get("DOMICILE_PCI_DIR", "/sys/bus/pci")
+SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
 DUMP_S = 120.0
@@ -53,6 +58,8 @@ LIST_ROW = re.compile(
 DUMP_HEADER = re.compile(rb"^.*'u' pressed -> dumping numa info \(now = (\d+)\)", re.MULTILINE)
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 SCHEDULERS = {4: "sedf", 5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}
+BUFFER = 8192
+"""Bytes for a set of ids: far more than any machine has, because libxenctrl writes as many as Xen has CPUs."""
 LIBXENCTRL_VERSIONS = ["4.%d" % minor for minor in range(5, 22)]
 """The Xen versions in whose tools/include/xenctrl.h the functions used were found, all with one and the same form."""
 
@@ -275,7 +282,14 @@ def uptime() -> float:
 def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
-        return sorted(os.listdir("/sys/bus/pci/devices"))
+        return sorted(os.listdir(PCI_DIR + "/devices"))
+    return []
+
+
+def assignable_devices() -> List[str]:
+    """The devices bound to pciback, and what else is in its folder: the client knows an address."""
+    with suppress(OSError):
+        return sorted(os.listdir(PCI_DIR + "/drivers/pciback"))
     return []
 
 
@@ -348,7 +362,7 @@ class Shelf:
     def __init__(self, wait: Callable[[float], Any]) -> None:
         self.wait = wait
         self.me = Owner(os.getpid(), start_time(os.getpid()) or "")
-        for folder in (RUN_DIR, self.path("reservations"), self.path("building")):
+        for folder in (RUN_DIR, *map(self.path, ("reservations", "building", "holds", "office"))):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.lstat(RUN_DIR)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -423,6 +437,17 @@ def owner_from(line: str) -> Owner:
     return Owner(int(match.group(1)), match.group(2)) if match else Owner(0, "")
 
 
+def ids_from(text: str) -> int:
+    """The set of ids in a list such as "0-3,6": bit n is id n. "all" has every bit that a buffer has room for."""
+    if text == "all":
+        return (1 << 8 * BUFFER) - 1
+    bits = 0
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        bits |= (1 << int(last or first) + 1) - (1 << int(first))
+    return bits
+
+
 def set_text(bits: int, length: int) -> str:
     """A set of ids as `xl` prints it (print_bitmap): bit n is id n, of `length` ids."""
     bits &= (1 << length) - 1
@@ -465,13 +490,13 @@ class Direct:
             ctypes.c_char_p,
             ctypes.c_uint32,
         ]
+        self.library.xc_vcpu_setaffinity.argtypes = self.library.xc_vcpu_getaffinity.argtypes
         self.library.xc_domain_node_getaffinity.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p]
         self.handle = self.library.xc_interface_open(None, None, 0)
         if not self.handle:
             raise ValueError("libxenctrl cannot reach Xen")
-        # far more than any machine has, because the library writes as many bytes as Xen has CPUs
         self.buffer = ctypes.create_string_buffer
-        self.hard, self.soft = self.buffer(8192), self.buffer(8192)
+        self.hard, self.soft = self.buffer(BUFFER), self.buffer(BUFFER)
 
     def read(self, path: str) -> Optional[str]:
         """A value in xenstore, None if it is not there."""
@@ -503,6 +528,10 @@ class Direct:
         """The domains, as `parse_rows` gives them."""
         return [Row(info["domid"], info["name"], info["uuid"], info["state"]) for info in self.domains()]
 
+    def cpus(self) -> int:
+        """How many ids of pCPUs there are."""
+        return len(self.xc.topologyinfo()["cpu_to_core"])
+
     def nodes_of(self, domid: int) -> int:
         """Node affinity."""
         if self.library.xc_domain_node_getaffinity(self.handle, domid, self.hard) != 0:
@@ -519,9 +548,21 @@ class Direct:
             raise ValueError("libxenctrl is not what it was taken for")
         return info, hard, soft
 
+    def pin(self, domid: int, vcpu: int, hard: str, soft: str) -> None:
+        """`xl vcpu-pin`: "-" leaves that kind as it is."""
+        flags, sets = 0, []
+        for flag, text in ((1, hard), (2, soft)):
+            # buffers of their own: of those that are read the library fills no more than Xen has CPUs
+            sets.append(self.buffer(BUFFER))
+            if text != "-":
+                flags |= flag
+                sets[-1].raw = ids_from(text).to_bytes(BUFFER, "little")
+        if self.library.xc_vcpu_setaffinity(self.handle, domid, vcpu, sets[0], sets[1], flags) != 0:
+            raise Problem("failed", "Xen does not take CPUs %s / %s for vCPU %d" % (hard, soft, vcpu))
+
     def tables(self, claims: Callable[[], Tuple[str, Dict[int, int]]]) -> Dict[str, Any]:
         """`xl list -v -c -n`, `xl vcpu-list`, `xl cpupool-list -c`, `xl cpupool-list`, and what `xl` does not tell."""
-        cpus = len(self.xc.topologyinfo()["cpu_to_core"])
+        cpus = self.cpus()
         nodes = len(self.xc.numainfo()["node_memsize"])
         pools = {pool["cpupool"]: pool for pool in self.xc.cpupool_getinfo()}
         for number, pool in pools.items():
@@ -658,6 +699,7 @@ class Agent:
         self.mine = {}  # type: Dict[str, str]
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
+        self.classes = {}  # type: Dict[str, str]
         self.programs_run = 0
 
     # -- programs ------------------------------------------------------------------------------------------------
@@ -815,8 +857,83 @@ class Agent:
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> Dict[str, Any]:
         """Set a vCPU's affinity; "-" leaves that kind as it is."""
-        self.xl(["vcpu-pin", str(self.the(name).id), str(vcpu), hard, soft], strict=True)
+        self.pin(self.the(name).id, vcpu, hard, soft)
         return {}
+
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> Dict[str, Any]:
+        """Give a vCPU another hard affinity for as long as we are there; `before` is what it gets back."""
+        row = self.the(name)
+        if row.uuid != uuid:
+            raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
+        record = self.shelf.path("holds", "%s.%d" % (uuid, vcpu))
+        with self.shelf.locked():
+            owner, line = self.held(record)
+            if owner.alive() and owner != self.shelf.me:
+                raise Problem("refused", "vCPU %d of %s is held by process %d" % (vcpu, name, owner.pid))
+            had, given = line.split() if line else (before, held)
+            if not line and self.hard_affinity(row.id, vcpu) != before:
+                raise Problem("conflict", "the hard affinity of vCPU %d of %s has changed" % (vcpu, name))
+            if line and self.hard_affinity(row.id, vcpu) != given:
+                self.shelf.remove(record)
+                raise Problem("conflict", "somebody else set the hard affinity of vCPU %d of %s" % (vcpu, name))
+            # what it had is on file before it changes, so that whatever ends us, it gets it back
+            self.shelf.write(record, "%d %s\n%s %s\n" % (*self.shelf.me, had, held))
+            self.pin(row.id, vcpu, held, "-")
+        return {}
+
+    def let_go(self, uuid: str, vcpu: int) -> Dict[str, Any]:
+        """Give a vCPU the hard affinity back that it had before it was held here."""
+        with self.shelf.locked():
+            self.give_back(self.shelf.path("holds", "%s.%d" % (uuid, vcpu)))
+        return {}
+
+    def manage(self, who: Any) -> Dict[str, Any]:
+        """Take the office of this host's manager, which one at a time can have; None lays it down."""
+        record = self.shelf.path("office", "manager")
+        with self.shelf.locked():
+            owner, line = self.held(record)
+            if owner == self.shelf.me or not owner.alive():
+                self.shelf.remove(record)
+            elif who is not None:
+                raise Problem("refused", "this host is managed by %s (process %d here)" % (json.loads(line), owner.pid))
+            if who is not None:
+                self.shelf.write(record, "%d %s\n%s\n" % (*self.shelf.me, json.dumps(who)))
+        return {}
+
+    # -- affinity ------------------------------------------------------------------------------------------------
+
+    def pin(self, domid: int, vcpu: int, hard: str, soft: str) -> None:
+        """Set affinity; "-" leaves that kind as it is."""
+        if self.direct is not None:
+            self.direct.pin(domid, vcpu, hard, soft)
+        else:
+            self.xl(["vcpu-pin", str(domid), str(vcpu), hard, soft], strict=True)
+
+    def hard_affinity(self, domid: int, vcpu: int) -> str:
+        """The hard affinity as a list of pCPUs."""
+        if self.direct is not None:
+            return set_text(self.direct.vcpu(domid, vcpu)[1], self.direct.cpus())
+        for line in self.xl(["vcpu-list", str(domid)])[0].split("\n")[1:]:
+            match = re.match(r".* %d +(\d+) +\S+ +\S+ +[\d.]+ +(\S+) / " % domid, line)
+            if match and int(match.group(1)) == vcpu:
+                return match.group(2)
+        raise Problem("refused", "domain %d has no vCPU %d" % (domid, vcpu))
+
+    def held(self, record: str) -> Tuple[Owner, str]:
+        """Who a record belongs to and what it says; nobody and nothing if there is none."""
+        lines = read_text(record).split("\n")
+        return owner_from(lines[0]), lines[1] if lines[1:] else ""
+
+    def give_back(self, record: str) -> None:
+        """Undo a hold, unless somebody else has set that affinity since. Call it with the lock held."""
+        _, line = self.held(record)
+        uuid, _, vcpu = os.path.basename(record).rpartition(".")
+        if len(line.split()) == 2:
+            before, given = line.split()
+            for row in self.rows():
+                if row.uuid == uuid and not row.dying and self.hard_affinity(row.id, int(vcpu)) == given:
+                    self.pin(row.id, int(vcpu), before, "-")
+        self.shelf.remove(record)
 
     # -- domains that have no owner (any more) -------------------------------------------------------------------
 
@@ -852,6 +969,11 @@ class Agent:
             while builder.alive():
                 self.link.wait(0.05)
             self.abandon(os.path.basename(path))
+        if any(not owner.alive() for _, owner, _ in self.shelf.records("holds")):
+            with self.shelf.locked():
+                for path, owner, _ in self.shelf.records("holds"):
+                    if not owner.alive():
+                        self.give_back(path)
 
     def leave(self) -> None:
         """The client is gone: nothing that it began and did not end may stay."""
@@ -863,9 +985,14 @@ class Agent:
                 except (Problem, OSError):
                     # what cannot be destroyed now keeps its record, and the next agent tries again
                     time.sleep(pause_s)
-        for path, owner, _ in self.shelf.records("reservations"):
+        for path, owner, _ in self.shelf.records("reservations") + self.shelf.records("office"):
             if owner == self.shelf.me:
                 self.shelf.remove(path)
+        for path, owner, _ in self.shelf.records("holds"):
+            if owner == self.shelf.me:
+                # what cannot be given back now keeps its record, and the next agent tries again
+                with suppress(Problem, OSError, ValueError), self.shelf.locked():
+                    self.give_back(path)
 
     # -- snapshot ------------------------------------------------------------------------------------------------
 
@@ -882,6 +1009,12 @@ class Agent:
         with self.shelf.locked():
             reservations = self.shelf.live_reservations()
             generation = self.shelf.generation()
+            holds = [
+                os.path.basename(path) + " " + lines[0]
+                for path, owner, lines in self.shelf.records("holds")
+                if owner.alive() and len(lines[0].split()) == 2
+            ]
+            owner, manager = self.held(self.shelf.path("office", "manager"))
         tables = self.tables(notes)
         ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, tables["domains"].split("\n")) if m]
         tables.update(
@@ -891,7 +1024,11 @@ class Agent:
                 or os.uname().nodename,
                 "generation": generation,
                 "reservations": reservations,
+                "holds": holds,
+                "manager": json.loads(manager) if owner.alive() else "",
                 "pci_devices": pci_devices(),
+                "pci_classes": self.pci_classes(),
+                "assignable_devices": assignable_devices(),
                 "configs": self.configurations(ids, notes),
                 "memory_map": self.memory_map(memory_map, notes),
                 "notes": notes,
@@ -953,6 +1090,13 @@ class Agent:
         except Exception as error:  # a snapshot without these figures is better than none
             notes.append("xen.lowlevel.xc gives no times: %s" % error)
             return {}
+
+    def pci_classes(self) -> Dict[str, str]:
+        """PCI address to class code, of the devices that tell it: read once, for a device does not change it."""
+        for device in pci_devices():
+            if device not in self.classes:
+                self.classes[device] = read_text(PCI_DIR + "/devices/" + device + "/class")
+        return {device: code for device, code in self.classes.items() if code}
 
     def configurations(self, ids: Sequence[Tuple[int, str]], notes: List[str]) -> Dict[int, Dict[str, Any]]:
         """Domain id to the essence of its configuration.
@@ -1045,6 +1189,20 @@ class Agent:
             raise Problem("failed", "xl dmesg failed", done.err)
         return done.out.encode("utf-8", "surrogateescape")
 
+    def boot_log(self) -> Dict[str, Any]:
+        """The lines of Xen's console that name proximity domains, kept on file because the ring forgets them, and the
+        SRAT, which a PV Dom0 sees."""
+        srat = b""
+        with suppress(OSError), open(SRAT, "rb") as file:
+            srat = file.read()
+        path = self.shelf.path("boot-log")
+        kept = read_text(path)
+        if not kept:
+            kept = "\n".join(line for line in readable(self.console()).split("\n") if " PXM " in line)
+            if kept:
+                self.shelf.write(path, kept + "\n")
+        return {"text": kept, "srat": "".join("%02x" % byte for byte in srat)}
+
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def answer(self, line: bytes) -> Dict[str, Any]:
@@ -1057,6 +1215,10 @@ class Agent:
             "unpause": self.unpause,
             "destroy": self.destroy,
             "set_affinity": self.set_affinity,
+            "hold": self.hold,
+            "let_go": self.let_go,
+            "manage": self.manage,
+            "boot_log": self.boot_log,
         }  # type: Dict[str, Callable[..., Dict[str, Any]]]
         try:
             request = json.loads(line.decode("utf-8"))

@@ -9,6 +9,8 @@ LC_ALL=C PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local
 export LC_ALL PATH
 RUN=${DOMICILE_RUN_DIR:-/run/domicile}
 LEASE=${DOMICILE_LEASE_S:-30}
+PCI=${DOMICILE_PCI_DIR:-/sys/bus/pci}
+SRAT=${DOMICILE_SRAT:-/sys/firmware/acpi/tables/SRAT}
 QUICK_S=60
 LOCK_S=30
 BEATS=0
@@ -136,6 +138,29 @@ reservations() {
     done
 }
 
+# -- affinity ---------------------------------------------------------------------------------------------------------
+
+# hard_affinity ID VCPU, as `xl` prints it
+hard_affinity() {
+    quick vcpu-list "$1" 2>/dev/null | awk -v vcpu="$2" -v id="$1" \
+        'NR > 1 && $(NF - 7) == id && $(NF - 6) == vcpu { print $(NF - 2) }'
+}
+
+# give_back UUID.VCPU: undo a hold, unless somebody else has set that affinity since
+give_back() {
+    _before=''
+    { read -r _owner && read -r _before _given; } <"$RUN/holds/$1" || return 0
+    if [ -n "$_before" ]; then
+        quick list -v >"$TMP/back" 2>/dev/null || return 1
+        _id=$(awk -v uuid="${1%.*}" 'NR > 1 { for (i = NF; i > 5; i--) if ($i == uuid) { print $(i - 5); exit } }' \
+            "$TMP/back")
+        if [ -n "$_id" ] && [ "$(hard_affinity "$_id" "${1##*.}")" = "$_given" ]; then
+            quick vcpu-pin "$_id" "${1##*.}" "$_before" - >/dev/null 2>&1 || return 1
+        fi
+    fi
+    rm -f "$RUN/holds/$1"
+}
+
 # -- domains that have no owner (any more) ----------------------------------------------------------------------------
 
 # abandon UUID: destroy it if it is there and was never unpaused
@@ -164,6 +189,11 @@ sweep() {
         done
         abandon "$_uuid"
     done
+    for _held in $(names holds); do
+        read -r _owner <"$RUN/holds/$_held"
+        # shellcheck disable=SC2086
+        alive $_owner || locked lock give_back "$_held"
+    done
 }
 
 # leave: the client is gone, nothing that it began and did not end may stay
@@ -176,6 +206,14 @@ leave() {
     for _token in $(names reservations); do
         read -r _owner <"$RUN/reservations/$_token"
         [ "$_owner" != "$ME" ] || rm -f "$RUN/reservations/$_token"
+    done
+    if [ -f "$RUN/office/manager" ]; then
+        read -r _owner <"$RUN/office/manager"
+        [ "$_owner" != "$ME" ] || rm -f "$RUN/office/manager"
+    fi
+    for _held in $(names holds); do
+        read -r _owner <"$RUN/holds/$_held"
+        [ "$_owner" != "$ME" ] || locked lock give_back "$_held"
     done
     rm -rf "$TMP"
 }
@@ -210,7 +248,8 @@ start() {
         [ -n "$XL" ] || [ ! -x "$_xl" ] || XL=$_xl
     done
     [ -n "$XL" ] || { problem failed 'there is no xl'; return; }
-    if ! mkdir -p "$RUN/reservations" "$RUN/building" || [ ! -O "$RUN" ] || ! TMP=$(mktemp -d "$RUN/.sh.XXXXXX"); then
+    if ! mkdir -p "$RUN/reservations" "$RUN/building" "$RUN/holds" "$RUN/office" || [ ! -O "$RUN" ] ||
+        ! TMP=$(mktemp -d "$RUN/.sh.XXXXXX"); then
         problem failed "$RUN cannot be used"
         return
     fi
@@ -275,7 +314,9 @@ snapshot() {
     show info $_status info || return
     [ "$(wc -l <"$TMP/cpupools")" -le 2 ] || run schedulers cpupool-list || return
     value host_id "$(cat /etc/machine-id 2>/dev/null || cat /sys/class/dmi/id/product_uuid 2>/dev/null || uname -n)"
-    value pci_devices "$(ls /sys/bus/pci/devices 2>/dev/null)"
+    value pci_devices "$(ls "$PCI/devices" 2>/dev/null)"
+    value pci_classes "$(pci_classes)"
+    value assignable_devices "$(ls "$PCI/drivers/pciback" 2>/dev/null)"
     [ "$1" = none ] || locked memory-map.lock map "$1"
     [ ! -r "$RUN/memory-map" ] || { value uptime "$(uptime_s)"; section memory_map "$RUN/memory-map"; }
 }
@@ -283,6 +324,37 @@ snapshot() {
 state() {
     value reservations "$(reservations)"
     value generation "$(generation)"
+    _holds=''
+    for _held in $(names holds); do
+        { read -r _owner && IFS= read -r _line; } <"$RUN/holds/$_held" || continue
+        # shellcheck disable=SC2086
+        ! alive $_owner || _holds="$_holds$_held $_line
+"
+    done
+    value holds "$_holds"
+    if [ -e "$RUN/office/manager" ]; then
+        { read -r _owner && IFS= read -r _line; } <"$RUN/office/manager"
+        # shellcheck disable=SC2086
+        ! alive $_owner || value manager "$_line"
+    fi
+}
+
+# pci_classes: a line "ADDRESS CLASS" for each PCI device
+pci_classes() {
+    for _path in $(set +f; echo "$PCI"/devices/*); do
+        { read -r _class <"$_path/class"; } 2>/dev/null && echo "${_path##*/} $_class"
+    done
+}
+
+# boot_log: the lines of Xen's console that name proximity domains, kept on file because the ring forgets them, and the
+# SRAT
+boot_log() {
+    if [ ! -s "$RUN/boot-log" ]; then
+        quick dmesg >"$TMP/console" 2>"$TMP/console.err" || { show console $? dmesg; return; }
+        grep ' PXM ' "$TMP/console" >"$TMP/boot-log" && write "$RUN/boot-log" "$(cat "$TMP/boot-log")"
+    fi
+    [ ! -r "$RUN/boot-log" ] || section boot_log "$RUN/boot-log"
+    [ ! -r "$SRAT" ] || value srat "$(od -An -v -tx1 "$SRAT" | tr -d ' \n')"
 }
 
 uptime_s() {
@@ -410,4 +482,55 @@ act() {
     _status=$?
     ! grep -q 'libxl: error:' "$TMP/act.err" || [ $_status -ne 0 ] || _status=1
     show act $_status "$1" && [ -n "$_uuid" ] && rm -f "$RUN/building/$_uuid"
+}
+
+# hold UUID ID VCPU BEFORE HELD
+hold() {
+    locked lock hold_locked "$@"
+}
+
+hold_locked() {
+    _record=$RUN/holds/$1.$3
+    _had=$4 _now=$(hard_affinity "$2" "$3")
+    if [ -e "$_record" ]; then
+        { read -r _owner && read -r _had _given; } <"$_record"
+        # shellcheck disable=SC2086
+        if [ "$_owner" != "$ME" ] && alive $_owner; then
+            problem refused "vCPU $3 of domain $2 is held by process ${_owner%% *}"
+            return
+        fi
+        if [ "$_now" != "$_given" ]; then
+            rm -f "$_record"
+            problem conflict "somebody else set the hard affinity of vCPU $3 of domain $2"
+            return
+        fi
+    elif [ "$_now" != "$4" ]; then
+        problem conflict "the hard affinity of vCPU $3 of domain $2 has changed"
+        return
+    fi
+    write "$_record" "$ME
+$_had $5" && act "" vcpu-pin "$2" "$3" "$5" -
+}
+
+# let_go UUID VCPU
+let_go() {
+    [ ! -e "$RUN/holds/$1.$2" ] || locked lock give_back "$1.$2" || problem failed 'it could not be given back'
+}
+
+# manage WHO-AS-JSON: take the office of this host's manager; without WHO lay it down
+manage() {
+    locked lock manage_locked "$1"
+}
+
+manage_locked() {
+    _owner='' _name=''
+    [ ! -e "$RUN/office/manager" ] || { read -r _owner && IFS= read -r _name; } <"$RUN/office/manager"
+    # shellcheck disable=SC2086
+    if [ -n "$_owner" ] && [ "$_owner" != "$ME" ] && alive $_owner; then
+        [ -z "$1" ] || problem refused "this host is managed by $_name (process ${_owner%% *} there)"
+    else
+        rm -f "$RUN/office/manager"
+        [ -z "$1" ] || write "$RUN/office/manager" "$ME
+$1"
+    fi
 }

@@ -6,6 +6,8 @@ import json
 from importlib import resources
 from typing import Any
 
+from domicile.errors import HostFailed
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
 from domicile.hosts.xen.process import Conversation
 
@@ -32,6 +34,14 @@ class AgentChannel:
         """See `Channel`."""
         return self._call("snapshot", {"memory_map": memory_map}, 2 * QUICK_S)
 
+    def boot_log(self) -> BootLog:
+        """See `Channel`."""
+        found = self._call("boot_log", {}, 2 * QUICK_S)
+        try:
+            return BootLog(str(found["text"]), bytes.fromhex(found["srat"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostFailed(f"{self._where}: what is left of its boot makes no sense: {error!r}") from error
+
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None:
         """See `Channel`."""
         self._call(
@@ -57,6 +67,19 @@ class AgentChannel:
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""
         self._call("set_affinity", {"name": name, "vcpu": vcpu, "hard": hard, "soft": soft}, 2 * QUICK_S)
+
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
+        """See `Channel`."""
+        found = {"name": name, "uuid": uuid, "vcpu": vcpu, "before": before, "held": held}
+        self._call("hold", found, 2 * QUICK_S)
+
+    def let_go(self, uuid: str, vcpu: int) -> None:
+        """See `Channel`."""
+        self._call("let_go", {"uuid": uuid, "vcpu": vcpu}, 2 * QUICK_S)
+
+    def manage(self, who: str) -> None:
+        """See `Channel`."""
+        self._call("manage", {"who": who or None}, QUICK_S)
 
     def beat(self) -> None:
         """See `Channel`."""

@@ -18,8 +18,9 @@ from domicile.hosts.xen.xl_claims import parse_claims_table
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
 from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
-from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
+from domicile.state.model import Cpupool, Domain, DomainType, HeldVcpu, Snapshot, Vcpu, Vnode
 from domicile.topology.model import Device, Topology
+from domicile.topology.pci import device_name
 from domicile.topology.xl_info import XlInfo, parse_xl_info
 
 __all__ = ["assemble", "disagreement"]
@@ -60,7 +61,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         else:
             domains.append(_domain(row, tables, raw, memory_map))
     return Snapshot(
-        topology=replace(topology, source=where, devices=_devices(topology, raw.pci_devices)),
+        topology=replace(topology, source=where, devices=_devices(topology, raw)),
         domains=tuple(sorted(domains, key=lambda domain: domain.id)),
         taken_at=raw.taken_at,
         reservations=raw.reservations,
@@ -75,16 +76,29 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         scheduler=tables.info.scheduler,
         xen_version=tables.info.xen_version,
         virt_caps=tables.info.virt_caps,
+        commandline=tables.info.commandline,
+        assignable_devices=tuple(filter(PCI_ADDRESS.fullmatch, raw.assignable_devices)),
         host_id=raw.host_id,
         notes=tuple(notes),
+        manager=raw.manager,
+        holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
     )
 
 
-def _devices(topology: Topology, addresses: Sequence[str]) -> tuple[Device, ...]:
+def _hold(line: str, every: frozenset[int]) -> HeldVcpu:
+    """A line of `RawSnapshot.holds`."""
+    which, before, given = line.split()
+    uuid, _, vcpu = which.rpartition(".")
+    return HeldVcpu(uuid, int(vcpu), parse_list(given, every), parse_list(before, every))
+
+
+def _devices(topology: Topology, raw: RawSnapshot) -> tuple[Device, ...]:
     """Xen's table, which has only devices whose node the platform tells, and the others that Dom0 sees."""
-    listed = {device.address: device for device in topology.devices}
-    found = {address: Device(address, None) for address in addresses if PCI_ADDRESS.fullmatch(address)}
-    return tuple(device for _, device in sorted((found | listed).items()))
+    nodes = {device.address: device.node for device in topology.devices}
+    found = sorted({*nodes, *(address for address in raw.pci_devices if PCI_ADDRESS.fullmatch(address))})
+    return tuple(
+        Device(address, nodes.get(address), device_name(raw.pci_classes.get(address), None, None)) for address in found
+    )
 
 
 def disagreement(raw: RawSnapshot, where: str) -> bool:

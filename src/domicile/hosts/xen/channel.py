@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from domicile.errors import HostFailed, Refused, ReservationConflict
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.process import Conversation
 from domicile.hosts.xen.xl_errors import telling_lines
 
@@ -57,6 +58,10 @@ class Channel(Protocol):
         """The fields of `raw.RawSnapshot`, undecoded."""
         ...
 
+    def boot_log(self) -> BootLog:
+        """What is left of the boot."""
+        ...
+
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None: ...
 
     def release(self, token: str) -> None: ...
@@ -68,6 +73,12 @@ class Channel(Protocol):
     def destroy(self, name: str, uuid: str) -> None: ...
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None: ...
+
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None: ...
+
+    def let_go(self, uuid: str, vcpu: int) -> None: ...
+
+    def manage(self, who: str) -> None: ...
 
     def beat(self) -> None:
         """Tell the far side that we live."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -13,10 +13,23 @@ from uuid import uuid4
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.hosts.actions import Action, CreatePaused, Destroy, Release, Reserve, SetAffinity, Unpause
+from domicile.hosts.actions import (
+    Action,
+    CreatePaused,
+    Destroy,
+    Hold,
+    Lease,
+    LetGo,
+    Manage,
+    Release,
+    Reserve,
+    SetAffinity,
+    Unpause,
+)
 from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.hosts.xen.agent_channel import AgentChannel
 from domicile.hosts.xen.assemble import assemble, disagreement
+from domicile.hosts.xen.boot_log import proximity_domains
 from domicile.hosts.xen.channel import Channel, Runtime, greet, start_command
 from domicile.hosts.xen.config_identity import config_identity
 from domicile.hosts.xen.cpu_list import format_list
@@ -61,6 +74,7 @@ class XenHost:
         self._uri = uri
         self._where = where
         self._channel = channel
+        self._everything: frozenset[int] | None = None
         self._one_at_a_time = threading.Lock()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._keep_beating, name=f"domicile {uri}", daemon=True)
@@ -83,15 +97,24 @@ class XenHost:
         if disagreement(raw, self._where):
             again = MemoryMapAge.RECENT if memory_map is MemoryMapAge.NOW else memory_map
             raw = self.raw_snapshot(again)
-        return assemble(raw, self._where)
+        found = assemble(raw, self._where)
+        self._everything = frozenset(cpu.id for cpu in found.topology.cpus)
+        return found
 
     def raw_snapshot(self, memory_map: MemoryMapAge) -> RawSnapshot:
         """What Dom0 sends for a snapshot."""
         with self._one_at_a_time:
             return decode_raw(self._channel.snapshot(memory_map.value), self._where)
 
+    def proximity_domains(self) -> Mapping[int, int]:
+        """From what Xen said at boot, and from the SRAT where Dom0 sees it: one round trip."""
+        with self._one_at_a_time:
+            return proximity_domains(self._channel.boot_log(), self._where)
+
     def perform(self, action: Action) -> None:
         """Carry out one action, or raise having changed nothing (`BadInput` for what no host would take)."""
+        if isinstance(action, Hold) and self._everything is None:
+            self.snapshot()
         with self._one_at_a_time:
             self._carry_out(action)
 
@@ -122,13 +145,6 @@ class XenHost:
     def _carry_out(self, action: Action) -> None:
         channel = self._channel
         match action:
-            case Reserve():
-                if not TOKEN.fullmatch(action.reservation.token):
-                    raise BadInput("reservation", f"{action.reservation.token!r} cannot be its token")
-                builtins = msgspec.to_builtins(action.reservation, str_keys=True)
-                channel.reserve(action.reservation.token, action.expected_generation, builtins)
-            case Release():
-                channel.release(action.token)
             case CreatePaused():
                 config, uuid = _identified(action)
                 channel.create(action.name, uuid, config, CREATE_LIMIT_S)
@@ -140,6 +156,27 @@ class XenHost:
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):
                     channel.set_affinity(action.domain, action.vcpu, hard, soft)
+            case _:
+                self._carry_out_lease(action)
+
+    def _carry_out_lease(self, action: Lease) -> None:
+        channel = self._channel
+        match action:
+            case Reserve():
+                if not TOKEN.fullmatch(action.reservation.token):
+                    raise BadInput("reservation", f"{action.reservation.token!r} cannot be its token")
+                builtins = msgspec.to_builtins(action.reservation, str_keys=True)
+                channel.reserve(action.reservation.token, action.expected_generation, builtins)
+            case Release():
+                channel.release(action.token)
+            case Hold():
+                # the far side compares what a vCPU has as `xl` prints it
+                before = "all" if action.before == self._everything else _cpus(action.before)
+                channel.hold(action.domain, action.uuid, action.vcpu, before, _cpus(action.cpus))
+            case LetGo():
+                channel.let_go(action.uuid, action.vcpu)
+            case Manage():
+                channel.manage(action.who)
 
     def _keep_beating(self) -> None:
         """Signs of life, so that the far side can tell a client that thinks from a cable that was pulled."""

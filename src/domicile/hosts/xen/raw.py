@@ -71,7 +71,9 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
-    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices.
+    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
+    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there, and
+    `assignable_devices` what is in the folder of the driver pciback.
     """
 
     taken_at: float
@@ -87,7 +89,11 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     claims: str = ""
     measured: Measured = Measured()
     memory_map: RawMemoryMap | None = None
+    holds: tuple[str, ...] = ()
+    manager: str = ""
     pci_devices: tuple[str, ...] = ()
+    pci_classes: dict[str, str] = {}
+    assignable_devices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     programs: int = 0
     seconds: float = 0.0

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from domicile.errors import HostFailed, Refused
 from domicile.hosts.xen import agent
+from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
 from domicile.hosts.xen.process import Conversation
 
@@ -58,13 +59,25 @@ class ShChannel:
                 "host_id": found["host_id"].strip(),
                 "generation": found["generation"].strip(),
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
+                "holds": [line for line in found["holds"].split("\n") if line.strip()],
+                "manager": json.loads(found.get("manager") or '""'),
                 "pci_devices": found.get("pci_devices", "").split(),
+                "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
+                "assignable_devices": found.get("assignable_devices", "").split(),
                 "configs": {entry["domid"]: agent.essence(entry.get("config") or {}) for entry in listed},
                 "memory_map": _memory_map(found),
                 "notes": notes,
             }
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise HostFailed(f"{self._where}: its snapshot makes no sense: {error!r}") from error
+
+    def boot_log(self) -> BootLog:
+        """See `Channel`."""
+        found = self._call(2 * QUICK_S, "boot_log")
+        try:
+            return BootLog(found.get("boot_log", ""), bytes.fromhex(found.get("srat", "")))
+        except ValueError as error:
+            raise HostFailed(f"{self._where}: what is left of its boot makes no sense: {error!r}") from error
 
     def reserve(self, token: str, expected_generation: str, reservation: dict[str, Any]) -> None:
         """See `Channel`."""
@@ -109,6 +122,21 @@ class ShChannel:
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""
         self._call(QUICK_S, "act", "", "vcpu-pin", str(self._the(name).id), str(vcpu), hard, soft)
+
+    def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
+        """See `Channel`."""
+        row = self._the(name)
+        if row.uuid != uuid:
+            raise Refused(f"{self._where}: domain {row.id}, {name}, is another now, of UUID {row.uuid}")
+        self._call(2 * QUICK_S, "hold", uuid, str(row.id), str(vcpu), before, held)
+
+    def let_go(self, uuid: str, vcpu: int) -> None:
+        """See `Channel`."""
+        self._call(2 * QUICK_S, "let_go", uuid, str(vcpu))
+
+    def manage(self, who: str) -> None:
+        """See `Channel`."""
+        self._call(QUICK_S, "manage", json.dumps(who) if who else "")
 
     def beat(self) -> None:
         """See `Channel`."""

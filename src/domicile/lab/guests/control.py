@@ -19,6 +19,8 @@ __all__ = ["Dom0", "TinyGuest", "output", "start_guest"]
 CONFIG_FOLDER = "/run/domicile-guests"
 READY_TIMEOUT_S = 300
 POLL_S = 1.0
+HEAL_AFTER_S = 60
+"""A guest that has said nothing for so long is slow, or hangs as Dom0 does now and then (`lab.stale_code`)."""
 ERROR = "error:"
 """How the state of a guest begins that cannot do, or no longer does, what it was told."""
 
@@ -34,6 +36,10 @@ class Dom0(Protocol):
         timeout_s: float | None = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program; its exit status and what it printed."""
+        ...
+
+    def heal(self) -> None:
+        """Do what can be done for CPUs that do not get on."""
         ...
 
 
@@ -114,12 +120,16 @@ class TinyGuest:
         return f"/local/domain/{self.id}/data/domicile/{key}"
 
     def _wait_for_state(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        healed = time.monotonic()
+        deadline = healed + timeout_s
         while (state := self.published("state")) is None:
             if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
                 raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: the guest was not ready within {timeout_s:.0f} s")
+            if time.monotonic() - healed > HEAL_AFTER_S:
+                self.dom0.heal()
+                healed = time.monotonic()
             time.sleep(POLL_S)
         if state.startswith(ERROR):
             raise BadInput(self.name, state.removeprefix(ERROR).strip(), "load")

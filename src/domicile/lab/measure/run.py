@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -97,11 +97,12 @@ def measure(
     for index, (guest, asked) in enumerate(zip(guests, scenario.guests, strict=True)):
         progress("setting them to work", index / len(guests))
         guest.carry(asked.load)
-    _pass_time(scenario.warm_up_s, "warming up", progress)
-    windows = tuple(
-        _measure_window(lab, machine, counters, guests, scenario.window_s, f"window {number}", progress)
-        for number in range(1, scenario.windows + 1)
-    )
+    with _managed(lab) if scenario.managed else nullcontext():
+        _pass_time(scenario.warm_up_s, "warming up", progress)
+        windows = tuple(
+            _measure_window(lab, machine, counters, guests, scenario.window_s, f"window {number}", progress)
+            for number in range(1, scenario.windows + 1)
+        )
     for guest in guests:
         guest.require_load()
     about = output(lab, ["xl", "info"])
@@ -148,13 +149,33 @@ def create_with_domicile(lab: MeasuredLab, name: str, config: str) -> TinyGuest:
     return TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
 
 
+@contextmanager
+def _managed(lab: MeasuredLab) -> Iterator[None]:
+    """`domicile run` at work on the lab, from outside, as it would be for a Dom0 reached over SSH.
+
+    Raises `HostFailed` with what it said where it does not last until the end.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        command = [sys.executable, "-m", "domicile", "run", "-c", f"lab:///{lab.name}"]
+        manager = subprocess.Popen(command, stdout=log, stderr=log, text=True)
+        try:
+            yield
+            ended = manager.poll()
+        finally:
+            manager.terminate()
+            manager.wait()
+        if ended is not None:
+            log.seek(0)
+            raise HostFailed(f"domicile run ended with status {ended}: {' | '.join(log.read().splitlines()[-3:])}")
+
+
 def _start(lab: MeasuredLab, machine: MeasuredMachine, asked: ScenarioGuest) -> TinyGuest:
     if asked.place is Place.DOMICILE:
         return create_with_domicile(lab, asked.name, asked.xl_config())
     guest = start_guest(lab, asked.name, asked.xl_config())
     if asked.moves_to is not None:
         cpus = ",".join(str(cpu) for cpu, node in enumerate(machine.node_of_cpu) if node == asked.moves_to)
-        output(lab, ["xl", "vcpu-pin", asked.name, "all", cpus, cpus])
+        output(lab, ["xl", "vcpu-pin", asked.name, "all", cpus if asked.place is Place.PINNED else "-", cpus])
     return guest
 
 

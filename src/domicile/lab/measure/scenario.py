@@ -5,6 +5,7 @@
     warm_up_s = 60                    # from the last guest being busy
     window_s = 20
     windows = 1                       # one after the other
+    managed = false                   # true: `domicile run` manages the host from when the guests work
 
     [[guest]]
     name = "busy"
@@ -13,8 +14,9 @@
     memory_mib = 256
     busy = 2                          # vCPUs that compute; left out: all
     touch_mib = 128                   # memory that they keep touching; left out: half, or what is free
-    place = "xen"                     # xen: xl create as it is; domicile: domicile create; pinned: hard affinity
-    node = 1                          # pinned: the node that its vCPUs are bound to,
+    place = "xen"                     # xen: xl create as it is; domicile: domicile create; pinned: hard affinity;
+                                      #   soft: soft affinity alone
+    node = 1                          # pinned, soft: the node that its vCPUs are bound to,
     memory_node = 2                   #   and where its memory is; left out: the same
     config = { cap = 50 }             # further xl.cfg keys
 
@@ -54,6 +56,12 @@ class Place(StrEnum):
     """`domicile create`."""
     PINNED = "pinned"
     """The scenario: hard affinity to a node."""
+    SOFT = "soft"
+    """The scenario: soft affinity to a node, as an administrator might have set it."""
+
+
+BOUND = (Place.PINNED, Place.SOFT)
+"""Whoever is placed so has a node."""
 
 
 class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,14 +88,16 @@ class ScenarioGuest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def xl_config(self) -> str:
         """Its `xl.cfg`, with nothing to do yet.
 
-        A pinned guest is started where its memory is to be; its vCPUs are moved by `moves_to`.
+        A guest that is bound to a node is started where its memory is to be; its vCPUs are moved by `moves_to`.
         """
         keys: dict[str, ConfigValue] = {}
-        if self.place is Place.PINNED:
+        if self.place in BOUND:
             memory_node = self.node if self.memory_node is None else self.memory_node
             # libxl takes memory from where soft affinity is; hard affinity alone does not place it (since 4.12). And
             # Xen takes it from where both are: one that has them on different nodes has its memory with the hard one
-            keys = {"cpus": f"nodes:{memory_node}", "cpus_soft": f"nodes:{memory_node}"}
+            keys = {"cpus_soft": f"nodes:{memory_node}"}
+            if self.place is Place.PINNED:
+                keys["cpus"] = f"nodes:{memory_node}"
         keys.update(self.config)
         return guest_config(self.name, self.type, self.vcpus, self.memory_mib, keys=keys)
 
@@ -106,6 +116,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     warm_up_s: float = 60
     window_s: float = 20
     windows: int = 1
+    managed: bool = False
 
 
 def scenario_names() -> list[str]:
@@ -175,12 +186,13 @@ def _check_guest(guest: ScenarioGuest, source: str, place: str) -> None:
 
 
 def _check_place(guest: ScenarioGuest, source: str, place: str) -> None:
-    pinned = guest.place is Place.PINNED
-    if pinned != (guest.node is not None):
-        problem = "give the node it is pinned to" if pinned else 'only a guest with place = "pinned" has a node'
+    bound = guest.place in BOUND
+    words = " or ".join(f'"{word}"' for word in BOUND)
+    if bound != (guest.node is not None):
+        problem = "give the node it is bound to" if bound else f"only a guest with place = {words} has a node"
         raise BadInput(source, problem, f"{place}.node")
-    if guest.memory_node is not None and not pinned:
-        raise BadInput(source, 'only a guest with place = "pinned" has one', f"{place}.memory_node")
+    if guest.memory_node is not None and not bound:
+        raise BadInput(source, f"only a guest with place = {words} has one", f"{place}.memory_node")
     for key, node in (("node", guest.node), ("memory_node", guest.memory_node)):
         if node is not None and not 0 <= node < 64:
             raise BadInput(source, f"{node}; no node can have that number", f"{place}.{key}")

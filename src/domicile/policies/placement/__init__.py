@@ -17,7 +17,7 @@ import numpy as np
 
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.machine import Machine
+from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import residents
 from domicile.policies.effort import Effort
 from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
@@ -32,7 +32,7 @@ from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
 
-__all__ = ["place", "problem_of"]
+__all__ = ["place", "problem_of", "shortage"]
 
 POLICY = "domicile"
 
@@ -76,7 +76,7 @@ def place(
         layout, gap, deviation = bounded(problem, layout, effort or Effort())
     layout = best or layout
     if layout is None:
-        raise _shortage(snapshot, problem, failure.guest if failure else 0)
+        raise shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
         placements=tuple(
             explained(snapshot, layout.without(guest), guest, seat)
@@ -100,7 +100,7 @@ def problem_of(
     assumptions: Assumptions = DEFAULT,
 ) -> Problem:
     """The requests, checked and turned into arrays. Raises as `place` does."""
-    machine = Machine.of(snapshot.topology, snapshot.cpupools, assumptions)
+    machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
     names = [request.name for request in requests]
     for request in requests:
         if names.count(request.name) > 1:
@@ -122,7 +122,7 @@ def problem_of(
     )
 
 
-def _shortage(snapshot: Snapshot, problem: Problem, guest: int) -> Refused:
+def shortage(snapshot: Snapshot, problem: Problem, guest: int) -> Refused:
     """The error for a guest that nothing will do for, with the figures."""
     subject = problem.subjects[guest]
     ids = problem.machine.topology.node_ids

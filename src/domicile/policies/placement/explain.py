@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from domicile.policies.placement.candidates import Batch, weigh
+from domicile.performance.curves import Floats
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
 from domicile.policies.placement.search import choices
@@ -15,21 +17,38 @@ from domicile.state.model import Snapshot
 from domicile.state.request import GroupKind
 from domicile.topology.ids import format_ids
 
-__all__ = ["alternative", "explained", "terms"]
+__all__ = ["explained", "terms"]
 
 ALTERNATIVES = 3
 SINGLY = 4
 """Sets of up to this many nodes are described node by node, wider ones in one line."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Costs:
+    """What a seat costs: the terms of `field.Costs`, the guest's own loss by groups, and that of its peers with the
+    wishes that are not met."""
+
+    latency: float
+    cpu: float
+    bandwidth: float
+    devices: float
+    neighbours: float
+    groups: float
+    groups_penalty: float
+
+
 def explained(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Placement:
     """The placement of a guest, with its reasons and the next best sets, given all others: it has no seat in `rest`."""
     problem = rest.problem
     subject = problem.subjects[guest]
-    found = terms(snapshot, rest, guest, seat)
     ids = problem.machine.topology.node_ids
     nearest = [] if subject.fixed else choices(rest, guest, count=ALTERNATIVES + 1)
     other_sets = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
+    seats = [seat, *(other for nodes in other_sets if (other := rest.seat_for(guest, nodes)))]
+    found, *others = (
+        _terms(snapshot, rest, guest, one, costs) for one, costs in zip(seats, _costs(rest, guest, seats), strict=True)
+    )
     if subject.fixed and subject.fixed.memory_mib:
         memory = subject.fixed.memory_mib
     else:
@@ -43,51 +62,55 @@ def explained(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Place
         predicted_slowdown=1.0 + sum(term.cost for term in found),
         terms=found,
         alternatives=tuple(
-            alternative(snapshot, rest, guest, other) for nodes in other_sets if (other := rest.seat_for(guest, nodes))
+            Alternative(
+                nodes=tuple(ids[node] for node in other.nodes),
+                predicted_slowdown=1.0 + sum(term.cost for term in its),
+                terms=its,
+                objective=sum(term.cost + term.penalty for term in its),
+            )
+            for other, its in zip(seats[1:], others, strict=True)
         ),
-        objective=sum(term.cost + term.penalty for term in found),
-    )
-
-
-def alternative(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Alternative:
-    """What another seat would mean, for a guest that has none in `rest`."""
-    found = terms(snapshot, rest, guest, seat)
-    ids = rest.problem.machine.topology.node_ids
-    return Alternative(
-        nodes=tuple(ids[node] for node in seat.nodes),
-        predicted_slowdown=1.0 + sum(term.cost for term in found),
-        terms=found,
         objective=sum(term.cost + term.penalty for term in found),
     )
 
 
 def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> tuple[Term, ...]:
     """The terms of a seat for a guest that has none in `rest`."""
-    batch = _weighed(rest, guest, seat)
-    found = [
-        _latency(rest, seat, float(batch.costs.latency[0])),
-        _cpu(rest, guest, seat, float(batch.costs.cpu[0])),
-        _bandwidth(rest, guest, seat, float(batch.costs.bandwidth[0])),
-        _memory(snapshot, rest, guest, seat),
-        *_devices(rest, guest, seat, float(batch.costs.devices[0])),
-        *_groups(rest, guest, seat, float(batch.ties[0]), float(batch.ties[0] + batch.wishes[0])),
-        *_neighbours(rest, guest, seat, float(batch.costs.neighbours[0])),
-    ]
-    return tuple(found)
+    (costs,) = _costs(rest, guest, [seat])
+    return _terms(snapshot, rest, guest, seat, costs)
 
 
-def _weighed(rest: Layout, guest: int, seat: Seat) -> Batch:
-    """The costs of exactly this seat, with its memory in whole MiB."""
+def _costs(rest: Layout, guest: int, seats: Sequence[Seat]) -> list[_Costs]:
+    """The costs of exactly these seats, with their memory in whole MiB."""
     subject = rest.problem.subjects[guest]
-    nodes = np.flatnonzero((seat.vcpu_share > 0) | (np.array(seat.reserve_mib) > 0) | _among(seat, rest))
-    room = np.where(np.array(seat.reserve_mib) > 0, np.array(seat.reserve_mib, dtype=np.float64), 0.0)
-    return weigh(subject, rest.load, rest.ties(guest), room, nodes[None])
+    vcpus = np.array([seat.vcpu_share for seat in seats])
+    reserve = np.array([seat.reserve_mib for seat in seats], dtype=np.float64)
+    nodes = np.flatnonzero((vcpus > 0).any(axis=0) | (reserve > 0).any(axis=0))
+    vcpus, memory = vcpus[:, nodes], reserve[:, nodes] / max(subject.need_mib, 1)
+    everywhere = np.broadcast_to(nodes, vcpus.shape)
+    ties = rest.ties(guest)
+    costs = rest.load.try_sets(subject.newcomer, everywhere, vcpus, memory)
+    own = ties.own(everywhere, vcpus)
+    rows = zip(
+        *(each.tolist() for each in (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours)),
+        own.tolist(),
+        (own + ties.missed(everywhere, vcpus)).tolist(),
+        strict=True,
+    )
+    return [_Costs(*row) for row in rows]
 
 
-def _among(seat: Seat, rest: Layout) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    inside = np.zeros(rest.problem.machine.nodes, dtype=bool)
-    inside[list(seat.nodes)] = True
-    return inside
+def _terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: _Costs) -> tuple[Term, ...]:
+    """The terms of a seat for a guest that has none in `rest`."""
+    return (
+        _latency(rest, seat, costs.latency),
+        _cpu(rest, guest, seat, costs.cpu),
+        _bandwidth(rest, guest, seat, costs.bandwidth),
+        _memory(snapshot, rest, guest, seat),
+        *_devices(rest, guest, seat, costs.devices),
+        *_groups(rest, guest, seat, costs.groups, costs.groups_penalty),
+        *_neighbours(rest, seat, costs.neighbours),
+    )
 
 
 def _ids(rest: Layout, nodes: Sequence[int]) -> str:
@@ -102,20 +125,30 @@ def _figure(value: float) -> str:
 def _latency(rest: Layout, seat: Seat, cost: float) -> Term:
     machine = rest.problem.machine
     memory = seat.memory_share
-    expected_ns = float(seat.vcpu_share @ machine.latency_ns @ memory)
+    # not `@`: a product with a matrix may be divided between threads, see `field.BLOCK`
+    inside = np.flatnonzero(seat.vcpu_share)
+    expected_ns = float((seat.vcpu_share[inside] * (machine.latency_ns[inside] * memory).sum(axis=1)).sum())
     remote = 1.0 - float((seat.vcpu_share * memory).sum())
     where = "all local" if remote < 0.005 else f"{remote:.0%} of accesses remote"
     source = "" if machine.latency_measured else ", by distance"
     reason = f"memory latency: {expected_ns:.0f} ns{source}, {where} (best possible {machine.best_latency_ns:.0f} ns)"
-    return Term("memory latency", cost, reason)
+    figures = {"latency_ns": expected_ns, "best_latency_ns": machine.best_latency_ns, "remote_share": max(remote, 0.0)}
+    return Term("memory latency", cost, reason, figures=figures)
 
 
 def _cpu(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
     machine, newcomer = rest.problem.machine, rest.problem.subjects[guest].newcomer
-    nodes = np.flatnonzero(seat.vcpu_share)
-    before = rest.load.demand[newcomer.pool][nodes]
-    after = before + newcomer.demand * seat.vcpu_share[nodes]
-    pcpus, cores = machine.pcpus[newcomer.pool][nodes], machine.cores[newcomer.pool][nodes]
+    nodes = np.flatnonzero(seat.vcpu_share).tolist()
+    before = rest.load.demand[newcomer.pool][nodes].tolist()
+    after = [was + newcomer.demand * share for was, share in zip(before, seat.vcpu_share[nodes].tolist(), strict=True)]
+    pcpus, cores = machine.pcpus[newcomer.pool][nodes].tolist(), machine.cores[newcomer.pool][nodes].tolist()
+    figures = {
+        "busy_before": sum(before),
+        "busy_after": sum(after),
+        "pcpus": sum(pcpus),
+        "cores": sum(cores),
+        "pressure": max(busy / max(room, 1.0) for busy, room in zip(after, pcpus, strict=True)),
+    }
 
     def line(where: str, b: float, a: float, p: float, c: float) -> str:
         smt = f" ({c:.0f} cores)" if c < p else ""
@@ -123,24 +156,24 @@ def _cpu(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
 
     if len(nodes) <= SINGLY:
         parts = [
-            line(f"{_ids(rest, [node])} has", *figures)
-            for node, *figures in zip(nodes.tolist(), before, after, pcpus, cores, strict=True)
+            line(f"{_ids(rest, [node])} has", *its)
+            for node, *its in zip(nodes, before, after, pcpus, cores, strict=True)
         ]
     else:
-        parts = [line(f"{_ids(rest, nodes.tolist())} have", before.sum(), after.sum(), pcpus.sum(), cores.sum())]
-    return Term("CPU load", cost, f"CPU load: {'; '.join(parts)}")
+        parts = [line(f"{_ids(rest, nodes)} have", *list(figures.values())[:4])]
+    return Term("CPU load", cost, f"CPU load: {'; '.join(parts)}", figures=figures)
 
 
 def _bandwidth(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
     machine, a = rest.problem.machine, rest.problem.assumptions
-    nodes = np.flatnonzero(seat.memory_share)
-    traffic = (
-        rest.load.traffic.sum(axis=0) + a.traffic_gbs * rest.problem.subjects[guest].newcomer.demand * seat.memory_share
-    )
-    used, peak = float(traffic[nodes].sum()), float(machine.bandwidth_gbs.diagonal()[nodes].sum())
+    share = seat.memory_share
+    nodes = np.flatnonzero(share)
+    own = a.traffic_gbs * rest.problem.subjects[guest].newcomer.demand * float(share.sum())
+    used = float(rest.load.traffic[:, nodes].sum()) + own
+    peak = float(machine.bandwidth_gbs[nodes, nodes].sum())
     measured = "" if machine.topology.bandwidth_gbs is not None else " assumed"
     reason = f"memory bandwidth: {_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s{measured}"
-    return Term("memory bandwidth", cost, reason)
+    return Term("memory bandwidth", cost, reason, figures={"used_gbs": used, "peak_gbs": peak})
 
 
 def _memory(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Term:
@@ -148,9 +181,11 @@ def _memory(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Term:
     request = rest.problem.subjects[guest].request
     ids = rest.problem.machine.topology.node_ids
     nodes = [node for node, mib in enumerate(seat.reserve_mib) if mib]
+    free, need = sum(max(rest.free_mib[node], 0) for node in nodes), sum(seat.reserve_mib)
+    figures: dict[str, float] = {"free_mib": free, "needed_mib": need}
     if len(nodes) > SINGLY:
-        free, need = sum(rest.free_mib[node] for node in nodes), sum(seat.reserve_mib)
-        return Term("free memory", 0.0, f"free memory: {_ids(rest, nodes)} have {free} MiB, {need} needed")
+        reason = f"free memory: {_ids(rest, nodes)} have {free} MiB, {need} needed"
+        return Term("free memory", 0.0, reason, figures=figures)
     memory = in_proportion(request.memory_mib, seat.reserve_mib)
     parts = []
     for node in nodes:
@@ -159,42 +194,63 @@ def _memory(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Term:
         extra = seat.reserve_mib[node] - memory[node]
         needed = f"{memory[node]} + {extra}" if extra > 0 else f"{seat.reserve_mib[node]}"
         parts.append(f"{_ids(rest, [node])} has {max(rest.free_mib[node], 0)} MiB{others}, {needed} needed")
-    return Term("free memory", 0.0, f"free memory: {'; '.join(parts)}")
+    return Term("free memory", 0.0, f"free memory: {'; '.join(parts)}", figures=figures)
 
 
 def _devices(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
     topology = rest.problem.machine.topology
     ids, node_of = topology.node_ids, {device.address: device.node for device in topology.devices}
-    found = []
+    found: list[tuple[str, dict[str, float]]] = []
     for address in rest.problem.subjects[guest].request.devices:
         node = node_of.get(address.lower())
         if node is None:
-            found.append(f"device {address}: the host does not say which node it is on")
+            found.append((f"device {address}: the host does not say which node it is on", {}))
             continue
         distances = sorted({topology.distance(ids[own], node) for own in seat.nodes})
         away = f"{distances[0]}" if len(distances) == 1 else f"{distances[0]} to {distances[-1]}"
-        found.append(f"device {address} is on node {node}: distance {away}")
+        figures: dict[str, float] = {"node": node, "distance": distances[0], "farthest_distance": distances[-1]}
+        found.append((f"device {address} is on node {node}: distance {away}", figures))
     # the cost is that of all devices together: with the first
-    return [Term("devices", cost if position == 0 else 0.0, reason) for position, reason in enumerate(found)]
+    return [
+        Term("devices", cost if position == 0 else 0.0, reason, figures=figures)
+        for position, (reason, figures) in enumerate(found)
+    ]
 
 
 def _groups(rest: Layout, guest: int, seat: Seat, cost: float, penalty: float) -> list[Term]:
     problem = rest.problem
+    if not problem.groups[guest]:
+        return []
     where = dict(problem.resident_shares)
     for subject, other in zip(problem.subjects, rest.seats, strict=True):
         if other is not None:
             where[subject.request.name] = other.vcpu_share
-    lines = []
+    lines: list[tuple[str, dict[str, float]]] = []
     for membership in problem.groups[guest]:
         placed = [peer for peer in membership.peers if peer in where]
         shared = [peer for peer in placed if ((where[peer] > 0) & (seat.vcpu_share > 0)).any()]
         group = membership.group
-        lines.append(f"group {group.name} ({group.kind.value}): {_company(group.kind, placed, shared)}")
+        line = f"group {group.name} ({group.kind.value}): {_company(group.kind, placed, shared)}"
+        figures: dict[str, float] = {"peers": len(placed), "peers_with_a_node_in_common": len(shared)}
+        if placed:
+            figures["distance"] = _distance(rest, seat, [where[peer] for peer in placed])
+            line += f", mean distance {_figure(figures['distance'])}"
+        lines.append((line, figures))
     # as for devices: one cost for all groups
     return [
-        Term("groups", cost if position == 0 else 0.0, line, penalty if position == 0 else 0.0)
-        for position, line in enumerate(lines)
+        Term("groups", cost if position == 0 else 0.0, line, penalty if position == 0 else 0.0, figures)
+        for position, (line, figures) in enumerate(lines)
     ]
+
+
+def _distance(rest: Layout, seat: Seat, peers: Sequence[Floats]) -> float:
+    """Mean SLIT distance from its vCPUs to those of its peers."""
+    topology = rest.problem.machine.topology
+    ids, theirs = topology.node_ids, np.mean(peers, axis=0)
+    total = float(theirs.sum())
+    pairs = product(np.flatnonzero(seat.vcpu_share).tolist(), np.flatnonzero(theirs).tolist())
+    weighted = sum(float(seat.vcpu_share[a] * theirs[b]) * topology.distance(ids[a], ids[b]) for a, b in pairs)
+    return weighted / total if total else 0.0
 
 
 def _company(kind: GroupKind, placed: Sequence[str], shared: Sequence[str]) -> str:
@@ -208,16 +264,15 @@ def _company(kind: GroupKind, placed: Sequence[str], shared: Sequence[str]) -> s
     return ", ".join(part for part in (met, missed) if part)
 
 
-def _neighbours(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
+def _neighbours(rest: Layout, seat: Seat, cost: float) -> list[Term]:
     """What the others lose; nothing to say where nobody else is."""
     there = seat.vcpu_share > 0
     problem = rest.problem
-    with_residents = problem.residents.vcpu_share[:, there].sum(axis=1) > 0
+    with_residents = (problem.residents.vcpu_share[:, np.flatnonzero(there)] > 0).any(axis=1)
     newcomers = sum(bool((other.vcpu_share[there] > 0).any()) for other in rest.seats if other is not None)
     count = int(with_residents.sum()) + newcomers
-    del guest
     if not count:
         return []
     who = "1 other domain" if count == 1 else f"{count} other domains"
     reason = f"neighbours: {who} on {_ids(rest, seat.nodes)}, slowdown {cost / count:+.3f} each on average"
-    return [Term("neighbours", 0.0, reason, cost)]
+    return [Term("neighbours", 0.0, reason, cost, {"domains": count, "slowdown_each": cost / count})]

@@ -95,12 +95,12 @@ class Layout:
     def seat_for(self, guest: int, nodes: Sequence[int]) -> Seat | None:
         """The seat on exactly these nodes (indices), None where it has no room or no CPU there."""
         subject, size = self.problem.subjects[guest], self.problem.machine.nodes
-        inside = np.array(nodes, dtype=np.intp)
         if subject.fixed:
             vcpus = subject.fixed.vcpu_share
         else:
+            inside = np.array(nodes, dtype=np.intp)
             vcpus = np.zeros(size)
-            vcpus[inside] = subject.vcpu_shares(inside[None], np.ones((1, len(inside)), dtype=bool))[0]
+            vcpus[inside] = subject.vcpu_shares(inside[None])[0]
         if np.isnan(vcpus).any():
             return None
         reserve = self._reserve(subject, nodes)

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Batch, every_set, small_sets, weigh
+from domicile.policies.placement.bounded import MARGIN, bounded_sets
+from domicile.policies.placement.candidates import Batch, weigh
 from domicile.policies.placement.layout import Choice, Layout, Problem, Seat
-from domicile.policies.placement.subject import Indices, Subject
-from domicile.policies.placement.widest import better_sets, grown_sets
+from domicile.policies.placement.subject import Subject
 from domicile.state.request import GroupKind
 
 __all__ = ["MARGIN", "NoRoom", "as_it_falls", "choices", "search"]
 
-MARGIN = 1e-9
-"""Objectives closer than this are equal: what is left of rounding."""
-
 KEPT = 8
 """Choices worked out and kept for each guest."""
+
+KEPT_ALONE = 4
+"""The same for a guest that is the only newcomer: the best, and three to compare it with."""
 
 PASSES = 20
 IMPROVED = 2
@@ -51,71 +51,43 @@ def choices(layout: Layout, guest: int, count: int = 1) -> list[Choice]:
     Of sets that are equally good the one with fewer nodes is better, then the one with more free memory, then the one
     with lower node ids.
     """
-    if guest not in layout.ranked or count > KEPT:
-        layout.ranked[guest] = _ranked(layout, guest, max(count, KEPT))
+    kept = KEPT if len(layout.seats) > 1 else KEPT_ALONE
+    if guest not in layout.ranked or count > max(len(layout.ranked[guest]), kept):
+        layout.ranked[guest] = _ranked(layout, guest, max(count, kept))
     return layout.ranked[guest][:count]
 
 
 def _ranked(layout: Layout, guest: int, count: int) -> list[Choice]:
-    batches = list(_batches(layout, layout.problem.subjects[guest], guest))
+    batches = list(_batches(layout, layout.problem.subjects[guest], guest, count))
     if not batches:
         return []
     objective = np.concatenate([batch.objective for batch in batches])
     starts = np.cumsum([0, *(len(batch.objective) for batch in batches)])
-    found: list[Choice] = []
-    while len(found) < count and np.isfinite(best := objective.min()):
-        level = set()
-        for index in np.flatnonzero(objective <= best + MARGIN):
-            which = int(np.searchsorted(starts, index, side="right")) - 1
-            nodes = batches[which].sets(int(index) - int(starts[which]))
-            level.add((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes))
-            objective[index] = np.inf
-        known = {choice.nodes for choice in found}
-        found += [Choice(nodes, float(best)) for _, _, nodes in sorted(level) if nodes not in known]
-    return found[:count]
+    order = np.argsort(objective, kind="stable")
+    values = objective[order].tolist()
+    found: dict[tuple[int, ...], Choice] = {}
+    start = 0
+    while len(found) < count and start < len(values) and values[start] < np.inf:
+        level = []
+        best, end = values[start], start
+        while end < len(values) and values[end] <= best + MARGIN:
+            which = int(np.searchsorted(starts, order[end], side="right")) - 1
+            nodes = batches[which].sets(int(order[end] - starts[which]))
+            level.append((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes))
+            end += 1
+        for _, _, nodes in sorted(level):
+            found.setdefault(nodes, Choice(nodes, best))
+        start = end
+    return list(found.values())[:count]
 
 
-def _batches(layout: Layout, subject: Subject, guest: int) -> Iterator[Batch]:
+def _batches(layout: Layout, subject: Subject, guest: int, count: int) -> Iterator[Batch]:
+    """The sets that are weighed for a guest: the `count` best are among them."""
     ties, room = layout.ties(guest), layout.room_mib()
-
-    def weigh_sets(nodes: Indices) -> Batch:
-        return weigh(subject, layout.load, ties, room, nodes)
-
     if subject.fixed:
-        yield weigh_sets(subject.fixed.nodes[None])
-        return
-    eligible = subject.eligible
-    if not len(eligible):
-        return
-    if len(eligible) <= EXHAUSTIVE_NODES and len(layout.seats) == 1:
-        nodes, member = every_set(eligible)
-        yield weigh(subject, layout.load, ties, room, nodes, member)
-        return
-    best: Choice | None = None
-    size = 0
-    for nodes in small_sets(eligible):
-        batch = weigh_sets(nodes)
-        size = nodes.shape[1]
-        yield batch
-        best = _better(best, batch)
-        # once a node more made nothing better, wider sets will not either
-        if best is not None and len(best.nodes) < size:
-            return
-    if size == len(eligible):
-        return
-    for batch in grown_sets(subject, layout.load, ties, room, weigh_sets, size + 1):
-        yield batch
-        best = _better(best, batch)
-    if best is not None:
-        yield from better_sets(subject, layout.load, ties, room, weigh_sets, best.nodes, best.objective)
-
-
-def _better(best: Choice | None, batch: Batch) -> Choice | None:
-    row = int(np.argmin(batch.objective))
-    value = float(batch.objective[row])
-    if not np.isfinite(value) or (best is not None and value >= best.objective - MARGIN):
-        return best
-    return Choice(batch.sets(row), value)
+        yield weigh(subject, layout.load, ties, room, subject.fixed.nodes[None])
+    elif len(subject.eligible):
+        yield from bounded_sets(subject, layout.load, ties, room, count)
 
 
 def search(problem: Problem) -> Layout:

@@ -67,23 +67,27 @@ class Subject:
             return sum(self.fixed.reserve_mib)
         return self.request.need_mib
 
-    def vcpu_shares(self, nodes: Indices, member: npt.NDArray[np.bool_]) -> Floats:
+    def vcpu_shares(self, nodes: Indices, member: npt.NDArray[np.bool_] | None = None) -> Floats:
         """vCPU share of every node of K sets; K x k, rows of nan where some vCPU could run on none of the set's CPUs.
 
-        `nodes` is K x k, `member` says which of them belong to the set.
+        `nodes` is K x k, `member` says which of them belong to the set; all where it is None.
         """
-        pcpus = self.spread_pcpus[:, nodes] * member
-        totals = pcpus.sum(axis=2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            each = pcpus / totals[:, :, None]
-        return np.asarray(np.einsum("g,gkn->kn", self.spread_weights, each), dtype=np.float64)
+        pcpus = self.spread_pcpus[:, nodes]
+        if member is not None:
+            pcpus *= member
+        totals = pcpus.sum(axis=2, keepdims=True)
+        each = pcpus / np.where(totals > 0, totals, np.nan)
+        return each[0] if len(each) == 1 else np.asarray((self.spread_weights[:, None, None] * each).sum(axis=0))
 
     def soft_affinity(self, machine: Machine, nodes: Sequence[int]) -> tuple[frozenset[int], ...]:
         """The soft affinity that keeps it on these nodes (indices): the same set for every vCPU."""
         if self.fixed:
             return self.fixed.soft_affinity
-        ids = machine.topology.node_ids
-        return (machine.topology.cpus_of(ids[node] for node in nodes) & self.pool_cpus,) * self.request.max_vcpus
+        inside = np.zeros(machine.nodes + 1, dtype=bool)
+        inside[list(nodes)] = True
+        # a CPU of no node has the index -1, which is the last: never inside
+        cpus = np.flatnonzero(inside[machine.node_of_cpu] & (machine.pool_of_cpu == self.newcomer.pool))
+        return (frozenset(cpus.tolist()),) * self.request.max_vcpus
 
 
 def prepare(
@@ -105,8 +109,9 @@ def prepare(
     pool_cpus = frozenset(np.flatnonzero(machine.pool_of_cpu == pool).tolist())
     affinities = _hard_affinities(request, pool_cpus)
     kinds = Counter(affinities)
-    counted = [machine.count(cpus, pool) for cpus in kinds]
-    spread_pcpus = np.array([pcpus for pcpus, _ in counted])
+    spread_pcpus = np.array(
+        [machine.pcpus[pool] if cpus is pool_cpus else machine.count_pcpus(cpus, pool) for cpus in kinds]
+    )
     allowed: tuple[Floats, Floats] | None = None
     if any(cpus != pool_cpus for cpus in kinds):
         allowed = machine.count(frozenset().union(*kinds), pool)

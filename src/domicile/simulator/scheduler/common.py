@@ -5,10 +5,17 @@ Within a quantum a pCPU's time goes from 0 to `QUANTUM_NS`; `free_at` says up to
 
 from __future__ import annotations
 
-from domicile.local.compiled import inlined
-from domicile.simulator.scheduler.state import MASK_BITS, QUANTUM_NS, Floats, Table
+import numpy as np
 
-__all__ = ["account", "before", "entitled", "in_circle", "run", "smt_loss_of", "sort_down"]
+from domicile.local.compiled import inlined
+from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
+
+__all__ = ["account", "before", "entitled", "in_circle", "lowest", "run", "smt_loss_of", "sort_down"]
+
+DE_BRUIJN = 0x022FDD63CC95386D
+"""64 bits in which every six that follow each other, in a circle, are others."""
+PLACES = np.argsort([(DE_BRUIJN << place & (1 << 64) - 1) >> 58 for place in range(64)])
+"""Where in it each six begin."""
 
 
 @inlined
@@ -67,10 +74,16 @@ def in_circle(mask: int, start: int) -> int:
     """The first bit of a mask from this one on, in a circle over all; -1 for an empty mask."""
     if mask == 0:
         return -1
-    bit = start
-    while not (mask >> bit) & 1:
-        bit = bit + 1 if bit < MASK_BITS - 1 and mask >> (bit + 1) else 0
-    return bit
+    ahead = (mask >> start) << start
+    return lowest(ahead if ahead != 0 else mask)
+
+
+@inlined
+def lowest(mask: int) -> int:
+    """The lowest bit of a mask that is not empty, without a loop whose end nobody can guess: with one bit left, the
+    product is the sequence shifted by as much, and its first six bits are like no others (Leiserson, Prokop and
+    Randall, Using de Bruijn sequences to index a 1 in a computer word, 1998)."""
+    return int(PLACES[((mask & -mask) * DE_BRUIJN >> 58) & 63])
 
 
 @inlined

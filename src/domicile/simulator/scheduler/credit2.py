@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.common import account, before, entitled, in_circle, run
+from domicile.simulator.scheduler.common import account, before, entitled, in_circle, lowest, run
 from domicile.simulator.scheduler.load import averaged
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
@@ -57,15 +57,13 @@ def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Tabl
             lines[left_over].vcpu = vcpu
             left_over += 1
     # who follows when another is done
-    left = _list_free(cpus, first, count, queues[queue].free)
     for index in range(left_over + runnable - ahead):
-        if left == 0:
+        if queues[queue].free == 0:
             break
         vcpu = lines[index].vcpu if index < left_over else lines[here + ahead + index - left_over].order
-        bit = _soonest(cpus, first, left, vcpus[vcpu].processor - first, vcpus[vcpu].may)
+        bit = _soonest(cpus, first, queues[queue].free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
         if bit >= 0:
             _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit)
-            left = _list_later(cpus, first, left, bit)
 
 
 @inlined
@@ -112,51 +110,18 @@ def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
 
 
 @inlined
-def _list_free(cpus: Table, first: int, count: int, free: int) -> int:
-    """List the pCPUs of a mask, those that are free first before others, then by number; how many they are."""
-    left = 0
-    for bit in range(count):
-        if (free >> bit) & 1:
-            at, free_at = left, cpus[first + bit].free_at
-            while at > 0 and cpus[first + cpus[first + at - 1].listed].free_at > free_at:
-                cpus[first + at].listed = cpus[first + at - 1].listed
-                at -= 1
-            cpus[first + at].listed = bit
-            left += 1
-    return left
-
-
-@inlined
-def _list_later(cpus: Table, first: int, left: int, bit: int) -> int:
-    """A listed pCPU has been given more to do: to its new place with it, or off the list; how many are left."""
-    free_at = cpus[first + bit].free_at
-    full = free_at >= QUANTUM_NS
-    at = 0
-    while cpus[first + at].listed != bit:
-        at += 1
-    while at < left - 1:
-        after = cpus[first + at + 1].listed
-        sooner = cpus[first + after].free_at < free_at or (cpus[first + after].free_at == free_at and after < bit)
-        if not full and not sooner:
-            break
-        cpus[first + at].listed = after
-        at += 1
-    cpus[first + at].listed = bit
-    return left - 1 if full else left
-
-
-@inlined
-def _soonest(cpus: Table, first: int, left: int, own: int, may: int) -> int:
-    """The first listed pCPU that a vCPU may run on, its own one if that is free and hardly later; -1 for none."""
-    best = -1
-    for place in range(left):
-        bit = cpus[first + place].listed
-        if (may >> bit) & 1:
-            best = bit
-            break
-    if best >= 0 and best != own and (may >> own) & 1 and cpus[first + own].free_at < QUANTUM_NS:
-        at, own_at = cpus[first + best].free_at, cpus[first + own].free_at - MIGRATE_RESIST
-        if own_at < at or (own_at == at and own < best):
+def _soonest(cpus: Table, first: int, able: int, own: int) -> int:
+    """The pCPU of a mask that is free first, its own one if that is hardly later; -1 for none."""
+    best, best_at, left = -1, np.inf, able
+    while left != 0:
+        bit = lowest(left)
+        left &= left - 1
+        at = cpus[first + bit].free_at
+        sooner = at < best_at
+        best, best_at = (bit if sooner else best), (at if sooner else best_at)
+    if best != own and (able >> own) & 1:
+        own_at = cpus[first + own].free_at - MIGRATE_RESIST
+        if own_at < best_at or (own_at == best_at and own < best):
             best = own
     return best
 

@@ -45,17 +45,18 @@ one, but for siblings."""
 
 CPU = np.dtype(
     [
+        # what running a vCPU looks at comes first: a record is two lines of the cache
         ("node", np.int64),
-        ("place", np.int64),
         ("core", np.int64),
-        ("socket", np.int64),
         ("threads", np.int64),
-        ("queue", np.int64),
         ("siblings", np.int64),
         ("busy_ns", np.float64),
         # of this quantum: up to where the pCPU's time is taken; how long the core of this number is busy, all threads
         ("free_at", np.float64),
         ("core_busy", np.float64),
+        ("place", np.int64),
+        ("socket", np.int64),
+        ("queue", np.int64),
         ("best", np.int64),
         ("planned_ns", np.float64),
         # room for counts and lists

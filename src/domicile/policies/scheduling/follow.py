@@ -1,0 +1,43 @@
+"""One round of NUMA-aware scheduling: soft affinity where memory is, and holds for what the scheduler takes away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.policies.scheduling.holds import Held, Limits, hold
+from domicile.policies.scheduling.homes import follow_memory, left_alone, movable
+from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.watch import Watch
+from domicile.state.model import Snapshot
+
+__all__ = ["Rules", "follow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`start`: gain in slowdown, over all domains, from which on a soft affinity is changed. `leave`: domains (names)
+    that are left alone.
+    """
+
+    start: float = 0.05
+    limits: Limits = Limits()  # noqa: RUF009 - immutable
+    leave: Collection[str] = ()
+
+
+def follow(
+    snapshot: Snapshot,
+    watch: Watch,
+    held: Mapping[tuple[str, int], Held],
+    rules: Rules = Rules(),
+    assumptions: Assumptions = DEFAULT,
+) -> SchedulingPlan:
+    """What to change now. `watch` has this snapshot folded in; `held` are the holds there are, by UUID and vCPU."""
+    given = {key: each.cpus for key, each in held.items()}
+    candidates = [each for each in movable(snapshot, given) if each.domain.name not in rules.leave]
+    soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
+    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)
+    left = [(domain.name, why) for domain in snapshot.domains if (why := left_alone(snapshot, domain, given))]
+    left += [(domain.name, "domicile.toml says so") for domain in snapshot.domains if domain.name in rules.leave]
+    return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

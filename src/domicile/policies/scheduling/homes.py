@@ -1,0 +1,141 @@
+"""Soft affinity that follows memory: the nodes where a domain's vCPUs do best, its memory being where it is.
+
+What the administrator set is left alone: hard affinity, and soft affinity finer than whole nodes. Whole nodes are what
+libxl and domicile give when they place a domain; these are changed when enough is gained by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from domicile.performance.assumptions import Assumptions
+from domicile.performance.curves import Floats
+from domicile.performance.field import Field, Newcomer
+from domicile.performance.machine import Machine
+from domicile.performance.tenants import Tenants, residents
+from domicile.performance.ties import device_pull, remoteness
+from domicile.policies.scheduling.plan import SoftChange
+from domicile.state.model import Domain, Snapshot
+from domicile.topology.ids import format_ids
+
+__all__ = ["Movable", "follow_memory", "left_alone", "movable"]
+
+MEMORY_NODE = 0.1
+"""A node with this share of a domain's memory is one that its vCPUs may want to be on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movable:
+    """A domain whose vCPUs may be given homes: its row in the tenants, and the CPUs of its cpupool."""
+
+    domain: Domain
+    row: int
+    pool_cpus: frozenset[int]
+
+
+def left_alone(snapshot: Snapshot, domain: Domain, held: Mapping[tuple[str, int], frozenset[int]]) -> str:
+    """Why a domain's vCPUs are none of our business; "" if they are. `held`: hard affinity that we gave."""
+    pool = _pool_cpus(snapshot, domain)
+    if domain.id == 0:
+        return "Dom0's place is that of `domicile dom0`"
+    if domain.paused:
+        return "it is paused"
+    for vcpu in domain.vcpus:
+        if vcpu.online and not vcpu.hard_affinity >= pool and held.get((domain.uuid, vcpu.id)) != vcpu.hard_affinity:
+            return f"the administrator set the hard affinity of vCPU {vcpu.id}: CPUs {format_ids(vcpu.hard_affinity)}"
+    return ""
+
+
+def movable(snapshot: Snapshot, held: Mapping[tuple[str, int], frozenset[int]]) -> Iterator[Movable]:
+    """The domains that are not left alone."""
+    for row, domain in enumerate(snapshot.domains):
+        if not left_alone(snapshot, domain, held):
+            yield Movable(domain, row, _pool_cpus(snapshot, domain))
+
+
+def follow_memory(
+    snapshot: Snapshot,
+    candidates: list[Movable],
+    load: Mapping[str, float],
+    start: float,
+    assumptions: Assumptions,
+) -> list[SoftChange]:
+    """Changes of soft affinity that gain at least `start` each, those of the busiest domains first."""
+    machine = Machine.of(snapshot.topology, snapshot.cpupools, assumptions)
+    tenants = residents(machine, snapshot, load, assumptions)
+    field = Field.of(machine, tenants, assumptions)
+    found = []
+    for each in sorted(candidates, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
+        if each.domain.vnodes or _hand_made(snapshot, each):
+            continue
+        newcomer = _newcomer(machine, tenants, each.row, assumptions)
+        vcpus, memory = tenants.vcpu_share[each.row], tenants.memory_share[each.row]
+        without = field.with_domain(newcomer, vcpus, memory, -1)
+        sets = _sets(machine, newcomer.pool, vcpus, memory)
+        if not len(sets):
+            continue
+        pcpus = machine.pcpus[newcomer.pool]
+        shares = np.vstack([vcpus, sets * pcpus / (sets * pcpus).sum(axis=1, keepdims=True)])
+        everywhere = np.broadcast_to(np.arange(machine.nodes), shares.shape)
+        costs = without.try_sets(newcomer, everywhere, shares, np.broadcast_to(memory, shares.shape)).total
+        best = int(np.argmin(costs[1:])) + 1
+        gain = float(costs[0] - costs[best])
+        if gain < start:
+            continue
+        nodes = tuple(machine.topology.node_ids[node] for node in np.flatnonzero(sets[best - 1]))
+        found.append(_change(snapshot, each, nodes, memory, gain))
+        field = without.with_domain(newcomer, shares[best], memory)
+    return found
+
+
+def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
+    """Sets of nodes worth a look, K x N of 0 and 1, smaller ones first: each node, those with memory, all."""
+    usable = machine.pcpus[pool] > 0
+    rows = [np.eye(machine.nodes)[node] for node in np.flatnonzero(usable)]
+    for members in (memory >= MEMORY_NODE, (memory >= MEMORY_NODE) | (vcpus > 0), np.ones(machine.nodes, dtype=bool)):
+        both = np.where(members & usable, 1.0, 0.0)
+        if both.any():
+            rows.append(both)
+    return np.array(rows).reshape(len(rows), machine.nodes)
+
+
+def _newcomer(machine: Machine, tenants: Tenants, row: int, assumptions: Assumptions) -> Newcomer:
+    pull = device_pull(remoteness(machine), tenants.device_share[row], assumptions)
+    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull)
+
+
+def _hand_made(snapshot: Snapshot, each: Movable) -> bool:
+    """Whether some vCPU's soft affinity is finer than whole nodes."""
+    for vcpu in each.domain.vcpus:
+        soft = vcpu.soft_affinity & each.pool_cpus
+        for cpus in snapshot.topology.cpus_by_node.values():
+            part = soft & set(cpus)
+            if part and part != set(cpus) & each.pool_cpus:
+                return True
+    return False
+
+
+def _change(snapshot: Snapshot, each: Movable, nodes: tuple[int, ...], memory: Floats, gain: float) -> SoftChange:
+    topology = snapshot.topology
+    on = ", ".join(
+        f"{share:.0%} on node {topology.node_ids[index]}" for index, share in enumerate(memory) if share >= 0.01
+    )
+    names = f"node{'s' if len(nodes) > 1 else ''} {format_ids(nodes)}"
+    return SoftChange(
+        domain=each.domain.name,
+        uuid=each.domain.uuid,
+        nodes=nodes,
+        cpus=topology.cpus_of(nodes) & each.pool_cpus,
+        before=tuple((vcpu.id, vcpu.soft_affinity) for vcpu in each.domain.vcpus),
+        gain=gain,
+        reason=f"its memory is {on}: on {names} all domains together gain {gain:.3f} in slowdown",
+    )
+
+
+def _pool_cpus(snapshot: Snapshot, domain: Domain) -> frozenset[int]:
+    everywhere = frozenset(cpu.id for cpu in snapshot.topology.cpus)
+    found = next((pool.cpus for pool in snapshot.cpupools if pool.name == domain.cpupool), None)
+    return (found & everywhere if found is not None else everywhere) or everywhere

@@ -1,0 +1,47 @@
+"""What is seen of a host over time."""
+
+from __future__ import annotations
+
+import pytest
+from watched import busy, host
+
+from domicile.policies.scheduling.watch import Watch, observe
+
+
+def test_one_look_tells_nothing_yet() -> None:
+    watch = observe(Watch(), host(busy("a", [0, 1], memory=0)))
+    assert not watch.demand
+    assert watch.seen_s == 0.0
+    assert watch.away("uuid-a", 0, frozenset({0})) == 0.0
+
+
+def test_demand_and_positions_over_several_looks() -> None:
+    watch = Watch()
+    for second, cpus in enumerate([[0, 1], [0, 2], [0, 3], [1, 2]]):
+        watch = observe(watch, host(busy("a", cpus, memory=0, ran_s=second), at=second))
+    assert watch.demand["uuid-a"] == pytest.approx(2.0)
+    assert watch.away("uuid-a", 0, frozenset({0})) == 0.0
+    assert watch.away("uuid-a", 1, frozenset({0})) == pytest.approx(1.0)
+    assert watch.away("uuid-a", 1, frozenset({0, 1})) == 0.0
+
+
+def test_older_looks_count_less() -> None:
+    watch = observe(Watch(), host(busy("a", [0], memory=0)))
+    watch = observe(watch, host(busy("a", [2], memory=0, ran_s=10), at=10), half_life_s=10)
+    assert watch.away("uuid-a", 0, frozenset({0})) == 1.0
+    watch = observe(watch, host(busy("a", [0], memory=0, ran_s=20), at=20), half_life_s=10)
+    # ten seconds away that count half, ten seconds at home
+    assert watch.away("uuid-a", 0, frozenset({0})) == pytest.approx(1 / 3)
+
+
+def test_a_domain_that_is_gone_is_forgotten() -> None:
+    watch = observe(Watch(), host(busy("a", [0], memory=0)))
+    watch = observe(watch, host(busy("a", [0], memory=0, ran_s=1), at=1))
+    watch = observe(watch, host(at=2))
+    assert not watch.demand
+    assert not watch.ran
+
+
+def test_a_look_that_is_not_later_changes_nothing() -> None:
+    watch = observe(Watch(), host(busy("a", [0], memory=0), at=5))
+    assert observe(watch, host(busy("a", [0], memory=0, ran_s=9), at=5)) is watch
