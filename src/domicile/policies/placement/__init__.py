@@ -23,8 +23,8 @@ from domicile.policies.effort import Effort
 from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
 from domicile.policies.placement.explain import explained
 from domicile.policies.placement.layout import Problem
-from domicile.policies.placement.many import bounded, search_many
-from domicile.policies.placement.search import NoRoom, as_it_falls, search
+from domicile.policies.placement.many import bounded, laid_out
+from domicile.policies.placement.search import NoRoom, as_it_falls
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
 from domicile.policies.plan import PlacementPlan
@@ -63,9 +63,7 @@ def place(
     failure: NoRoom | None = None
     layout = None
     try:
-        layout = (
-            search(problem) if few_enough(problem) or len(requests) == 1 else search_many(problem, effort or Effort())
-        )
+        layout = laid_out(problem, effort)
     except NoRoom as no_room:
         failure = no_room
     best = None

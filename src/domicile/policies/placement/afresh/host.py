@@ -20,6 +20,7 @@ from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants, residents
+from domicile.performance.ties import group_pull
 from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.build import Built, build
 from domicile.policies.placement.afresh.core.arrays import FIRST, Integers
@@ -28,7 +29,7 @@ from domicile.policies.placement.layout import Layout, Problem, Seat
 from domicile.policies.placement.subject import Subject, prepare
 from domicile.policies.placement.ties import memberships
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot
-from domicile.state.request import DevicePolicy, GuestRequest, Intent
+from domicile.state.request import DevicePolicy, Group, GroupKind, GuestRequest, Intent
 
 __all__ = ["AfreshPlan", "Place", "afresh_problem", "lay_out_afresh", "why_it_stays"]
 
@@ -120,7 +121,7 @@ def lay_out_afresh(
     everybody = residents(problem.machine, snapshot, load, assumptions)
     layout = layout_of(problem, built, found)
     return AfreshPlan(
-        places=_places(snapshot, layout, homes, stays, everybody, assumptions),
+        places=_places(snapshot, layout, homes, stays, everybody, intent.groups),
         objective_before=_before(problem, homes),
         objective_after=layout.objective,
         starts=found.starts,
@@ -244,14 +245,14 @@ def _places(
     homes: Mapping[int, Seat],
     stays: Mapping[str, str],
     everybody: Tenants,
-    assumptions: Assumptions,
+    groups: Sequence[Group],
 ) -> tuple[Place, ...]:
-    problem = layout.problem
+    problem, assumptions = layout.problem, layout.problem.assumptions
     machine, ids = problem.machine, problem.machine.topology.node_ids
     number = {subject.request.name: guest for guest, subject in enumerate(problem.subjects)}
     before = predict(machine, everybody, assumptions).slowdown
-    slowdown_before = dict(zip(everybody.names, before.tolist(), strict=True))
-    after = _slowdowns(layout, assumptions)
+    slowdown_before = _with_distance(problem, groups, everybody, before)
+    after = _slowdowns(layout, groups)
     domains = {domain.name: domain for domain in snapshot.domains}
     places = []
     for name in (*everybody.names, *(name for name in number if name not in everybody.names)):
@@ -295,7 +296,7 @@ def _is_home(seat: Seat, home: Seat | None) -> bool:
     )
 
 
-def _slowdowns(layout: Layout, assumptions: Assumptions) -> dict[str, float]:
+def _slowdowns(layout: Layout, groups: Sequence[Group]) -> dict[str, float]:
     """What is predicted of everybody, by the definition and not by the search's sums."""
     problem, there = layout.problem, layout.problem.residents
     seats = [seat for seat in layout.seats if seat is not None]
@@ -310,8 +311,23 @@ def _slowdowns(layout: Layout, assumptions: Assumptions) -> dict[str, float]:
         np.concatenate([there.confined, np.zeros(len(seats))]),
     )
     own = [_own(problem, one, seat) for one, seat in zip(newcomers, seats, strict=True)]
-    slowdown = predict(problem.machine, tenants, assumptions).slowdown + np.array([0.0] * len(there.names) + own)
-    return dict(zip(tenants.names, slowdown.tolist(), strict=True))
+    slowdown = predict(problem.machine, tenants, problem.assumptions).slowdown
+    return _with_distance(problem, groups, tenants, slowdown + np.array([0.0] * len(there.names) + own))
+
+
+def _with_distance(problem: Problem, groups: Sequence[Group], tenants: Tenants, slowdown: Floats) -> dict[str, float]:
+    """Slowdowns by name, with what each domain loses by distance to the members of its groups."""
+    row = {name: index for index, name in enumerate(tenants.names)}
+    found = {}
+    for name, index in row.items():
+        lost = 0.0
+        for one in memberships(name, groups, frozenset(row)):
+            if one.group.kind is not GroupKind.APART:
+                peers = tenants.vcpu_share[[row[peer] for peer in one.peers]]
+                pull = group_pull(problem.remote, peers, one.group.weight, len(peers), problem.assumptions)
+                lost += float(pull @ tenants.vcpu_share[index])
+        found[name] = float(slowdown[index]) + lost
+    return found
 
 
 def _own(problem: Problem, newcomer: Newcomer, seat: Seat) -> float:
