@@ -8,6 +8,9 @@ sources of the entrance's package: Numba finds out by itself that an entrance's 
 part has which lies in another. So **an entrance uses parts and constants of its own folder only**. Where nothing can be
 written, every process compiles anew.
 
+A part is compiled once for each list of argument types, and for Numba the number 0, written where it is called, has a
+type of its own: write no whole number as an argument of a big part, else it and all that it calls is compiled again.
+
 Importing this module is cheap; Numba is imported where the first function is marked.
 """
 
@@ -24,7 +27,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import platformdirs
 
-__all__ = ["cache_folder", "entrance", "inlined", "maker", "part", "swift", "when_compiling"]
+__all__ = ["cache_folder", "entrance", "inlined", "maker", "melted", "part", "swift", "when_compiling"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +58,12 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """A small part of an inner loop: it becomes a piece of whoever calls it, each time."""
     return _part(function, _nrt=False, forceinline=True)
+
+
+def melted(function: Callable[P, R]) -> Callable[P, R]:
+    """A part that is called from one place: it is compiled as a piece of its caller, not by itself as well. Numba
+    optimises a part together with all that it calls, so that what lies ten calls deep is optimised ten times."""
+    return _part(function, _nrt=False, inline="always")
 
 
 def swift(function: Callable[P, R]) -> Callable[P, R]:

@@ -15,7 +15,7 @@ from domicile.local import compiled
 from domicile.policies.effort import Effort
 from domicile.policies.placement import place, problem_of
 from domicile.policies.placement.afresh.build import Built, build, seats_of
-from domicile.policies.placement.afresh.core.arrays import FIRST, LOW
+from domicile.policies.placement.afresh.core.arrays import FIRST, LOW, new_state
 from domicile.policies.placement.afresh.proof import prove
 from domicile.policies.placement.afresh.search import NoWay, choices_of, layout_of, searched, worked_out
 from domicile.policies.placement.exact import search_exactly
@@ -59,7 +59,7 @@ def test_the_objective_is_that_of_the_layout(seed: int) -> None:
 @pytest.mark.parametrize("seed", [0, 3, 4, 8, 12, 15, 24])
 def test_moves_add_up_to_what_the_whole_comes_to(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In plain Python: parts of compiled loops cannot be called from outside."""
-    for mark in ("entrance", "part", "maker"):
+    for mark in ("entrance", "part", "melted"):
         monkeypatch.setattr(compiled, mark, lambda function: function)
     for name in [name for name in sys.modules if "placement.afresh.core." in name]:
         monkeypatch.delitem(sys.modules, name)
@@ -67,7 +67,7 @@ def test_moves_add_up_to_what_the_whole_comes_to(seed: int, monkeypatch: pytest.
     terms = importlib.import_module("domicile.policies.placement.afresh.core.terms")
     _, built = instance(seed)
     given = built.given
-    state, anew = terms.new_state(given), terms.new_state(given)
+    state, anew = new_state(given), new_state(given)
     state.chosen[:] = any_choices(built, seed)
     terms.rebuilt(given, state)
     random = np.random.default_rng(seed)

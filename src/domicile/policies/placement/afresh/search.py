@@ -8,7 +8,7 @@ import numpy as np
 
 from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.build import Built, seats_of
-from domicile.policies.placement.afresh.core.arrays import FIRST, PCPUS, POOL, Integers
+from domicile.policies.placement.afresh.core.arrays import FIRST, PCPUS, POOL, Integers, new_state
 from domicile.policies.placement.afresh.core.loops import MARGIN, improve
 from domicile.policies.placement.layout import Layout, Problem
 
@@ -59,10 +59,10 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
 
     nobody = np.full(guests, -1, dtype=np.int64)
     begins = [*([] if known is None else [known]), *([] if guests <= FEW else [_blocks(built)]), nobody, nobody]
-    best = started(0, begins[0].copy())
+    best = started(0, begins[0])
     start = 1
     while start < starts or effort.more():
-        found = started(start, begins[start].copy() if start < len(begins) else _strewn(built, best, start, chance))
+        found = started(start, begins[start] if start < len(begins) else _strewn(built, best, start, chance))
         if found.objective < best.objective - MARGIN:
             best = found
         start += 1
@@ -73,7 +73,7 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
 
 def worked_out(built: Built, chosen: Integers) -> Found:
     """What these choices come to, nothing improved."""
-    return _started(built, chosen.copy(), np.zeros(0, dtype=np.int64), 0, -1)
+    return _started(built, chosen, np.zeros(0, dtype=np.int64), 0, -1)
 
 
 def choices_of(built: Built, layout: Layout) -> Integers:
@@ -96,9 +96,11 @@ def layout_of(problem: Problem, built: Built, found: Found) -> Layout:
 
 
 def _started(built: Built, chosen: Integers, order: Integers, seed: int, rounds: int) -> Found:
-    mib = np.zeros((len(built.given.busy), len(built.given.available)), dtype=np.int64)
-    objective, short = improve(built.given, chosen, order, np.array([seed], dtype=np.int64), rounds, mib)
-    return Found(chosen, float(objective), int(short), mib)
+    state = new_state(built.given)
+    state.chosen[:] = chosen
+    kept = np.zeros((3, len(chosen)), dtype=np.int64)
+    improve(built.given, state, order, np.array([seed], dtype=np.int64), rounds, kept)
+    return Found(state.chosen, float(state.value[0]), int(state.value[1]), state.mib)
 
 
 def _blocks(built: Built) -> Integers:

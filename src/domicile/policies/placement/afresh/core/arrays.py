@@ -70,6 +70,7 @@ __all__ = [
     "Given",
     "Integers",
     "State",
+    "new_state",
 ]
 
 Integers = npt.NDArray[np.int64]
@@ -159,3 +160,18 @@ class State(NamedTuple):
     nodes: Floats
     memory: Integers
     value: Floats
+
+
+def new_state(given: Given) -> State:
+    """Room for a state; nobody is placed, and nothing worked out. NumPy makes it: to compile that takes seconds."""
+    guests, (_, pools, nodes) = len(given.busy), given.pools.shape
+    return State(
+        np.full(guests, -1, dtype=np.int64),
+        np.zeros((guests, nodes), dtype=np.int64),
+        np.zeros((guests, nodes)),
+        np.zeros((4, pools, nodes)),
+        np.zeros((3, nodes, nodes)),
+        np.zeros((4, nodes)),
+        np.zeros((2, nodes), dtype=np.int64),
+        np.zeros(2),
+    )

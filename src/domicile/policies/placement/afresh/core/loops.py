@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from domicile.local.compiled import entrance, part
+from domicile.local.compiled import entrance, melted, part
 from domicile.policies.placement.afresh.core.arrays import CONSTANT, FIRST, SET, Given, Integers, State
 from domicile.policies.placement.afresh.core.moves import added_on, best_candidate, put_in, take_out
-from domicile.policies.placement.afresh.core.terms import new_state, rebuilt
+from domicile.policies.placement.afresh.core.terms import rebuilt
 
 __all__ = ["improve"]
 
@@ -38,7 +38,7 @@ def _drawn(random: Integers, below: int) -> int:
     return int(((random[0] >> 33) & 0x7FFFFFFF) % below)
 
 
-@part
+@melted
 def _move(given: Given, state: State, g: int) -> bool:
     """One guest to its best place; whether it moved."""
     old = state.chosen[g]
@@ -48,31 +48,32 @@ def _move(given: Given, state: State, g: int) -> bool:
     return bool(c != old)
 
 
-@part
+@melted
 def _move_all(given: Given, state: State) -> None:
     """Each guest in turn, until none has moved since its last turn."""
     guests = len(given.busy)
-    waited, g = 0, 0
-    for _ in range(PASSES * guests):
-        waited = 0 if _move(given, state, g) else waited + 1
-        g = (g + 1) % guests
+    waited = 0
+    for turn in range(PASSES * guests):
+        waited = 0 if _move(given, state, turn % guests) else waited + 1
         if waited >= guests:
             return
 
 
-@part
+@melted
 def _exchange(given: Given, state: State, g: int, h: int) -> bool:
     """Two guests each to the other's set, if that is better; whether it was."""
-    old_g, old_h = state.chosen[g], state.chosen[h]
-    new_g, new_h = given.same[g, given.candidate[SET, old_h]], given.same[h, given.candidate[SET, old_g]]
-    if new_g < 0 or new_h < 0 or given.candidate[SET, old_g] == given.candidate[SET, old_h]:
+    candidate, same = given.candidate, given.same
+    chosen, value = state.chosen, state.value
+    old_g, old_h = chosen[g], chosen[h]
+    new_g, new_h = same[g, candidate[SET, old_h]], same[h, candidate[SET, old_g]]
+    if new_g < 0 or new_h < 0 or candidate[SET, old_g] == candidate[SET, old_h]:
         return False
-    before = state.value[0]
+    before = value[0]
     added_h = take_out(given, state, h)
     added_g = take_out(given, state, g)
     put_in(given, state, g, new_g, added_on(given, state, g, new_g))
     now_h = added_on(given, state, h, new_h)
-    if state.value[0] + now_h < before - MARGIN:
+    if value[0] + now_h < before - MARGIN:
         put_in(given, state, h, new_h, now_h)
         return True
     _ = take_out(given, state, g)
@@ -81,7 +82,7 @@ def _exchange(given: Given, state: State, g: int, h: int) -> bool:
     return False
 
 
-@part
+@melted
 def _exchange_all(given: Given, state: State) -> bool:
     """All pairs once; whether one was exchanged."""
     found = False
@@ -91,35 +92,38 @@ def _exchange_all(given: Given, state: State) -> bool:
     return found
 
 
-@part
+@melted
 def _gather(given: Given, state: State, group: int, old: Integers) -> bool:
     """The members of a group jointly to the best set for all of them, if that is better; whether it was."""
-    begin, end = given.gather[group], given.gather[group + 1]
-    first = given.members[begin]
-    before, found, least = state.value[0], -1, state.value[0] - MARGIN
+    guest, candidate, same, gather = given.guest, given.candidate, given.same, given.gather
+    members = given.members
+    worth = state.value
+    begin, end = gather[group], gather[group + 1]
+    first = members[begin]
+    before, found, least = worth[0], -1, worth[0] - MARGIN
     for i in range(begin, end):
-        old[i - begin] = state.chosen[given.members[i]]
-        _ = take_out(given, state, given.members[i])
-    without = state.value[0]
-    for c in range(given.guest[FIRST, first], given.guest[FIRST, first + 1]):
+        old[i - begin] = state.chosen[members[i]]
+        _ = take_out(given, state, members[i])
+    without = worth[0]
+    for c in range(guest[FIRST, first], guest[FIRST, first + 1]):
         value, placed = without, begin
         while placed < end and value < least:
-            g = given.members[placed]
-            there = given.same[g, given.candidate[SET, c]]
+            g = members[placed]
+            there = same[g, candidate[SET, c]]
             if there < 0:
                 break
             put_in(given, state, g, there, added_on(given, state, g, there))
-            value, placed = state.value[0], placed + 1
+            value, placed = worth[0], placed + 1
         if placed == end and value < least:
             found, least = c, value
         while placed > begin:
             placed -= 1
-            _ = take_out(given, state, given.members[placed])
+            _ = take_out(given, state, members[placed])
     for i in range(begin, end):
-        g = given.members[i]
-        there = given.same[g, given.candidate[SET, found]] if found >= 0 else old[i - begin]
+        g = members[i]
+        there = same[g, candidate[SET, found]] if found >= 0 else old[i - begin]
         put_in(given, state, g, there, added_on(given, state, g, there))
-    return bool(state.value[0] < before - MARGIN)
+    return bool(worth[0] < before - MARGIN)
 
 
 @part
@@ -134,15 +138,16 @@ def _descend(given: Given, state: State, old: Integers) -> None:
             return
 
 
-@part
+@melted
 def _picked(given: Given, state: State, random: Integers, out: Integers) -> int:
     """Which guests a round takes out, and how many."""
-    guests, groups = len(given.busy), len(given.gather) - 1
+    gather = given.gather
+    guests, groups = len(given.busy), len(gather) - 1
     most = 2 + _drawn(random, MOST_OUT - 1)
     kind, count = _drawn(random, 3 if groups > 0 else 2), 0
     if kind == 2:
         group = _drawn(random, groups)
-        for i in range(given.gather[group], given.gather[group + 1]):
+        for i in range(gather[group], gather[group + 1]):
             out[count] = given.members[i]
             count += 1
     place = _drawn(random, len(given.available))
@@ -160,7 +165,7 @@ def _picked(given: Given, state: State, random: Integers, out: Integers) -> int:
     return count
 
 
-@part
+@melted
 def _round(given: Given, state: State, random: Integers, out: Integers) -> None:
     """Take some guests out, put each back where it adds least, let those near look for a better place."""
     guests = len(given.busy)
@@ -170,69 +175,54 @@ def _round(given: Given, state: State, random: Integers, out: Integers) -> None:
     for i in range(count):
         j = i + _drawn(random, count - i)
         out[i], out[j] = out[j], out[i]
-        c, added = best_candidate(given, state, out[i], -1, np.inf)
+        c, added = best_candidate(given, state, out[i], state.chosen[out[i]], np.inf)
         put_in(given, state, out[i], c, added)
     if guests <= SMALL:
         _move_all(given, state)
         return
-    for i in range(count):
-        _ = _move(given, state, out[i])
-    for _ in range(SMALL):
-        _ = _move(given, state, _drawn(random, guests))
+    for i in range(count + SMALL):
+        _ = _move(given, state, out[i] if i < count else _drawn(random, guests))
 
 
-@part
+@melted
 def _copy(source: Integers, target: Integers) -> None:
     for i in range(len(source)):
         target[i] = source[i]
 
 
-@part
-def _told(state: State, mib: Integers) -> tuple[float, float]:
-    for g in range(mib.shape[0]):
-        for n in range(mib.shape[1]):
-            mib[g, n] = state.mib[g, n]
-    return state.value[0], state.value[1]
-
-
 @entrance
-def improve(
-    given: Given, chosen: Integers, order: Integers, random: Integers, rounds: int, mib: Integers
-) -> tuple[float, float]:
-    """Improve a layout, and give the best one found back in `chosen`: its objective, and MiB that find no room.
+def improve(given: Given, state: State, order: Integers, random: Integers, rounds: int, kept: Integers) -> None:
+    """Improve the layout of `state.chosen`; the best one found is left in `state`.
 
     Guests that are -1 there are first put, in this order, where they add least. `random` is the state of the generator
-    (one number); the same numbers in give the same numbers out. `mib` (M x N) is filled with where memory falls. With
-    `rounds` negative, nothing is improved: only what the choices come to is worked out.
+    (one number); the same numbers in give the same numbers out. `kept` (3 x M) is room for choices. With `rounds`
+    negative, nothing is improved: only what the choices come to is worked out.
     """
-    state = new_state(given)
-    _copy(chosen, state.chosen)
+    chosen, value = state.chosen, state.value
+    out, now, best = kept[0], kept[1], kept[2]
     _ = rebuilt(given, state)
     for g in order:
-        if state.chosen[g] < 0:
-            c, added = best_candidate(given, state, g, -1, np.inf)
+        if chosen[g] < 0:
+            c, added = best_candidate(given, state, g, chosen[g], np.inf)
             put_in(given, state, g, c, added)
-    if rounds < 0:
-        return _told(state, mib)
-    out = np.zeros(len(chosen), dtype=np.int64)
-    _descend(given, state, out)
-    best = rebuilt(given, state)
-    now = best
-    current = state.chosen.copy()
-    _copy(current, chosen)
-    heat = WORSE * (best - given.figures[CONSTANT]) / max(len(chosen), 1)
-    for step in range(rounds):
-        _round(given, state, random, out)
-        if state.value[0] < best - MARGIN:
+    least = latest = np.inf
+    heat = 0.0
+    # the first turn is the descent from where it begins
+    for step in range(rounds + 1):
+        if step > 0:
+            _round(given, state, random, out)
+        if value[0] < least - MARGIN:
             _descend(given, state, out)
-            best = rebuilt(given, state)
-            _copy(state.chosen, chosen)
-        if state.value[0] < now + heat * (rounds - step) / rounds:
-            now = state.value[0]
-            _copy(state.chosen, current)
+            least = rebuilt(given, state)
+            _copy(chosen, best)
+        if step == 0:
+            heat = WORSE * (least - given.figures[CONSTANT]) / max(len(chosen), 1)
+        if value[0] < latest + heat * (rounds - step + 1) / max(rounds, 1):
+            latest = value[0]
+            _copy(chosen, now)
         else:
-            _copy(current, state.chosen)
-            now = rebuilt(given, state)
-    _copy(chosen, state.chosen)
+            _copy(now, chosen)
+            latest = rebuilt(given, state)
+    if rounds >= 0:
+        _copy(best, chosen)
     _ = rebuilt(given, state)
-    return _told(state, mib)
