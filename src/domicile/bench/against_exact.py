@@ -24,9 +24,10 @@ from domicile.policies.effort import Effort
 from domicile.policies.placement import problem_of
 from domicile.policies.placement.afresh.build import build
 from domicile.policies.placement.afresh.proof import prove
-from domicile.policies.placement.afresh.search import NoWay, layout_of, searched
 from domicile.policies.placement.exact import search_exactly
 from domicile.policies.placement.layout import Layout, Problem
+from domicile.policies.placement.many import laid_out
+from domicile.policies.placement.search import NoRoom
 from domicile.state.model import Domain, DomainType, Snapshot, Vcpu
 from domicile.state.request import Group, GroupKind, GuestRequest, Intent
 from domicile.topology.model import Cpu, Node, Topology
@@ -102,24 +103,24 @@ def _vcpus(random: np.random.Generator, everywhere: frozenset[int], topology: To
     return tuple(Vcpu(number, None, everywhere, soft) for number in range(int(random.integers(1, 5))))
 
 
-def compare(seed: int, limit_s: float = LIMIT_S) -> Compared:
-    """Search an instance, and prove what can be proven."""
+def compare(seed: int, limit_s: float = LIMIT_S, *, compiled: bool = False) -> Compared:
+    """Search an instance as `place` does, or by the compiled search however few guests there are; and prove what can be
+    proven."""
     snapshot, requests, intent = drawn(seed)
     problem = problem_of(snapshot, requests, intent)
-    built = build(problem)
     begin = time.process_time()
     try:
-        found = searched(problem, built, Effort())
-    except NoWay:
-        found = None
+        layout = laid_out(problem, Effort() if compiled else None)
+    except NoRoom:
+        layout = None
     search_s = time.process_time() - begin
-    layout = layout_of(problem, built, found) if found else None
     size = len(problem.machine.topology.nodes), len(requests)
     if prod(2 ** len(subject.eligible) - 1 for subject in problem.subjects) <= MOST:
         best = search_exactly(problem, layout)
         gap = _gap(problem, layout, best.objective) if layout and best else None
         return Compared(seed, *size, "enumeration", gap, best is not None, search_s)
-    proof = prove(problem, built, found, limit_s)
+    built = build(problem)
+    proof = prove(problem, built, None, limit_s)
     gap = None if layout is None else _gap(problem, layout, proof.bound)
     if proof.best is not None and layout is not None:
         gap = max(gap or 0.0, _gap(problem, layout, proof.best.objective))

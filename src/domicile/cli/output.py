@@ -20,7 +20,7 @@ COMPILING_S = 20
 """CPU time of compiling the simulator's loops and the performance model's, on a machine of 2021."""
 
 
-SEARCH_COMPILING_S = 60
+SEARCH_COMPILING_S = 30
 """The same of the search for many guests."""
 
 

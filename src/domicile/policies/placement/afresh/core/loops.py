@@ -126,7 +126,7 @@ def _gather(given: Given, state: State, group: int, old: Integers) -> bool:
     return bool(worth[0] < before - MARGIN)
 
 
-@part
+@melted
 def _descend(given: Given, state: State, old: Integers) -> None:
     """Moves, exchanges and joint moves until none is better."""
     for _ in range(PASSES):

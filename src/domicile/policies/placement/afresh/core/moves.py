@@ -245,7 +245,7 @@ def best_candidate(given: Given, state: State, g: int, known: int, least: float)
     return known, least
 
 
-@part
+@melted
 def added_on(given: Given, state: State, g: int, c: int) -> float:
     """What a guest that is out adds on this candidate."""
     _pulls(given, state, g)
