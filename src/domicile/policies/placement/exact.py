@@ -31,8 +31,9 @@ MOST_SETS = 65_535
 """Sets of one guest, all of 16 nodes."""
 
 
-FEW = 250
-"""Sets of all guests but the last that are gone through without being asked: a few tens of milliseconds."""
+FEW = 4000
+"""Assignments of all guests but the last that are gone through without being asked (those of the last are weighed at
+once): four guests on four nodes, five on three. There, moves and exchanges alone were up to 23 % off the best."""
 
 
 def few_enough(problem: Problem) -> bool:
