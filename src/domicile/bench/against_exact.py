@@ -24,10 +24,10 @@ from domicile.policies.effort import Effort
 from domicile.policies.placement import problem_of
 from domicile.policies.placement.afresh.build import build
 from domicile.policies.placement.afresh.proof import prove
-from domicile.policies.placement.exact import search_exactly
+from domicile.policies.placement.exact import few_enough, search_exactly
 from domicile.policies.placement.layout import Layout, Problem
-from domicile.policies.placement.many import laid_out
-from domicile.policies.placement.search import NoRoom
+from domicile.policies.placement.many import laid_out, laid_out_compiled
+from domicile.policies.placement.search import NoRoom, as_it_falls
 from domicile.state.model import Domain, DomainType, Snapshot, Vcpu
 from domicile.state.request import Group, GroupKind, GuestRequest, Intent
 from domicile.topology.model import Cpu, Node, Topology
@@ -110,7 +110,9 @@ def compare(seed: int, limit_s: float = LIMIT_S, *, compiled: bool = False) -> C
     problem = problem_of(snapshot, requests, intent)
     begin = time.process_time()
     try:
-        layout = laid_out(problem, Effort() if compiled else None)
+        layout = laid_out_compiled(problem, Effort()) if compiled else laid_out(problem, None)
+        if not compiled and few_enough(problem):
+            layout = search_exactly(problem, as_it_falls(layout)) or layout
     except NoRoom:
         layout = None
     search_s = time.process_time() - begin

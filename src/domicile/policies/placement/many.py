@@ -13,7 +13,7 @@ from domicile.policies.placement.exact import few_enough
 from domicile.policies.placement.layout import Layout, Problem
 from domicile.policies.placement.search import search
 
-__all__ = ["bounded", "laid_out"]
+__all__ = ["bounded", "laid_out", "laid_out_compiled"]
 
 FEW = 6
 """Guests that are laid out without compiled code: in 0.7 to 1.0 s of CPU on 2, 4 and 8 nodes; eight take 1.0 to 1.6."""
@@ -23,10 +23,11 @@ def laid_out(problem: Problem, effort: Effort | None) -> Layout:
     """Seat all guests. `effort` None: as much as suits their number. Raises `NoRoom` where no room for all is found."""
     if len(problem.subjects) == 1 or few_enough(problem) or (effort is None and len(problem.subjects) <= FEW):
         return search(problem)
-    return _compiled(problem, effort or Effort())
+    return laid_out_compiled(problem, effort or Effort())
 
 
-def _compiled(problem: Problem, effort: Effort) -> Layout:
+def laid_out_compiled(problem: Problem, effort: Effort) -> Layout:
+    """The same by the compiled search, however few they are."""
     from domicile.policies.placement.afresh.build import build  # noqa: PLC0415
     from domicile.policies.placement.afresh.search import NoWay, layout_of, searched  # noqa: PLC0415
 
