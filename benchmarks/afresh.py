@@ -1,6 +1,6 @@
-"""A whole host laid out again: 8 nodes and 64 domains, how good after how long, beside the best of a long search.
+"""A whole host laid out again: 8 nodes and 64 domains, how good after how long, beside the best that is known.
 
-The first starts of a long search are those of a short one, so what a short one finds is compared with the best of all.
+The best known is the best of long searches from many seeds. How good a search is goes by the sum of all slowdowns.
 """
 
 from __future__ import annotations
@@ -24,35 +24,43 @@ __all__ = ["TITLE", "measure"]
 
 TITLE = "laying a whole host out again, 8 nodes and 64 domains"
 NODES, DOMAINS = 8, 64
-LONG = Effort(starts=8)
-ROUNDS = (1, 20, 0)
-"""Rounds of a start; 0: as many as it takes by default."""
+SEEDS = 5
+"""Seeds of the long searches."""
+
+LONG_STARTS = 5
+SHORT = ((1, 1), (1, 10), (1, 30), (1, 100), (3, 100))
+"""Starts and rounds of the searches that are timed."""
+
+WITHIN_MS, WITHIN = 200.0, 0.01
 
 
 def measure() -> Found:
-    """Searches of several lengths, in turn."""
+    """Searches of several lengths, each from several seeds, beside the best known."""
     snapshot = host(NODES, DOMAINS)
-    problem, homes, _ = afresh_problem(snapshot, (), Intent())
     begin = time.process_time()
+    problem, homes, _ = afresh_problem(snapshot, (), Intent())
     built = build(problem, homes)
     build_ms = 1e3 * (time.process_time() - begin)
     load_s = _load_s()
     searched(problem, built, Effort(starts=1, rounds=1))  # compiles, or takes it from disk
-    best, long_ms = _timed(problem, built, LONG)
-    table = Table("starts", "rounds", "CPU, ms", "sum of slowdowns", "above the best", title=TITLE)
-    found = Found(tables=[table])
+    seeds = range(1, SEEDS + 1)
+    best = min(searched(problem, built, Effort(seed, LONG_STARTS)).objective for seed in seeds)
     domains = len(problem.residents.names) + len(problem.subjects)
-    for starts in (1, 3):
-        for rounds in ROUNDS:
-            objective, time_ms = _timed(problem, built, Effort(starts=starts, rounds=rounds))
-            above = (objective - best) / (domains + best)
-            figures = f"{domains + objective:.3f}", f"{above:.3%}"
-            table.add_row(str(starts), str(rounds or "default"), f"{build_ms + time_ms:.0f}", *figures)
-            if starts == 1 and rounds == 0:
-                found.rows.append((TITLE, f"{build_ms + time_ms:.0f} ms, {above:.2%} above the best", "200 ms, 1 %"))
-    table.add_row(str(LONG.starts), "default", f"{build_ms + long_ms:.0f}", f"{domains + best:.3f}", "-")
+    table = Table("starts", "rounds", "CPU, ms", "worst of seeds above the best known", title=TITLE)
+    good_ms = None
+    for starts, rounds in SHORT:
+        times_ms, above = [], []
+        for seed in seeds:
+            # seeds of their own, so that nothing is compared with itself
+            objective, time_ms = _timed(problem, built, Effort(100 + seed, starts, rounds))
+            times_ms.append(build_ms + time_ms)
+            above.append((objective - best) / (domains + best))
+        table.add_row(str(starts), str(rounds), f"{max(times_ms):.0f}", f"{max(above):.3%}")
+        if max(above) <= WITHIN and good_ms is None:
+            good_ms = max(times_ms), max(above)
     table.caption = f"arrays {build_ms:.0f} ms (in all rows); loading Python, NumPy and compiled code {load_s:.2f} s"
-    return found
+    shown = "never" if good_ms is None else f"{good_ms[0]:.0f} ms, {good_ms[1]:.2%} above the best known"
+    return Found(tables=[table], rows=[(TITLE, shown, f"{WITHIN_MS:.0f} ms, {WITHIN:.0%}")])
 
 
 def _timed(problem: Problem, built: Built, effort: Effort) -> tuple[float, float]:

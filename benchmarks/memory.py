@@ -20,7 +20,7 @@ from domicile.simulator.output import open_series
 from domicile.simulator.run import simulate
 from domicile.simulator.scenario import Scenario, ScenarioDomain
 
-__all__ = ["TITLE", "measure"]
+__all__ = ["TITLE", "measure", "peak_mib"]
 
 TITLE = "memory of a long simulation, 2 nodes and 8 domains, a point of the series a minute"
 HOURS = (2, 24)
@@ -52,10 +52,10 @@ def pass_time(hours: int) -> tuple[float, float, float]:
         with open_series(path) as series:
             simulate(scenario, machine(2), guests(8), None, sinks=[series], every_s=60.0)
         size = path.stat().st_size
-    return _peak_mib(), size / 2**20, time.process_time()
+    return peak_mib(), size / 2**20, time.process_time()
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Most memory that this process has had; what `getrusage` says can be what its parent had."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024

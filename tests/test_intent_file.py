@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domicile.errors import BadInput
 from domicile.intent_file import MAX_INTENT_BYTES, load_intent, read_intent
-from domicile.state.request import DevicePolicy, Group, GroupKind, Intent
+from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent
 
 INTENT = """\
 [devices]
@@ -41,15 +41,41 @@ def test_an_intent() -> None:
     )
 
 
+def test_what_is_known_of_a_domain() -> None:
+    text = "[domains.db]\nmemory_bound = 0.7\ntraffic_gbs = 3\n[domains.'mail server']\nbusy_vcpus = 0.5\n[domains.x]\n"
+    assert read(text).domains == (
+        Character("db", memory_bound=0.7, traffic_gbs=3.0),
+        Character("mail server", busy_vcpus=0.5),
+        Character("x"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("domains = 1", "domains: has to be tables: [domains.NAME]"),
+        ("[domains]\ndb = 1", "domains.db: Expected `object`, got `int`"),
+        ("[domains.db]\nmemory_bound = 1.5", "domains.db.memory_bound: Expected `float` <= 1.0"),
+        ("[domains.db]\ntraffic_gbs = -1", "domains.db.traffic_gbs: Expected `float` >= 0.0"),
+        ("[domains.db]\nbusy_vcpus = nan", "domains.db.busy_vcpus: Expected `float`"),
+        ("[domains.db]\nmemorybound = 1", "domains.db: unknown key memorybound; did you mean memory_bound?"),
+    ],
+)
+def test_what_is_said_wrongly_of_a_domain(text: str, problem: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read(text)
+    assert str(caught.value).startswith(f"domicile.toml: {problem}")
+
+
 def test_nothing_has_to_be_said() -> None:
-    assert read("") == read("[devices]\n[groups]\n") == Intent()
+    assert read("") == read("[devices]\n[groups]\n[domains]\n") == Intent()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("[devices]", "[device]", "unknown key device; did you mean devices?"),
-        ("[devices]", "[x]\n[devices]", "unknown key x; there are devices, groups"),
+        ("[devices]", "[x]\n[devices]", "unknown key x; there are devices, domains, groups"),
         ("policy", "polcy", "devices: unknown key polcy; did you mean policy?"),
         (
             '"required"',

@@ -8,6 +8,11 @@
     domains = ["web1", "web2", "db"]
     weight = 2.0                # 1.0 if left out
 
+    [domains.db]                # what no host tells of a domain; each can be left out
+    memory_bound = 0.7          # share of its time that it waits for memory
+    traffic_gbs = 3.0           # memory traffic of one of its vCPUs while it is busy
+    busy_vcpus = 1.5            # vCPUs that want to run at once, for as long as nobody measured
+
     [vnuma]
     default = "auto"            # virtual nodes for guests wider than a node; or "off", or a number for all
     domains = { db = 4, small = "off" }
@@ -29,7 +34,7 @@ import msgspec
 from msgspec import Meta
 
 from domicile.errors import BadInput
-from domicile.state.request import DevicePolicy, Group, GroupKind, Intent, VnumaMode
+from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, VnumaMode
 
 __all__ = ["DEFAULT_PATH", "MAX_INTENT_BYTES", "MOST_VNODES", "load_intent", "read_intent"]
 
@@ -48,6 +53,14 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True):
     kind: GroupKind
     domains: Annotated[list[_Name], Meta(min_length=2)]
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+
+
+class _Domain(msgspec.Struct, forbid_unknown_fields=True):
+    """A table of `domains`."""
+
+    memory_bound: Annotated[float, Meta(ge=0, le=1)] | None = None
+    traffic_gbs: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    busy_vcpus: Annotated[float, Meta(ge=0, le=1024)] | None = None
 
 
 class _Devices(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,14 +111,13 @@ def read_intent(data: bytes, source: str) -> Intent:
         raise BadInput(source, "not UTF-8", f"line {line}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(source, f"no TOML: {_one_line(error)}") from error
-    _require_known(source, "", tables, ("devices", "groups", "vnuma"))
-    groups = tables.get("groups", {})
-    if not isinstance(groups, dict):
-        raise BadInput(source, "has to be tables: [groups.NAME]", "groups")
+    _require_known(source, "", tables, ("devices", "domains", "groups", "vnuma"))
+    groups, domains = _named(source, "groups", tables), _named(source, "domains", tables)
     vnuma = _converted(source, "vnuma", tables.get("vnuma", {}), _Vnuma)
     intent = Intent(
         groups=tuple(_group(source, name, table) for name, table in groups.items()),
         devices=_converted(source, "devices", tables.get("devices", {}), _Devices).policy,
+        domains=tuple(_domain(source, name, table) for name, table in domains.items()),
         vnuma=vnuma.default,
         vnuma_by_domain=tuple(sorted(vnuma.domains.items())),
     )
@@ -120,6 +132,19 @@ def _group(source: str, name: str, table: object) -> Group:
     if twice:
         raise BadInput(source, f"{twice[0]!a} is there twice", f"{place}.domains")
     return Group(name, group.kind, tuple(group.domains), group.weight)
+
+
+def _named(source: str, key: str, tables: dict[str, Any]) -> dict[str, Any]:
+    """Tables with names: [key.NAME]."""
+    found = tables.get(key, {})
+    if not isinstance(found, dict):
+        raise BadInput(source, f"has to be tables: [{key}.NAME]", key)
+    return found
+
+
+def _domain(source: str, name: str, table: object) -> Character:
+    said = _converted(source, f"domains.{_key(name)}", table, _Domain)
+    return Character(name, said.memory_bound, said.traffic_gbs, said.busy_vcpus)
 
 
 def _converted(source: str, place: str, table: object, kind: type[_Table]) -> _Table:

@@ -95,6 +95,34 @@ def test_placing_by_measured_load_lets_time_pass(state: Path) -> None:
     assert placed["placements"][0]["nodes"] != homes["busy"]
 
 
+def test_placing_knows_what_ran_without_waiting(state: Path) -> None:
+    """Nobody looked while the guests ran: what they used since their start tells."""
+    uri = "sim:///mine?machine=4node"
+    create(state, uri, busy="busy=2", idle="busy=0")
+    homes = {domain["name"]: domain["home_nodes"] for domain in looked("-c", uri, "--window", "20")["domains"]}
+    both = ",".join(f"nodes:{node}" for node in homes["busy"] + homes["idle"])
+    new = state / "new.cfg"
+    new.write_text(GUEST.format(name="new", does="") + f'cpus = "{both}"\n')
+    for _ in range(2):
+        (placed,) = json.loads(domicile("place", "-c", uri, "--json", str(new)))["placements"]
+        assert placed["nodes"] == homes["idle"]
+    (kept,) = (state / "state" / "load").glob("*.sqlite")
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_placing_goes_on_without_the_record_of_load(state: Path) -> None:
+    uri = "sim:///mine?machine=4node"
+    create(state, uri, busy="busy=2")
+    (kept,) = (state / "state" / "load").glob("*.sqlite")
+    for each in kept.parent.iterdir():
+        each.unlink()
+    kept.write_bytes(b"something else" * 100)
+    (state / "new.cfg").write_text(GUEST.format(name="new", does=""))
+    result = CliRunner().invoke(main, ["place", "-c", uri, str(state / "new.cfg")], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "how busy domains were before is not known" in result.stderr
+
+
 def test_an_interrupt_keeps_what_has_passed(state: Path) -> None:
     uri = "sim:///mine?machine=4node"
     create(state, uri, web1="busy=1")

@@ -56,7 +56,7 @@ def test_what_a_scenario_asks_for_is_shown(scenario: str, key: str, shown: str) 
     ("arguments", "problem"),
     [
         (["nowhere"], "presets are "),
-        (["one-busy", "--policy", "best"], "there is no 'best'; there are domicile, libxl, none"),
+        (["one-busy", "--policy", "best"], "there is no 'best'; there are domicile, libxl, xenopsd,"),
         (["one-busy", "--machine", "opteron"], "no such file or preset"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,22 @@ def domicile(xen: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def pages_by_node(xen: Lab, name: str) -> dict[int, int]:
     """Xen's own count, read here and not by domicile: the last dump of debug key `u`."""
-    number = xen.run(["xl", "domid", name]).stdout.strip()
+    found = xen.run(["xl", "domid", name])
+    if found.returncode:
+        logs = xen.run(f"xl list; tail -n 15 /var/log/xen/xl-{name}.log* /var/log/xen/console/guest-{name}.log").stdout
+        pytest.fail(f"{name} is not there any more: {found.stderr.strip()}\n{logs}")
     xen.run(["xl", "debug-keys", "u"])
-    lines = xen.run(["xl", "dmesg"]).stdout.splitlines()
-    start = max(n for n, line in enumerate(lines) if f"Domain {number} (total" in line)
+    heading = f"Domain {found.stdout.strip()} (total"
+    for _ in range(10):
+        # on a busy host the dump may still be on its way
+        time.sleep(1)
+        lines = xen.run(["xl", "dmesg"]).stdout.splitlines()
+        starts = [n for n, line in enumerate(lines) if heading in line]
+        if starts and len(lines) >= starts[-1] + 5:
+            break
+    else:
+        pytest.fail(f"Xen's dump does not have {name}: {lines[-40:]}")
+    start = starts[-1]
     rows = [line.split("Node")[1].split(":") for line in lines[start + 1 : start + 5]]
     return {int(node): int(pages) for node, pages in rows}
 

@@ -162,7 +162,9 @@ def test_the_affinity_for_now(before: Lab) -> None:
         before.run(["xl", "vcpu-pin", "Domain-0", "all", "all", "all"])
 
 
-@pytest.mark.parametrize("strict", [False, True], ids=["relaxed", "strict"])
+@pytest.mark.parametrize(
+    "strict", [pytest.param(False, marks=pytest.mark.soak, id="relaxed"), pytest.param(True, id="strict")]
+)
 def test_booted_with_the_plan(base: Machine, before: Lab, boot: Boot, tmp_path: Path, *, strict: bool) -> None:
     plan = dom0(before, "plan", *(["--strict"] if strict else []))
     path = tmp_path / "plan.json"
@@ -193,6 +195,7 @@ def test_booted_with_node_ids(base: Machine, before: Lab, boot: Boot, tmp_path: 
     assert "the node id; that proximity domain is node 2" in option["seen"]
 
 
+@pytest.mark.soak
 def test_booted_with_a_proximity_domain_that_is_none(base: Machine, before: Lab, boot: Boot) -> None:
     """Xen passes over it and takes all nodes."""
     plan = dom0(before, "plan")

@@ -133,7 +133,9 @@ def test_actions(xen: Lab, host: XenHost) -> None:
     host.perform(SetAffinity(name, 1, soft=frozenset({0, 1})))
     host.perform(Unpause(name))
     running = host.snapshot().domain(name)
-    assert running is not None
+    if running is None:
+        logs = f"xl list; tail -n 20 /var/log/xen/xl-{name}.log /var/log/xen/console/guest-{name}.log; xl dmesg | tail"
+        pytest.fail(f"{name} has ended: {xen.run(logs).stdout}")
     assert not running.paused
     assert running.vcpus[1].hard_affinity == {0, 1, 5}
     assert running.vcpus[1].soft_affinity == {0, 1}

@@ -64,9 +64,10 @@ def dump(xen: Lab, number: int) -> list[str]:
 def test_an_hvm_guest_sees_its_virtual_nodes(domicile: Commands) -> None:
     """4 vCPUs on nodes of 2 pCPUs. It boots in minutes: it unpacks its kernel under emulation."""
     text = guest_config("wide", "hvm", 4, 256)
-    planned = domicile.placement("place", text)["vnuma"]
-    created = domicile.placement("create", text)["vnuma"]
-    assert created == planned
+    planned = domicile.placement("place", text, "--vnuma", "2")["vnuma"]
+    # asked for: with a Dom0 that has just been busy, four of one vCPU each can be better
+    created = domicile.placement("create", text, "--vnuma", "2")["vnuma"]
+    assert [(v["size_mib"], v["vcpus"]) for v in created] == [(v["size_mib"], v["vcpus"]) for v in planned]
     assert [(v["size_mib"], v["vcpus"], v["vdistances"]) for v in created] == [
         (128, [0, 1], [10, 16]),
         (128, [2, 3], [16, 10]),

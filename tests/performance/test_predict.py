@@ -1,5 +1,7 @@
 """The prediction, and that the fast form of it says the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, sharing
+from domicile.performance.evaluate import evaluate
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
+from domicile.performance.machine_load import MachineLoad
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness
@@ -46,6 +50,17 @@ def tenants_of(random: np.random.Generator, machine: Machine, count: int) -> Ten
         device_share=devices,
         pool=random.integers(len(machine.pools), size=count),
         confined=np.zeros(count),
+    )
+
+
+def with_character(random: np.random.Generator, tenants: Tenants) -> Tenants:
+    """Each with a weight, and leaning on memory in its own way."""
+    count = len(tenants.names)
+    return replace(
+        tenants,
+        weight=random.choice([0.1, 1.0, 2.0, 16.0], size=count),
+        memory_bound=random.uniform(0, 1, size=count),
+        traffic_gbs=random.uniform(0, 8, size=count),
     )
 
 
@@ -135,13 +150,17 @@ def test_many_assignments_are_one_call() -> None:
     smt=st.sampled_from([1, 2]),
     pools=st.sampled_from([1, 1, 2]),
     count=st.integers(0, 7),
+    alike=st.booleans(),
 )
-def test_a_field_says_what_the_prediction_says(seed: int, cores: list[int], smt: int, pools: int, count: int) -> None:
+def test_a_field_says_what_the_prediction_says(
+    seed: int, cores: list[int], smt: int, pools: int, count: int, *, alike: bool
+) -> None:
     """A newcomer's costs in a field are the difference that it makes to everybody's predicted slowdown."""
     random = np.random.default_rng(seed)
     machine = machine_of(cores, smt, pools=pools)
     assumptions = Assumptions(memory_bound=float(random.uniform(0.1, 0.9)), traffic_gbs=float(random.uniform(0, 4)))
     everybody = tenants_of(random, machine, count + 1)
+    everybody = everybody if alike else with_character(random, everybody)
     before = Tenants(
         everybody.names[:-1],
         everybody.demand[:-1],
@@ -150,6 +169,9 @@ def test_a_field_says_what_the_prediction_says(seed: int, cores: list[int], smt:
         everybody.device_share[:-1],
         everybody.pool[:-1],
         everybody.confined[:-1],
+        None if everybody.weight is None else everybody.weight[:-1],
+        None if everybody.memory_bound is None else everybody.memory_bound[:-1],
+        None if everybody.traffic_gbs is None else everybody.traffic_gbs[:-1],
     )
     after = predict(machine, everybody, assumptions)
     without = predict(machine, before, assumptions).slowdown
@@ -159,7 +181,14 @@ def test_a_field_says_what_the_prediction_says(seed: int, cores: list[int], smt:
     assert field.total == pytest.approx(float((without - 1).sum()), rel=1e-12, abs=1e-9)
 
     pull = device_pull(remoteness(machine), everybody.device_share[-1], assumptions)
-    newcomer = Newcomer(float(everybody.demand[-1]), int(everybody.pool[-1]), pull)
+    newcomer = Newcomer(
+        float(everybody.demand[-1]),
+        int(everybody.pool[-1]),
+        pull,
+        weight=1.0 if everybody.weight is None else float(everybody.weight[-1]),
+        memory_bound=None if everybody.memory_bound is None else float(everybody.memory_bound[-1]),
+        traffic_gbs=None if everybody.traffic_gbs is None else float(everybody.traffic_gbs[-1]),
+    )
     vcpus, memory = everybody.vcpu_share[-1], everybody.memory_share[-1]
     nodes = np.arange(machine.nodes)
     costs = field.try_sets(newcomer, nodes[None], vcpus[None], memory[None])
@@ -180,3 +209,62 @@ def test_a_nearer_machine_is_never_predicted_worse(seed: int, count: int) -> Non
     far, near = machine_of([4, 4, 4], 2, distance=30), machine_of([4, 4, 4], 2, distance=15)
     tenants = tenants_of(random, far, count)
     assert (predict(near, tenants).slowdown <= predict(far, tenants).slowdown + 1e-9).all()
+
+
+def on_one_node(weights: list[float] | None, demand: list[float]) -> Tenants:
+    count = len(demand)
+    here = np.ones((count, 1))
+    weight = None if weights is None else np.array(weights)
+    return Tenants(
+        tuple("abcdef"[:count]), np.array(demand), here, here, here * 0, np.zeros(count, dtype=np.intp),
+        np.zeros(count), weight,
+    )  # fmt: skip
+
+
+class TestWeights:
+    """Who gets the CPU time of a full node."""
+
+    def test_what_is_short_is_divided_in_inverse_proportion(self) -> None:
+        """4 vCPUs on 2 pCPUs lose 1 each; with weights 3 to 1 (2 in the mean) 2/3 and 2."""
+        quiet = Assumptions(memory_bound=0.0, company=0.0)
+        machine = machine_of([2], 1)
+        assert predict(machine, on_one_node(None, [2.0, 2.0]), quiet).cpu == pytest.approx([1.0, 1.0])
+        assert predict(machine, on_one_node([1.0, 1.0], [2.0, 2.0]), quiet).cpu == pytest.approx([1.0, 1.0])
+        assert predict(machine, on_one_node([3.0, 1.0], [2.0, 2.0]), quiet).cpu == pytest.approx([2 / 3, 2.0])
+
+    def test_it_has_the_sign_and_size_of_the_whole_model(self) -> None:
+        """Xen shares 2 pCPUs 3 to 1: 1.5 and 0.5 of the 2 wanted, slowdowns 4/3 and 4. First order is off by what it
+        leaves out, that who waits leaves more to others: at most a third here."""
+        machine = machine_of([2], 1)
+        load = MachineLoad.of(np.full((2, 1), 2.0), np.ones((2, 1)), memory_bound=0.0, weight=np.array([768.0, 256.0]))
+        exact = evaluate(machine, load).slowdown
+        assert exact == pytest.approx([4 / 3, 4.0])
+        first = predict(machine, on_one_node([3.0, 1.0], [2.0, 2.0]), Assumptions(memory_bound=0.0, company=0.0))
+        assert first.slowdown[0] < 2.0 < first.slowdown[1]
+        assert first.slowdown == pytest.approx(exact, rel=0.34)
+
+    def test_they_make_no_difference_where_there_is_room(self) -> None:
+        machine = machine_of([4], 1)
+        uneven = predict(machine, on_one_node([4.0, 0.1], [2.0, 2.0])).slowdown
+        assert uneven == pytest.approx(predict(machine, on_one_node(None, [2.0, 2.0])).slowdown)
+
+    @settings(max_examples=60, deadline=None)
+    @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 5))
+    def test_nobody_gains_by_a_further_domain(self, seed: int, count: int) -> None:
+        """What the bound of the exact search stands on."""
+        random = np.random.default_rng(seed)
+        machine = machine_of([2, 1], 2)
+        everybody = with_character(random, tenants_of(random, machine, count + 1))
+        there = [everybody.demand, everybody.vcpu_share, everybody.memory_share, everybody.device_share]
+        rest = [everybody.pool, everybody.confined, everybody.weight, everybody.memory_bound, everybody.traffic_gbs]
+        first = Tenants(everybody.names[:-1], *(a[:-1] for a in there), *(a[:-1] for a in rest if a is not None))  # type: ignore[arg-type]
+        assert (predict(machine, first).slowdown <= predict(machine, everybody).slowdown[:-1] + 1e-9).all()
+
+
+def test_who_leans_on_memory_loses_more_by_distance() -> None:
+    machine = machine_of([2, 2], 1, distance=30)
+    away = Tenants(
+        ("hot", "cold"), np.ones(2), np.array([[1.0, 0.0]] * 2), np.array([[0.0, 1.0]] * 2), np.zeros((2, 2)),
+        np.zeros(2, dtype=np.intp), np.zeros(2), memory_bound=np.array([0.8, 0.1]), traffic_gbs=np.array([0.0, 0.0]),
+    )  # fmt: skip
+    assert predict(machine, away).latency == pytest.approx([0.8 * 2.1, 0.1 * 2.1])

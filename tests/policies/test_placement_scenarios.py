@@ -267,7 +267,7 @@ def test_cpu_less_and_memory_less_nodes() -> None:
     wide = only(snapshot, guest(vcpus=8))
     assert (wide.nodes, wide.memory_mib) == ((0, 1), {1: 256})
     with pytest.raises(NotEnoughMemory, match="nodes 0-1 has 1000 MiB"):
-        only(snapshot, guest(memory_mib=2000))
+        place(snapshot, [guest("a", memory_mib=2000), guest("b", 1)])
 
 
 def test_64_nodes() -> None:

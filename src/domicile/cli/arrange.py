@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from domicile.cli.arrange_view import arrange_json, arrange_view
-from domicile.cli.configs import config_texts, measured_load, read_request
+from domicile.cli.configs import config_texts, demand_now, look_before, read_request
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import SEARCH_COMPILING_S, print_json, say_if_compiling, show
+from domicile.cli.searching import SEARCH_OPTIONS, Interruption, searching
 from domicile.errors import Refused
 from domicile.hosts.open import open_host
 from domicile.intent_file import load_intent
 from domicile.manager.guests import read_guests, require_possible
-from domicile.policies.effort import Effort
 from domicile.state.model import MemoryMapAge
 
 __all__ = ["command"]
 
 
-@click.command()
 @click.argument("configs", nargs=-1, metavar="[CONFIG...]")
 @connect_option
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -36,17 +34,9 @@ __all__ = ["command"]
     "window_s",
     type=click.FloatRange(min=0, max=3600),
     default=0.0,
-    help="Measure the domains' load for this many seconds first; without, every online vCPU counts as busy.",
+    help="Measure for this many seconds first how busy domains are; without, by what was seen of them until now.",
 )
-@click.option(
-    "--budget",
-    "budget_s",
-    type=click.FloatRange(min=0, max=86400),
-    default=0.0,
-    help="Search for this many seconds; without, as long as usually finds the best.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed starts the search elsewhere.")
-def command(
+def _command(
     configs: tuple[str, ...],
     connect: str | None,
     *,
@@ -58,18 +48,22 @@ def command(
 ) -> None:
     """Plan where all domains that can move, and the guests of these xl.cfg files, would best live. Says what
     that gains and how much memory would have to move; nothing is changed."""
-    from domicile.policies.placement.afresh.host import lay_out_afresh  # noqa: PLC0415 - imports Numba
-    from domicile.policies.placement.afresh.search import NoWay  # noqa: PLC0415
+    from domicile.policies.placement.afresh.host import lay_out_afresh  # noqa: PLC0415 - needs NumPy, which --help does not
+    from domicile.policies.placement.afresh.no_way import NoWay  # noqa: PLC0415
 
     texts, intent = config_texts(configs), load_intent(intent_path)
     with open_host(default_uri(connect)) as host:
-        load = measured_load(host, window_s) if window_s else None
+        earlier = look_before(host, window_s)
         snapshot = host.snapshot(MemoryMapAge.RECENT)
+    load = demand_now(snapshot, earlier)
     guests = read_guests(texts, snapshot, read_request)
     require_possible(snapshot, guests)
-    ends_s = time.monotonic() + budget_s
-    effort = Effort(seed, more=lambda: time.monotonic() < ends_s) if budget_s else Effort(seed)
-    with say_if_compiling("the search", SEARCH_COMPILING_S):
+    interruption = Interruption()
+    with (
+        say_if_compiling("the search", SEARCH_COMPILING_S),
+        interruption.watched(),
+        searching(budget_s, seed, interruption) as effort,
+    ):
         try:
             plan = lay_out_afresh(snapshot, [guest.request for guest in guests], intent, load=load, effort=effort)
         except NoWay as error:
@@ -78,3 +72,8 @@ def command(
         print_json(arrange_json(plan))
     else:
         show(arrange_view(plan))
+
+
+for _option in reversed(SEARCH_OPTIONS):
+    _command = _option(_command)
+command = click.command("arrange")(_command)

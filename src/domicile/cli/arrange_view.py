@@ -46,6 +46,8 @@ def _summary(plan: AfreshPlan) -> list[str]:
     lines = [after]
     if plan.before:
         lines.insert(0, f"predicted slowdown now:  mean {fmean(plan.before):.3f}, worst {max(plan.before):.3f}")
+    if plan.gain is not None:
+        lines.append(f"predicted gain of those who are there: {plan.gain:.1%} less time")
     moving = sum(place.moves for place in plan.places)
     return [*lines, f"{moving} domain{'s' * (moving != 1)} to move, {plan.move_mib} MiB of memory"]
 
@@ -59,6 +61,7 @@ def arrange_json(plan: AfreshPlan) -> dict[str, Any]:
             "before": _rounded(max(plan.before, default=None)),
             "after": _rounded(max(plan.after, default=None)),
         },
+        "predicted_gain": _rounded(plan.gain),
         "move_mib": plan.move_mib,
     }
 

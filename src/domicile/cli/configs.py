@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from domicile.cli.connect import connect_option, default_uri
+from domicile.cli.output import plain
+from domicile.cli.searching import SEARCH_OPTIONS, Interruption, searching
 from domicile.cli.waiting import wait
-from domicile.errors import BadInput
+from domicile.errors import BadInput, HostFailed
 from domicile.hosts.protocol import Host
 from domicile.intent_file import MOST_VNODES, load_intent
 from domicile.manager.guests import ConfigText
+from domicile.manager.load_history import known_demand
 from domicile.manager.promise import Policy
-from domicile.policies.effort import Effort
-from domicile.policies.plan import Placement
+from domicile.policies.plan import Placement, PlacementPlan
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
-from domicile.state.load import load_between
+from domicile.state.demand import demand_between, demand_of, seen_now
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.model import Topology
@@ -30,7 +32,7 @@ from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
-__all__ = ["Asked", "config_texts", "measured_load", "placing_command", "read_request", "write_placement"]
+__all__ = ["Asked", "config_texts", "demand_now", "look_before", "placing_command", "read_request", "write_placement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +61,38 @@ class Asked:
         return intent if self.vnuma is None else replace(intent, vnuma=self.vnuma, vnuma_by_domain=())
 
     def policy(self, host: Host) -> Policy:
-        """The policy, ready to be given a snapshot, requests and intent; it knows the load that was asked for."""
+        """The policy, ready to be given a snapshot, requests and intent.
+
+        How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
+        that was seen of the host.
+        """
         # needs NumPy, which --help does not
         from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
 
-        load = measured_load(host, self.window_s) if self.window_s else None
-        decide = partial(policy(self.policy_name), exact=self.exact, load=load)
-        if self.budget_s or self.seed:
-            if self.policy_name != DEFAULT_POLICY:
-                option = "--budget" if self.budget_s else "--seed"
-                raise BadInput(option, f"policy {self.policy_name!r} does not search")
-            decide = partial(decide, effort=self.effort())
-        # what others' policies do by themselves is left as it is
-        return with_vnuma(decide, load, unasked=self.policy_name == DEFAULT_POLICY)
+        chosen = policy(self.policy_name)
+        searches = self.policy_name == DEFAULT_POLICY
+        if not searches and (self.budget_s or self.seed):
+            option = "--budget" if self.budget_s else "--seed"
+            raise BadInput(option, f"policy {self.policy_name!r} does not search")
+        earlier = look_before(host, self.window_s)
 
-    def effort(self) -> Effort:
-        """How long to search: until the budget is used up."""
-        ends_s = time.monotonic() + self.budget_s
-        if not self.budget_s:
-            return Effort(seed=self.seed)
-        return Effort(self.seed, more=lambda: time.monotonic() < ends_s, proof_s=self.budget_s)
+        def decide(snapshot: Snapshot, requests: Sequence[GuestRequest], intent: Intent) -> PlacementPlan:
+            load = demand_now(snapshot, earlier)
+            interruption = Interruption()
+
+            def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
+                if not searches or len(some) == 1:
+                    return chosen(at, some, wanted, exact=self.exact, load=load)
+                with searching(self.budget_s, self.seed, interruption) as effort:
+                    return chosen(at, some, wanted, exact=self.exact, load=load, effort=effort)
+
+            # Ctrl-C is for the command, unless it is known to take its time over this
+            patient = searches and (self.budget_s or self.exact)
+            # what others' policies do by themselves is left as it is
+            with interruption.watched() if patient else nullcontext():
+                return with_vnuma(place, load, unasked=searches)(snapshot, requests, intent)
+
+        return decide
 
 
 def placing_command(function: Callable[[Asked, str], None]) -> click.Command:
@@ -118,14 +132,7 @@ _OPTIONS = (
         is_flag=True,
         help="Prove that no assignment is better: by trying them all, or by HiGHS (for --budget, else 60 s).",
     ),
-    click.option(
-        "--budget",
-        "budget_s",
-        type=click.FloatRange(min=0, max=86400),
-        default=0.0,
-        help="Search for this many seconds, where several guests are placed at once.",
-    ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed starts the search elsewhere."),
+    *SEARCH_OPTIONS,
     click.option("--explain", is_flag=True, help="Show each term of the objective beside the next best choices."),
     click.option("--json", "as_json", is_flag=True, help="For machines."),
     click.option(
@@ -146,7 +153,8 @@ _OPTIONS = (
         "window_s",
         type=click.FloatRange(min=0, max=3600),
         default=0.0,
-        help="Measure the residents' load for this many seconds first; without, every online vCPU counts as busy.",
+        help="Measure for this many seconds first how busy domains are; without, by what earlier commands saw of them, "
+        "what is longer ago counting less, or since their start.",
     ),
 )
 
@@ -177,8 +185,21 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
     return place_into(config.text, placement, request, topology)
 
 
-def measured_load(host: Host, window_s: float) -> Mapping[str, float]:
-    """The domains' load over this many seconds, in vCPUs busy at once."""
+def look_before(host: Host, window_s: float) -> Snapshot | None:
+    """The host as it is now, once so many seconds have passed since; None for none."""
+    if not window_s:
+        return None
     earlier = host.snapshot()
     wait(host, window_s)
-    return load_between(earlier, host.snapshot()).domains
+    return earlier
+
+
+def demand_now(snapshot: Snapshot, earlier: Snapshot | None) -> dict[str, float]:
+    """The domains' demand, in vCPUs busy at once: what a window says goes before what was seen until then."""
+    try:
+        found = known_demand(snapshot)
+    except HostFailed as failed:
+        # a plan is worth having without it: what a domain used since its start is known all the same
+        click.echo(f"domicile: how busy domains were before is not known: {plain(str(failed))}", err=True)
+        found = demand_of(snapshot, seen_now(snapshot))
+    return found | (demand_between(earlier, snapshot) if earlier else {})

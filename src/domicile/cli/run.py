@@ -12,7 +12,7 @@ from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import plain
 from domicile.errors import BadInput
 from domicile.hosts.open import open_host
-from domicile.manager.balance import Balancer, Done, managing
+from domicile.manager.balance import LOOKS, Balancer, Done, managing
 from domicile.manager.journal import Journal
 from domicile.manager.signals import Interrupted, interruptible
 from domicile.policies.scheduling.follow import Rules
@@ -57,7 +57,7 @@ def command(connect: str | None, interval_s: float, rounds: int | None, *, read_
 def _rounds(balancer: Balancer, interval_s: float, rounds: int, *, read_only: bool) -> None:
     _log(f"watching {balancer.host.uri} every {interval_s:g} s")
     for _ in range(rounds):
-        snapshot = balancer.watch_for(interval_s)
+        snapshot = balancer.watch_for(interval_s, interval_s / LOOKS)
         plan = balancer.decide(snapshot)
         done = Done(plan) if read_only else balancer.carry_out(plan)
         for line in _lines(done):

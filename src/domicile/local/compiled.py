@@ -11,6 +11,9 @@ written, every process compiles anew.
 A part is compiled once for each list of argument types, and for Numba the number 0, written where it is called, has a
 type of its own: write no whole number as an argument of a big part, else it and all that it calls is compiled again.
 
+Numba links all that a function calls into it, and of the whole makes machine code: of what lies ten calls deep ten
+times. So parts are kept from that: what they are for LLVM is linked into the entrance, and optimised there, once.
+
 Importing this module is cheap; Numba is imported where the first function is marked.
 """
 
@@ -20,6 +23,7 @@ import functools
 import hashlib
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +31,19 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import platformdirs
 
-__all__ = ["cache_folder", "entrance", "inlined", "maker", "melted", "part", "swift", "when_compiling"]
+__all__ = ["cache_folder", "entrance", "inlined", "maker", "part", "swift", "when_compiling"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_waiting: list[Callable[[], None]] = []
+_waiting: list[Callable[[], Callable[[], None] | None]] = []
 """Who wants to know that something is being compiled."""
+
+_until_done: list[Callable[[], None]] = []
+"""What is to be called when that is over."""
+
+_parts: set[Any] = set()
+"""Functions that are linked into others before they are optimised."""
 
 
 def entrance(function: Callable[P, R]) -> Callable[P, R]:
@@ -60,12 +70,6 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return _part(function, _nrt=False, forceinline=True)
 
 
-def melted(function: Callable[P, R]) -> Callable[P, R]:
-    """A part that is called from one place: it is compiled as a piece of its caller, not by itself as well. Numba
-    optimises a part together with all that it calls, so that what lies ten calls deep is optimised ten times."""
-    return _part(function, _nrt=False, inline="always")
-
-
 def swift(function: Callable[P, R]) -> Callable[P, R]:
     """A part whose sums may be taken in any order, so that several are added at once."""
     return _part(function, _nrt=False, fastmath={"reassoc", "nsz", "contract"})
@@ -77,8 +81,9 @@ def maker(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _part(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    bare = _numba().njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
-    return cast("Callable[P, R]", bare(function))
+    bare = _numba().njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+    _parts.add(bare)
+    return cast("Callable[P, R]", bare)
 
 
 @functools.cache
@@ -98,33 +103,81 @@ def cache_folder(package: Path) -> Path | None:
 
 
 @contextmanager
-def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
-    """Have somebody told, once, when something has to be compiled meanwhile: whoever waits should know for what."""
+def when_compiling(tell: Callable[[], Callable[[], None] | None]) -> Iterator[None]:
+    """Have somebody told, once, when something has to be compiled meanwhile: whoever waits should know for what.
+    `tell` may give what is to be called when it is done."""
     _waiting.append(tell)
     try:
         yield
     finally:
         if tell in _waiting:
             _waiting.remove(tell)
+        _over()
 
 
 def _tell() -> None:
     while _waiting:
-        _waiting.pop()()
+        over = _waiting.pop()()
+        if over is not None:
+            _until_done.append(over)
+
+
+def _over() -> None:
+    while _until_done:
+        _until_done.pop()()
 
 
 @functools.cache
 def _numba() -> Any:
-    """Numba, which takes a second to import; it says when it compiles."""
+    """Numba, which takes a second to import; it says when it compiles, and works parts out once."""
     import numba  # noqa: PLC0415
-    from numba.core import event  # noqa: PLC0415
+    from numba.core import codegen, event  # noqa: PLC0415
+
+    usual_level = numba.config.OPT
+    within: list[bool] = []
+
+    def in_a_part() -> bool:
+        return bool(within) and within[-1]
 
     class Compiles(event.Listener):
-        def on_start(self, _: Any) -> None:
+        """What is being compiled: for each function whether it is a part, the innermost last."""
+
+        def on_start(self, what: Any) -> None:
             _tell()
+            within.append(what.data["dispatcher"] in _parts)
+            numba.config.OPT = 0 if in_a_part() else usual_level
 
         def on_end(self, _: Any) -> None:
-            pass
+            within.pop()
+            numba.config.OPT = 0 if in_a_part() else usual_level
+            if not within:
+                _over()
 
     event.register("numba:compile", Compiles())  # type: ignore[no-untyped-call]
+    _work_parts_out_once(codegen, in_a_part)
     return numba
+
+
+def _work_parts_out_once(codegen: Any, in_a_part: Callable[[], bool]) -> None:
+    """Have Numba (0.68, core/codegen.py) leave a part as it is: nothing is linked into it, it is not optimised, and no
+    machine code is made of it. Whoever calls it links it, and all that it calls, instead."""
+    library, generator = codegen.JITCodeLibrary, codegen.JITCPUCodegen
+    finalize, link, set_env = library.finalize, library.add_linking_library, generator.set_env
+    left_open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def finalize_unless_a_part(its: Any) -> None:
+        if not in_a_part():
+            finalize(its)
+            return
+        its._finalize_dynamic_globals()  # noqa: SLF001
+        its._finalized = True  # noqa: SLF001
+        left_open.add(its)
+
+    def link_with_what_is_open(its: Any, other: Any) -> None:
+        link(its, other)
+        if other in left_open:
+            its._linking_libraries += other._linking_libraries  # noqa: SLF001
+
+    library.finalize, library.add_linking_library = finalize_unless_a_part, link_with_what_is_open
+    # where a function's Python objects are: a part has none, and no address before it is linked
+    generator.set_env = lambda its, name, env: None if in_a_part() else set_env(its, name, env)

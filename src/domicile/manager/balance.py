@@ -21,7 +21,10 @@ from domicile.policies.scheduling.plan import Holding, LettingGo, SchedulingPlan
 from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.model import MemoryMapAge, Snapshot
 
-__all__ = ["Balancer", "Done", "managing", "settle_acts", "undo"]
+__all__ = ["LOOKS", "Balancer", "Done", "managing", "settle_acts", "undo"]
+
+LOOKS = 2
+"""Looks at the host in a round of `domicile run`: where a vCPU ran is known from where it is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,14 @@ class Balancer:
         return snapshot
 
     def watch_for(self, seconds: float, every_s: float = 1.0) -> Snapshot:
-        """Look again and again for so many seconds of the host's time."""
-        snapshot = self.look()
+        """Look again and again for so many seconds of the host's time; the last look is with a memory map."""
+        snapshot = self.watch.last or self.look(MemoryMapAge.NONE)
         passed_s = 0.0
         while passed_s < seconds:
             step_s = min(every_s, seconds - passed_s)
             self.host.wait(step_s)
             passed_s += step_s
-            snapshot = self.look(MemoryMapAge.NONE)
+            snapshot = self.look(MemoryMapAge.NONE if passed_s < seconds else MemoryMapAge.RECENT)
         return snapshot
 
     def decide(self, snapshot: Snapshot) -> SchedulingPlan:

@@ -59,6 +59,10 @@ class Assumptions:
     domains.
 
     `device_weight`: slowdown of a domain whose device is as much further away as local memory's latency is long.
+    `backend_weight`: the same for a domain whose network and disks Dom0 serves, half of it by the distance to Dom0's
+    vCPUs (they copy or map its buffers, and its event channels lead there), half by that to the device behind the
+    backend (DMA to and from its memory). An assumption, a fifth of `device_weight`: how much of a guest's time is I/O
+    is not known, and a device that is passed through says that it matters.
     `near_weight`: the same for a domain whose peers of a group (weight 1) are that much further away. `wish_weight`:
     what it counts, in slowdown, when a group's wish (together, apart; weight 1) is not met at all.
     """
@@ -82,6 +86,7 @@ class Assumptions:
     dom0_vcpu_demand: float = 0.1
     vcpu_demand: float = 1.0
     device_weight: float = 0.5
+    backend_weight: float = 0.1
     near_weight: float = 0.3
     wish_weight: float = 4.0
 

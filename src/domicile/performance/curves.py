@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
 
-__all__ = ["BEND_POWER", "QUEUE_POWER", "Floats", "pressure", "sharing"]
+__all__ = ["BEND_POWER", "QUEUE_POWER", "Floats", "pressure", "sharing", "sharing_parts"]
 
 Floats = npt.NDArray[np.float64]
 """An array of 64-bit floats."""
@@ -31,14 +31,24 @@ def sharing(demand: Floats, cores: Floats, pcpus: Floats, fullness: Floats | flo
     (`fullness` 1: the pool's demand over its pCPUs, at most 1) all take turns; on one that is nearly empty (0) Xen runs
     those elsewhere, since soft affinity is a wish, and each loses `displaced` by that; in between, a mix of both.
     """
+    paired, short = sharing_parts(demand, cores, pcpus, fullness, assumptions)
+    return np.asarray(paired + short, dtype=np.float64)
+
+
+def sharing_parts(
+    demand: Floats, cores: Floats, pcpus: Floats, fullness: Floats | float, assumptions: Assumptions
+) -> tuple[Floats, Floats]:
+    """`sharing` in two: slowdown by sharing cores, which all feel alike, and what is lost beyond it because pCPUs are
+    short, which goes by weight."""
     have = np.maximum(cores, NO_CPU)
     room = np.maximum(pcpus, NO_CPU)
     running = np.minimum(demand, room)
     threads = np.maximum(running - have, 0.0)
     paired = np.where(threads > 0, running / np.maximum(running - (1.0 - assumptions.smt_yield) * threads, NO_CPU), 1.0)
     turns = np.maximum(demand / room, 1.0)
-    elsewhere = paired + assumptions.displaced * (1.0 - 1.0 / turns)
-    return np.asarray(fullness * paired * turns + (1.0 - fullness) * elsewhere, dtype=np.float64)
+    elsewhere = assumptions.displaced * (1.0 - 1.0 / turns)
+    short = fullness * paired * (turns - 1.0) + (1.0 - fullness) * elsewhere
+    return np.asarray(paired, dtype=np.float64), np.asarray(short, dtype=np.float64)
 
 
 def pressure(utilisation: Floats, assumptions: Assumptions, saturated: float | None = None) -> Floats:

@@ -31,8 +31,10 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from domicile.performance.arrays import (
     BANDWIDTH,
@@ -65,6 +67,7 @@ __all__ = ["Evaluation", "evaluate"]
 class Evaluation:
     """What a load comes to. D domains, N nodes, R resources; `...`: the load's leading dimensions.
 
+    `figures`: rows of `arrays`, each ... x D, which the properties name.
     `slowdown`, ... x D: the sum of 1 and the terms, each ... x D: `cpu` (waiting for a pCPU), `smt` (sharing a core),
     `distance` (idle latency), `cache` (what others drive out), `load` (latency under load and missing bandwidth, less
     what the domain alone would cause; negative where it is spread wide enough to have more bandwidth than a node),
@@ -75,20 +78,65 @@ class Evaluation:
     pCPU. `utilisation`, ... x R: of memory controllers (the first N) and links; `resources` names them.
     """
 
-    slowdown: Floats
-    cpu: Floats
-    smt: Floats
-    distance: Floats
-    cache: Floats
-    load: Floats
-    devices: Floats
-    peers: Floats
-    latency_ns: Floats
-    bandwidth_gbs: Floats
-    rate_vcpus: Floats
+    figures: Floats
     running: Floats
     utilisation: Floats
     resources: tuple[str, ...]
+
+    @property
+    def slowdown(self) -> Floats:
+        """How many times as long as alone; ... x D."""
+        return _row(self.figures, SLOWDOWN)
+
+    @property
+    def cpu(self) -> Floats:
+        """Waiting for a pCPU; ... x D."""
+        return _row(self.figures, CPU)
+
+    @property
+    def smt(self) -> Floats:
+        """Sharing a core; ... x D."""
+        return _row(self.figures, SMT)
+
+    @property
+    def distance(self) -> Floats:
+        """Idle latency; ... x D."""
+        return _row(self.figures, DISTANCE)
+
+    @property
+    def cache(self) -> Floats:
+        """What others drive out of the caches; ... x D."""
+        return _row(self.figures, CACHE)
+
+    @property
+    def load(self) -> Floats:
+        """Latency under load and missing bandwidth; ... x D."""
+        return _row(self.figures, LOAD)
+
+    @property
+    def devices(self) -> Floats:
+        """Distance of its devices; ... x D."""
+        return _row(self.figures, DEVICES)
+
+    @property
+    def peers(self) -> Floats:
+        """Distance of those it talks to; ... x D."""
+        return _row(self.figures, PEERS)
+
+    @property
+    def latency_ns(self) -> Floats:
+        """Mean latency of its accesses under load; ... x D."""
+        return _row(self.figures, LATENCY_NS)
+
+    @property
+    def bandwidth_gbs(self) -> Floats:
+        """Memory traffic it has; ... x D."""
+        return _row(self.figures, BANDWIDTH)
+
+    @property
+    def rate_vcpus(self) -> Floats:
+        """Work done, in busy vCPUs that nothing slows; ... x D."""
+        return _row(self.figures, RATE)
 
     @property
     def node_utilisation(self) -> Floats:
@@ -99,6 +147,11 @@ class Evaluation:
     def link_utilisation(self) -> Floats:
         """Utilisation of each link, ... x (R - N)."""
         return self.utilisation[..., self.running.shape[-1] :]
+
+
+def _row(figures: Floats, which: int) -> Floats:
+    found: Floats = figures[which]
+    return found
 
 
 def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEFAULT) -> Evaluation:
@@ -126,17 +179,7 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
         raise ValueError(_what_is_wrong(machine, load, given))
     figures = out.figures.reshape((FIGURES, *lead, domains))
     return Evaluation(
-        slowdown=figures[SLOWDOWN],
-        cpu=figures[CPU],
-        smt=figures[SMT],
-        distance=figures[DISTANCE],
-        cache=figures[CACHE],
-        load=figures[LOAD],
-        devices=figures[DEVICES],
-        peers=figures[PEERS],
-        latency_ns=figures[LATENCY_NS],
-        bandwidth_gbs=figures[BANDWIDTH],
-        rate_vcpus=figures[RATE],
+        figures=figures,
         running=out.running.reshape((*lead, domains, nodes)),
         utilisation=out.utilisation.reshape((*lead, resources)),
         resources=names,
@@ -188,13 +231,15 @@ def _given(load: MachineLoad) -> Given:
         load.device_bound,
         load.cap,
     )
-    if any(figure.shape != (load.domains,) for figure in figures):
-        raise ValueError(f"a figure for each of {load.domains} domains is wanted")
+    domains = load.domains
+    for figure in figures:
+        if figure.shape != (domains,):
+            raise ValueError(f"a figure for each of {domains} domains is wanted")
     return Given(
-        figures=np.concatenate(figures).reshape(len(figures), load.domains),
-        pool=load.pool.astype(np.int64),
+        figures=np.concatenate(figures).reshape(len(figures), domains),
+        pool=_whole(load.pool),
         dma=_floats(load.dma_gbs),
-        peers=load.peers.astype(np.int64),
+        peers=_whole(load.peers),
         messages=_floats(load.messages_per_s),
     )
 
@@ -231,6 +276,14 @@ def _flat(array: Floats, lead: tuple[int, ...]) -> Floats:
         return _floats(array)[None]
     array = np.broadcast_to(array, lead + array.shape[-2:])
     return _floats(array.reshape((math.prod(array.shape[:-2]), *array.shape[-2:])))
+
+
+def _whole(array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """As the loops are compiled for: contiguous 64-bit integers, writable."""
+    flags = array.flags
+    if array.dtype == np.int64 and flags.c_contiguous and flags.writeable:
+        return array
+    return np.array(array, dtype=np.int64, order="C")
 
 
 def _floats(array: Floats) -> Floats:

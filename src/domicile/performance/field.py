@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.curves import Floats, pressure, sharing, sharing_parts
 from domicile.performance.machine import Machine
 from domicile.performance.predict import own_pressure
 from domicile.performance.tenants import Tenants
@@ -27,13 +27,29 @@ Indices = npt.NDArray[np.intp]
 @dataclass(frozen=True, eq=False)
 class Newcomer:
     """A domain to be tried: its demand in vCPUs, its pool, what each whole node costs it by its devices (N), and the
-    pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's)."""
+    pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's). Its weight (256 is
+    1.0), and how hard it leans on memory (None: as `Assumptions` has it)."""
 
     demand: float
     pool: int
     device_pull: Floats
     allowed_pcpus: Floats | None = None
     allowed_cores: Floats | None = None
+    weight: float = 1.0
+    memory_bound: float | None = None
+    traffic_gbs: float | None = None
+
+    def bound(self, assumptions: Assumptions) -> float:
+        """The share of its time that is memory latency."""
+        return assumptions.memory_bound if self.memory_bound is None else self.memory_bound
+
+    def traffic(self, assumptions: Assumptions) -> float:
+        """GB/s of one busy vCPU."""
+        return assumptions.traffic_gbs if self.traffic_gbs is None else self.traffic_gbs
+
+    def own_pressure(self, machine: Machine, assumptions: Assumptions) -> float:
+        """See `predict.own_pressure`."""
+        return float(own_pressure(machine, np.asarray(self.demand), assumptions, self.traffic(assumptions)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +76,10 @@ class Costs:
 @dataclass(frozen=True, eq=False)
 class Field:
     """Sums over the domains that stay: `demand`, `weight` (of slowdown by CPU) and `alone` (the part of `company`
-    that is the domain itself): Q x N; `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N;
-    `constant`: what does not depend on the others; `domains`: how many there are.
+    that is the domain itself), `heavy` (demand times Xen's weight) and `light` (`weight` over Xen's weight): Q x N;
+    `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N; `constant`: what does not depend on the others;
+    `domains`: how many there are; `uneven`: whether Xen's weights may differ; else `heavy` is `demand` and `light` is
+    `weight`.
     """
 
     machine: Machine
@@ -70,10 +88,13 @@ class Field:
     demand: Floats
     weight: Floats
     alone: Floats
+    heavy: Floats
+    light: Floats
     traffic: Floats
     felt: Floats
     constant: float
     domains: int
+    uneven: bool
     _controller: Floats = field(repr=False)
     _link: Floats = field(repr=False)
 
@@ -83,22 +104,23 @@ class Field:
         relative = machine.relative
         vcpus, memory = tenants.vcpu_share, tenants.memory_share
         busy = tenants.demand[:, None] * vcpus
-        bound = assumptions.memory_bound
+        bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
+        traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        felt = bound * _by_pair(vcpus, memory) * relative
-        constant = (
-            float(felt.sum() - bound * present.sum())
-            - bound * float((own_pressure(machine, tenants.demand, assumptions) * present).sum())
-            + float(tenants.confined.sum())
-        )
+        felt = _by_pair(_times(bound, vcpus), memory) * relative
+        own = own_pressure(machine, tenants.demand, assumptions, traffic_gbs)
+        constant = float(felt.sum()) - float((bound * present * (1.0 + own)).sum()) + float(tenants.confined.sum())
         attached = np.flatnonzero(tenants.device_share.any(axis=1))
         if attached.size:
             pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
             constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
-        traffic = assumptions.traffic_gbs * _by_pair(busy, memory)
+        traffic = _by_pair(_times(traffic_gbs, busy), memory)
         controller, link = _pressures(machine, traffic, assumptions)
-        by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in (busy, vcpus, busy * vcpus)]
+        each = [busy, vcpus, busy * vcpus]
+        if tenants.weight is not None:
+            each += [tenants.weight[:, None] * busy, vcpus / tenants.weight[:, None]]
+        by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in each]
         return cls(
             machine=machine,
             assumptions=assumptions,
@@ -106,10 +128,13 @@ class Field:
             demand=by_pool[0],
             weight=by_pool[1],
             alone=by_pool[2],
+            heavy=by_pool[0] if tenants.weight is None else by_pool[3],
+            light=by_pool[1] if tenants.weight is None else by_pool[4],
             traffic=traffic,
             felt=felt,
             constant=constant,
             domains=len(tenants.names),
+            uneven=tenants.weight is not None,
             _controller=controller,
             _link=link,
         )
@@ -119,23 +144,26 @@ class Field:
         """Sum over all domains of what their slowdown is above 1."""
         a = self.assumptions
         crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
-        cpu = float((self.weight * (self._shared(self.machine.fullness(self.demand)) - 1.0) + a.company * crowd).sum())
+        cpu = float((self._lost() + a.company * crowd).sum())
         return self.constant + cpu + float((self.felt * (self._controller + self._link)).sum())
 
-    def _shared(self, fullness: Floats) -> Floats:
-        """Slowdown by CPU load on every node for each pool, Q x N."""
-        return sharing(self.demand, self.machine.cores, self.machine.pcpus, fullness, self.assumptions)
+    def _lost(self) -> Floats:
+        """What all together lose by sharing cores and pCPUs on every node of each pool, Q x N."""
+        machine = self.machine
+        fullness = machine.fullness(self.demand)
+        paired, short = sharing_parts(self.demand, machine.cores, machine.pcpus, fullness, self.assumptions)
+        return self.weight * (paired - 1.0) + self.light * _mean(self.heavy, self.demand) * short
 
     def with_domain(self, newcomer: Newcomer, vcpus: Floats, memory: Floats, sign: float = 1.0) -> Field:
         """The field with one more domain, spread as these shares (N each) say; `sign` -1 takes it out again."""
         a = self.assumptions
         busy = newcomer.demand * vcpus
-        felt = a.memory_bound * np.outer(vcpus, memory) * self.relative
+        felt = newcomer.bound(a) * np.outer(vcpus, memory) * self.relative
         nodes = np.flatnonzero(vcpus)
-        own = float(own_pressure(self.machine, np.asarray(newcomer.demand), a))
+        own = newcomer.own_pressure(self.machine, a)
         constant = (
             float(felt.sum())
-            - a.memory_bound * (1.0 + own)
+            - newcomer.bound(a) * (1.0 + own)
             + float(((vcpus + memory) / 2.0 * newcomer.device_pull).sum())
             + float(_confined(self.machine, newcomer, nodes[None], vcpus[nodes][None], a)[0])
         )
@@ -143,17 +171,28 @@ class Field:
         demand[newcomer.pool] += sign * busy
         weight[newcomer.pool] += sign * vcpus
         alone[newcomer.pool] += sign * busy * vcpus
-        traffic = np.maximum(self.traffic + sign * a.traffic_gbs * np.outer(busy, memory), 0.0)
+        demand = np.maximum(demand, 0.0)
+        uneven = self.uneven or newcomer.weight != 1.0
+        heavy, light = demand, weight
+        if uneven:
+            heavy, light = self.heavy.copy(), self.light.copy()
+            heavy[newcomer.pool] += sign * busy * newcomer.weight
+            light[newcomer.pool] += sign * vcpus / newcomer.weight
+            heavy = np.maximum(heavy, 0.0)
+        traffic = np.maximum(self.traffic + sign * newcomer.traffic(a) * np.outer(busy, memory), 0.0)
         controller, link = _pressures(self.machine, traffic, a)
         return replace(
             self,
-            demand=np.maximum(demand, 0.0),
+            demand=demand,
             weight=weight,
             alone=alone,
+            heavy=heavy,
+            light=light,
             traffic=traffic,
             felt=self.felt + sign * felt,
             constant=self.constant + sign * constant,
             domains=self.domains + int(sign),
+            uneven=uneven,
             _controller=controller,
             _link=link,
         )
@@ -174,10 +213,11 @@ class Field:
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A newcomer about to be tried, and what its costs need of the field wherever it goes. Of its pool, by node (N):
-    `cores`, `pcpus`, `before` (demand), `weight`, `by_then` (slowdown by CPU load once the pool is fuller by its
-    demand), `crowd` (cost of company for each vCPU there) and `fullness`; `everywhere`: what the fuller pool costs the
-    others. `traffic`, `felt`: sums over the CPUs' nodes (N). `controller`, `link`: pressure now, N and N x N.
-    `alone`: pressure that is no slowdown.
+    `cores`, `pcpus`, `before` (demand), `weight`, `heavy` and `light` (as in `Field`), `lost` (what the others lose by
+    CPU load once the pool is fuller by its demand), `crowd` (cost of company for each vCPU there) and `fullness`;
+    `everywhere`: what the fuller pool costs the others. `traffic`, `felt`: sums over the CPUs' nodes (N). `controller`,
+    `link`: pressure now, N and N x N. `alone`: pressure that is no slowdown. `bound`: the share of the newcomer's time
+    that is memory latency; `sends`: its traffic in all (GB/s). `uneven`: whether Xen's weights differ.
     """
 
     field: Field
@@ -186,7 +226,9 @@ class Trial:
     pcpus: Floats
     before: Floats
     weight: Floats
-    by_then: Floats
+    heavy: Floats
+    light: Floats
+    lost: Floats
     crowd: Floats
     fullness: float
     everywhere: float
@@ -196,6 +238,9 @@ class Trial:
     controller: Floats
     link: Floats
     alone: float
+    bound: float
+    sends: float
+    uneven: bool
 
     @classmethod
     def of(cls, field: Field, newcomer: Newcomer) -> Trial:
@@ -206,7 +251,13 @@ class Trial:
         # wherever the newcomer goes, it fills the pool by as much; that alone changes what a full node costs the others
         room, wanted = max(float(pcpus.sum()), 1.0), float(before.sum())
         now, then = min(wanted / room, 1.0), min((wanted + newcomer.demand) / room, 1.0)
-        by_now, by_then = sharing(before, cores, pcpus, np.array([[now], [then]]), a)
+        heavy, light, uneven = field.heavy[pool], field.light[pool], field.uneven or newcomer.weight != 1.0
+        both = np.array([[now], [then]])
+        if uneven:
+            paired, short = sharing_parts(before, cores, pcpus, both, a)
+            by_now, by_then = weight * (paired - 1.0) + light * _mean(heavy, before) * short
+        else:
+            by_now, by_then = weight * (sharing(before, cores, pcpus, both, a) - 1.0)
         return cls(
             field=field,
             newcomer=newcomer,
@@ -214,24 +265,28 @@ class Trial:
             pcpus=pcpus,
             before=before,
             weight=weight,
-            by_then=by_then,
+            heavy=heavy,
+            light=light,
+            lost=by_then,
             crowd=a.company / np.maximum(pcpus, 1.0),
             fullness=then,
-            everywhere=float((weight * (by_then - by_now)).sum()),
+            everywhere=float((by_then - by_now).sum()),
             traffic=field.traffic.sum(axis=0),
             felt=field.felt.sum(axis=0),
             peak=machine.bandwidth_gbs.diagonal(),
             controller=field._controller,  # noqa: SLF001 - a part of Field, in the same module
             link=field._link,  # noqa: SLF001
-            alone=float(own_pressure(machine, np.asarray(newcomer.demand), a)),
+            alone=newcomer.own_pressure(machine, a),
+            bound=newcomer.bound(a),
+            sends=newcomer.traffic(a) * newcomer.demand,
+            uneven=uneven,
         )
 
     def costs(self, nodes: Indices, vcpus: Floats, memory: Floats) -> Costs:
         """As `Field.try_sets`."""
-        field, demand = self.field, self.newcomer.demand
+        field, traffic = self.field, self.sends
         a = field.assumptions
         cpu, neighbours = self._cpu(nodes, vcpus)
-        traffic = a.traffic_gbs * demand
         controller = pressure((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
         # of a node that stands in a row twice, what it would cost with a share of 0 is nothing
         neighbours = neighbours + (self.felt[nodes] * (controller - self.controller[nodes])).sum(axis=1)
@@ -250,20 +305,33 @@ class Trial:
             spread *= field.relative[pair]
             latency = spread.sum(axis=(1, 2))
             felt = (spread * (controller[:, None, :] + link)).sum(axis=(1, 2))
-        bandwidth = a.memory_bound * (felt - self.alone)
+        bandwidth = self.bound * (felt - self.alone)
         devices = ((vcpus + memory) / 2.0 * self.newcomer.device_pull[nodes]).sum(axis=1)
-        return Costs(a.memory_bound * (latency - 1.0), cpu, bandwidth, devices, neighbours)
+        return Costs(self.bound * (latency - 1.0), cpu, bandwidth, devices, neighbours)
 
     def _cpu(self, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
         """The newcomer's loss by CPU load, and everybody else's; K each."""
         a, before, crowd = self.field.assumptions, self.before[nodes], self.crowd[nodes]
         added = self.newcomer.demand * vcpus
-        after = sharing(before + added, self.cores[nodes], self.pcpus[nodes], self.fullness, a)
-        own = (vcpus * (after - 1.0 + crowd * before)).sum(axis=1)
+        own_rate, others = self.by_load(nodes, before + added, added)
+        own = (vcpus * (own_rate + crowd * before)).sum(axis=1)
         if self.newcomer.allowed_pcpus is not None:
             own = own + _confined(self.field.machine, self.newcomer, nodes, vcpus, a)
-        others = self.weight[nodes] * (after - self.by_then[nodes] + crowd * added)
+        others = others - self.lost[nodes] + self.weight[nodes] * crowd * added
         return own, others.sum(axis=1) + self.everywhere
+
+    def by_load(self, nodes: Indices, wanted: Floats, added: Floats) -> tuple[Floats, Floats]:
+        """Where `wanted` vCPUs want to run, `added` of them the newcomer's: what one of its vCPUs loses by sharing
+        cores and pCPUs, and what all others there lose by it."""
+        a, cores, pcpus = self.field.assumptions, self.cores[nodes], self.pcpus[nodes]
+        if not self.uneven:
+            rate = sharing(wanted, cores, pcpus, self.fullness, a) - 1.0
+            return rate, self.weight[nodes] * rate
+        paired, short = sharing_parts(wanted, cores, pcpus, self.fullness, a)
+        # with a heavy newcomer the others get less of what is short, with a light one more
+        own = self.newcomer.weight
+        short = short * _mean(self.heavy[nodes] + own * added, wanted)
+        return paired - 1.0 + short / own, self.weight[nodes] * (paired - 1.0) + self.light[nodes] * short
 
 
 BLOCK = 32
@@ -284,6 +352,16 @@ def _by_node(pool: Indices, pools: int, each: Floats) -> Floats:
     if pools == 1:
         return np.asarray(each.sum(axis=0, keepdims=True), dtype=np.float64)
     return np.array([each[pool == one].sum(axis=0) for one in range(pools)])
+
+
+def _times(each: Floats | float, shares: Floats) -> Floats:
+    """Shares (D x N) times one figure, or one for each domain (D)."""
+    return shares * (each[:, None] if isinstance(each, np.ndarray) else each)
+
+
+def _mean(heavy: Floats, demand: Floats) -> Floats:
+    """Mean weight of what wants to run; of no account where nothing does."""
+    return np.asarray(heavy / np.where(demand > 0, demand, 1.0), dtype=np.float64)
 
 
 def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Floats, assumptions: Assumptions) -> Floats:

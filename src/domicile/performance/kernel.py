@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from domicile.local.compiled import entrance, maker, part
+from domicile.local.compiled import entrance, maker, part, swift
 from domicile.performance.arrays import (
     BANDWIDTH,
     CACHE,
@@ -34,6 +34,15 @@ from domicile.performance.loops_memory import agree, alone, overfull, share_fair
 __all__ = ["evaluate_all"]
 
 
+@swift
+def _mean(shares: Floats, values: Floats) -> float:
+    """The mean of a figure by node, by share."""
+    total = 0.0
+    for n in range(len(shares)):
+        total += shares[n] * values[n]
+    return total
+
+
 @part
 def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
     """What each domain's work stretches by, term by term, its nodes weighted by the work done there."""
@@ -42,18 +51,20 @@ def _by_flow(system: System, domains: Domains, place: Place, out: Outcome, work:
             out.figures[row, d] = 0.0
     for f in range(flows):
         d, n = work.flow[f]
-        out.figures[RATE, d] += out.running[d, n] * work.speed[d, n] / work.stretch[f]
+        # what it asked for is settled: from here on it is what it gets done
+        work.amount[f] = out.running[d, n] * work.speed[d, n] / work.stretch[f]
+        out.figures[RATE, d] += work.amount[f]
+    per_best = 1.0 / system.best_ns
     for f in range(flows):
         d, n = work.flow[f]
-        done = out.running[d, n] * work.speed[d, n] / work.stretch[f]
+        done = work.amount[f]
         part = done / max(out.figures[RATE, d], LEAST)
-        idle, distance, cached = 0.0, 0.0, 0.0
-        for i in range(work.first[d], work.first[d + 1]):
-            idle += place.memory[d, work.at[i]] * system.latency[n, work.at[i]]
+        distance, cached = 0.0, 0.0
         if work.first[d + 1] > work.first[d]:
+            idle = _mean(place.memory[d], system.latency[n]) * per_best
             out.figures[BANDWIDTH, d] += done * domains.traffic[d] * work.misses[d, n]
-            distance = domains.bound[d] * (idle / system.best_ns - 1.0)
-            cached = domains.bound[d] * (work.misses[d, n] - 1.0) * idle / system.best_ns
+            distance = domains.bound[d] * (idle - 1.0)
+            cached = domains.bound[d] * (work.misses[d, n] - 1.0) * idle
         out.figures[LATENCY_NS, d] += part * work.mean_ns[f]
         out.figures[DISTANCE, d] += part * distance
         out.figures[CACHE, d] += part * cached

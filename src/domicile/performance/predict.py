@@ -7,8 +7,10 @@ itself. Terms add up: each is the loss that it alone causes, which is exact to f
 This is the first order of `evaluate`, kept beside it because sums by node and by pair of nodes are what `Field` needs
 to try thousands of places for a newcomer without evaluating everybody anew; tests hold the two together. What it leaves
 out of the model: that traffic falls as latency rises, caches (but for `company`), links that several pairs of nodes
-share, weights and caps, messages. Shapes: D domains, N nodes; `vcpu_share` and `memory_share` may have leading
-dimensions, so that thousands of assignments are one call.
+share, messages. Weights count to first order: what domains on a node lose because its pCPUs are short is divided
+between them in inverse proportion to their weight, the same in the mean (weighted by demand) as without. Shapes: D
+domains, N nodes; `vcpu_share` and `memory_share` may have leading dimensions, so that thousands of assignments are one
+call.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.curves import Floats, pressure, sharing_parts
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness
@@ -48,14 +50,16 @@ def predict(machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAU
     relative = machine.relative
     present = vcpus.sum(axis=-1)
 
-    latency = assumptions.memory_bound * (np.einsum("...dn,...dm,nm->...d", vcpus, memory, relative) - present)
+    bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
+    traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
+    latency = bound * (np.einsum("...dn,...dm,nm->...d", vcpus, memory, relative) - present)
     latency = np.where(memory.any(axis=-1), latency, 0.0)
     cpu = _cpu(machine, tenants, busy, assumptions)
 
-    traffic = assumptions.traffic_gbs * np.einsum("...dn,...dm->...nm", busy, memory)
+    traffic = np.einsum("...dn,...dm->...nm", np.broadcast_to(traffic_gbs, demand.shape)[:, None] * busy, memory)
     loaded = _pressure(machine, traffic, assumptions)
     felt = np.einsum("...dn,...dm,nm,...nm->...d", vcpus, memory, relative, loaded)
-    bandwidth = assumptions.memory_bound * (felt - own_pressure(machine, demand, assumptions) * present)
+    bandwidth = bound * (felt - own_pressure(machine, demand, assumptions, traffic_gbs) * present)
     bandwidth = np.where(memory.any(axis=-1), bandwidth, 0.0)
 
     pull = device_pull(remoteness(machine), tenants.device_share, assumptions)
@@ -63,24 +67,35 @@ def predict(machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAU
     return Prediction(latency, cpu, bandwidth, np.asarray(devices, dtype=np.float64))
 
 
-def own_pressure(machine: Machine, demand: Floats, assumptions: Assumptions) -> Floats:
+def own_pressure(
+    machine: Machine, demand: Floats, assumptions: Assumptions, traffic_gbs: Floats | float | None = None
+) -> Floats:
     """Pressure that domains of these demands put on the memory of their best node when alone: the part of it that is
-    no slowdown, since nothing could be faster. More than a core's worth of demand for each core is not counted."""
+    no slowdown, since nothing could be faster. More than a core's worth of demand for each core is not counted.
+    `traffic_gbs`: of a busy vCPU of each."""
     cores = machine.cores.sum(axis=0)
     usable = np.flatnonzero(cores > 0)
     if not usable.size:
         return np.zeros_like(demand)
     busy = np.minimum(np.asarray(demand)[..., None], cores[usable])
     peaks = machine.bandwidth_gbs[usable, usable]
-    return pressure(np.asarray((assumptions.traffic_gbs * busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
+    each = assumptions.traffic_gbs if traffic_gbs is None else traffic_gbs
+    return pressure(np.asarray(each * (busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
 
 
 def _cpu(machine: Machine, tenants: Tenants, busy: Floats, assumptions: Assumptions) -> Floats:
     member = np.eye(len(machine.pools))[tenants.pool]
     by_pool = np.einsum("dq,...dn->...qn", member, busy)
-    shared = sharing(by_pool, machine.cores, machine.pcpus, machine.fullness(by_pool), assumptions) - 1.0
+    fullness = machine.fullness(by_pool)
+    paired, short = sharing_parts(by_pool, machine.cores, machine.pcpus, fullness, assumptions)
     crowd = by_pool / np.maximum(machine.pcpus, 1.0)
-    felt = (shared + assumptions.company * crowd)[..., tenants.pool, :]
+    felt = (paired - 1.0 + assumptions.company * crowd)[..., tenants.pool, :]
+    if tenants.weight is None:
+        felt = felt + short[..., tenants.pool, :]
+    else:
+        heavy = np.einsum("dq,...dn->...qn", member, tenants.weight[:, None] * busy)
+        mean = heavy / np.where(by_pool > 0, by_pool, 1.0)
+        felt = felt + (mean * short)[..., tenants.pool, :] / tenants.weight[:, None]
     alone = assumptions.company * busy / np.maximum(machine.pcpus, 1.0)[tenants.pool]
     return np.asarray((tenants.vcpu_share * (felt - alone)).sum(axis=-1) + tenants.confined, dtype=np.float64)
 

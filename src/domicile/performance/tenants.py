@@ -28,7 +28,8 @@ class Tenants:
 
     `demand`: D, how many vCPUs want to run at once. `vcpu_share`, `memory_share`, `device_share`: D x N, each row
     adds up to 1, or is all 0 where the domain has none. `pool`: D, rows of `Machine.cores`. `confined`: D, slowdown
-    from a hard affinity narrower than the nodes it is on.
+    from a hard affinity narrower than the nodes it is on. D each, None where all are alike: `weight` (256 is 1.0),
+    `memory_bound` and `traffic_gbs` (as `Assumptions` has them).
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,9 @@ class Tenants:
     device_share: Floats
     pool: npt.NDArray[np.intp]
     confined: Floats
+    weight: Floats | None = None
+    memory_bound: Floats | None = None
+    traffic_gbs: Floats | None = None
 
     @classmethod
     def none(cls, nodes: int) -> Tenants:

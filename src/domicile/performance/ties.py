@@ -6,6 +6,8 @@ of the local latency; 0 on the diagonal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from domicile.performance.assumptions import Assumptions
@@ -13,7 +15,7 @@ from domicile.performance.curves import Floats
 from domicile.performance.machine import Machine
 from domicile.state.request import GroupKind
 
-__all__ = ["device_pull", "group_pull", "group_wish", "remoteness"]
+__all__ = ["backend_pull", "device_pull", "group_pull", "group_wish", "remoteness"]
 
 
 def remoteness(machine: Machine) -> Floats:
@@ -27,6 +29,20 @@ def device_pull(remote: Floats, device_share: Floats, assumptions: Assumptions) 
     Half of it goes with its vCPUs (interrupts, doorbells), half with its memory (DMA).
     """
     return np.asarray(assumptions.device_weight * np.einsum("...n,nm->...m", device_share, remote), dtype=np.float64)
+
+
+def backend_pull(
+    remote: Floats, dom0_share: Floats, backend_nodes: Sequence[Floats], assumptions: Assumptions
+) -> Floats:
+    """What a whole domain on each node (N) loses by the distance to its backends.
+
+    `dom0_share` (N) is where Dom0's vCPUs are, `backend_nodes` (N each) where the device behind each backend is, all 0
+    where that is not known: then Dom0's place alone counts.
+    """
+    if not backend_nodes:
+        return np.zeros(len(remote))
+    each = [(dom0_share + device) / 2.0 if device.any() else dom0_share for device in backend_nodes]
+    return np.asarray(assumptions.backend_weight * (np.mean(each, axis=0) @ remote), dtype=np.float64)
 
 
 def group_pull(remote: Floats, peer_shares: Floats, weight: float, peers: int, assumptions: Assumptions) -> Floats:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+from domicile.state.ballooning import about_to_take_mib, taken_by_node
 from domicile.topology.model import Topology
 
 __all__ = [
@@ -64,7 +65,9 @@ class Vnode:
 class Domain:
     """A domain. Dom0 has id 0.
 
-    `memory_mib` is what it has now, `max_memory_mib` what it may balloon up to (equal where unknown).
+    `memory_mib` is what it has now, `max_memory_mib` what it may be set to (equal where unknown), `target_mib` what
+    its balloon driver is to bring it to; None where the host does not tell. `started_at` is when it was started, by
+    the clock of `Snapshot.taken_at`, None where that is not known.
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
     its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
     `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
@@ -89,6 +92,8 @@ class Domain:
     paused: bool = False
     waited_ns: int | None = None
     work_ns: int | None = None
+    target_mib: int | None = None
+    started_at: float | None = None
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:
@@ -161,6 +166,8 @@ class Snapshot:
     `available_mib`. `reservations_generation` changes with every reservation made. `pcpu_idle_ns` is the idle
     time of each pCPU since boot. `memory_map_age_s` is None where `Domain.pages_by_node` is. `virt_caps` are
     the words of `xl info`'s line of that name (hvm, hap, iommu_hap_pt_share, …), none where they are not known.
+    `backing` is the PCI device behind each of Dom0's bridges and disks (`xenbr0`, `/dev/sda`, `/dev/mapper/vg-lv`),
+    where that is known.
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
     `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
     addresses that Dom0 keeps for guests (bound to pciback), in use or not.
@@ -177,6 +184,7 @@ class Snapshot:
     scheduler: str = ""
     xen_version: str = ""
     virt_caps: tuple[str, ...] = ()
+    backing: Mapping[str, str] = field(default_factory=dict)
     commandline: str = ""
     assignable_devices: tuple[str, ...] = ()
     host_id: str = ""
@@ -186,7 +194,8 @@ class Snapshot:
 
     @cached_property
     def outstanding_mib(self) -> dict[int, int]:
-        """Node id to memory reserved there and not yet taken by the domain that it is reserved for.
+        """Node id to memory promised there and not yet taken: by reservations, and to domains that are about to take it
+        (`ballooning`).
 
         A domain under construction has taken part of its reservation already: that part is gone from the free memory,
         so only the rest is outstanding; the part is taken to be spread over the reserved nodes in proportion.
@@ -200,11 +209,27 @@ class Snapshot:
             for node, mib in reservation.memory_mib.items():
                 share = -(-mib * max(total - taken, 0) // total) if total else 0
                 outstanding[node] = outstanding.get(node, 0) + share
+        reserved = {reservation.domain for reservation in self.reservations}
+        for domain in self.domains:
+            mib = 0 if domain.name in reserved else about_to_take_mib(domain)
+            if mib:
+                left = {node.id: max((node.free_mib or 0) - outstanding[node.id], 0) for node in self.topology.nodes}
+                for node, part in taken_by_node(mib, left, domain.node_affinity).items():
+                    outstanding[node] += part
         return outstanding
 
     def available_mib(self, node: int) -> int:
         """Free memory of a node that is not promised to anybody; never negative."""
         return max((self.topology.node(node).free_mib or 0) - self.outstanding_mib.get(node, 0), 0)
+
+    def backing_device(self, backend: str) -> str | None:
+        """The PCI device behind a bridge or a disk of Dom0, None where it is not known.
+
+        A logical volume has two names: /dev/GROUP/VOLUME is /dev/mapper/GROUP-VOLUME, hyphens in either doubled.
+        """
+        group, _, volume = backend.removeprefix("/dev/").partition("/")
+        mapped = f"/dev/mapper/{group.replace('-', '--')}-{volume.replace('-', '--')}"
+        return self.backing.get(backend) or (self.backing.get(mapped) if volume else None)
 
     def domain(self, name: str) -> Domain | None:
         """The domain with this name, None if there is none."""

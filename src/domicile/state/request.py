@@ -10,7 +10,16 @@ from enum import StrEnum
 
 from domicile.state.model import DomainType, Vnode
 
-__all__ = ["DevicePolicy", "Group", "GroupKind", "GuestRequest", "Intent", "VnumaMode", "VnumaWish"]
+__all__ = [
+    "Character",
+    "DevicePolicy",
+    "Group",
+    "GroupKind",
+    "GuestRequest",
+    "Intent",
+    "VnumaMode",
+    "VnumaWish",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class GuestRequest:
     `vnodes` is a virtual topology that the configuration sets. `devices` are the PCI addresses passed through.
     `numa_placement` is whether `xl` would let libxl place it: an affinity given as a list, even of equal sets, and
     vnodes on pnodes switch that off; None where nobody looked. `kernel_arguments` is its kernel's command line.
+    `backends` are the bridges (by name) and disks (by path) that Dom0 serves it.
     `video_mib` is the video memory, which is part of `memory_mib` and of virtual node 0; `acpi` whether it gets ACPI
     tables, where a guest finds its virtual nodes. `recorded` is a virtual topology that it had before and is to keep.
     """
@@ -45,6 +55,7 @@ class GuestRequest:
     source: str = ""
     numa_placement: bool | None = None
     kernel_arguments: str = ""
+    backends: tuple[str, ...] = ()
     video_mib: int = 0
     acpi: bool = True
     recorded: tuple[Vnode, ...] = ()
@@ -98,6 +109,20 @@ VnumaWish = VnumaMode | int
 
 
 @dataclass(frozen=True, slots=True)
+class Character:
+    """What the administrator knows of a domain and no host tells; None where nothing is said.
+
+    `memory_bound`: the share of its time that it waits for memory, from 0 to 1. `traffic_gbs`: memory traffic of one of
+    its vCPUs while it is busy. `busy_vcpus`: how many of its vCPUs want to run at once, for as long as nobody measured.
+    """
+
+    domain: str
+    memory_bound: float | None = None
+    traffic_gbs: float | None = None
+    busy_vcpus: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`).
 
@@ -106,6 +131,7 @@ class Intent:
 
     groups: tuple[Group, ...] = ()
     devices: DevicePolicy = DevicePolicy.PREFERRED
+    domains: tuple[Character, ...] = ()
     vnuma: VnumaWish = VnumaMode.AUTO
     vnuma_by_domain: tuple[tuple[str, VnumaWish], ...] = ()
 

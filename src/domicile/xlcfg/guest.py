@@ -16,6 +16,7 @@ from domicile.state.model import DomainType, Vnode
 from domicile.state.request import GuestRequest
 from domicile.topology.model import Topology
 from domicile.xlcfg.affinity import format_cpus, parse_cpus
+from domicile.xlcfg.backends import dom0_backends
 from domicile.xlcfg.edit import with_value, without_added
 from domicile.xlcfg.lexer import shown
 from domicile.xlcfg.overhead import Hardware, libxl_need_kib, overhead_mib, says_vcpus, video_mib
@@ -88,6 +89,7 @@ def _read(config: Config, topology: Topology, hardware: Hardware | None) -> Gues
         uuid=_uuid(config),
         source=config.source,
         kernel_arguments=_kernel_arguments(config),
+        backends=dom0_backends(config),
         video_mib=video_mib(config, kind) if kind is DomainType.HVM else 0,
         acpi=config.flag("acpi") is not False,
     )
@@ -272,13 +274,16 @@ def place_into(config_text: str, placement: Placement, request: GuestRequest, to
     `xl` before 4.22 drops affinity where neither `vcpus=`, `maxvcpus=` nor `vnuma=` is set (and still switches libxl's
     placement off), so `vcpus = 1`, which is what it means, is added there.
 
+    Memory comes from a node without CPUs only once the others of the placement are full, which is what a placement
+    with such a node has to mean.
+
     With `vnuma` each vCPU's soft affinity is its pnode's CPUs, which is what libxl would set by itself, but only after
     the memory is there (`libxl__build_post`): with `cpus_soft` the node-affinity is the pnodes from the start, so that
     page tables and video memory, which no virtual node's exact allocation covers, come from there too.
 
     A placement that is `hard` gets the same as `cpus`.
 
-    Raises `Refused` where soft affinity cannot bring memory to the placement's nodes (one without CPUs, say).
+    Raises `Refused` where soft affinity cannot bring memory to the placement's nodes.
     """
     config = without_added(parse(config_text, request.source))
     loose = any(vnode.pnode is None for vnode in request.vnodes)
@@ -320,7 +325,14 @@ def _require_nodes(sets: list[frozenset[int]], placement: Placement, topology: T
     """The CPUs are on just the nodes of the placement, and every vCPU has some."""
     node_of = {cpu.id: cpu.node for cpu in topology.cpus}
     reached = {node_of[cpu] for cpus in sets for cpu in cpus}
-    if not all(sets) or reached != set(placement.nodes):
+    beyond = set(placement.nodes) - reached
+    full = all(
+        placement.reserve_mib.get(node, 0) >= (topology.node(node).free_mib or 0)
+        for node in reached
+        if node is not None
+    )
+    overflows = beyond and full and not any(topology.cpus_by_node[node] for node in beyond)
+    if not all(sets) or not reached <= set(placement.nodes) or (beyond and not overflows):
         wanted = format_cpus(placement.nodes)
         problem = f"{placement.domain}: its soft affinity would not bring its memory to node(s) {wanted}"
         raise Refused(f"{problem}; choose nodes with CPUs that it may run on")

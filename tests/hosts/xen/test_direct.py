@@ -132,6 +132,11 @@ class Store:
             "/local/domain/0/name": b"Domain-0",
             "/local/domain/3/name": b"two words \xff",
             "/local/pool/1/name": b"spare one",
+            "/local/domain/0/memory/target": b"524288",
+            "/local/domain/3/memory/target": b"253952",
+            "/local/domain/3/memory/videoram": b"8192",
+            "/local/domain/3/vm": b"/vm/03010203",
+            "/vm/03010203/start_time": b"1700000000.25",
         }
         return names.get(path)
 
@@ -167,6 +172,8 @@ def test_the_tables_can_be_read() -> None:
     assert found["measured"]["weights"][3] == {"weight": 512, "cap": 50}
     assert found["measured"]["vcpu_time_ns"][3] == [1_500_000_000] * 2
     assert found["measured"]["pcpu_idle_ns"] == [5, 6, 7, 8]
+    assert found["measured"]["target_kb"] == {0: 524288, 3: 262144}
+    assert found["measured"]["started_at"] == {3: 1700000000.25}
     assert abs(found["taken_at"] - time.time()) < 60
 
 

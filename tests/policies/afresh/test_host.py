@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from domicile.errors import BadInput
 from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.host import AfreshPlan, lay_out_afresh, why_it_stays
-from domicile.policies.placement.afresh.search import NoWay
+from domicile.policies.placement.afresh.no_way import NoWay
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot, Vcpu, Vnode
-from domicile.state.request import Group, GroupKind, GuestRequest, Intent
+from domicile.state.request import Character, Group, GroupKind, GuestRequest, Intent
 from domicile.topology.model import Cpu, Device, Node, Topology
 
 EFFORT = Effort(starts=2, rounds=50)
@@ -120,3 +121,45 @@ def test_slowdowns_have_the_distance_in_a_group_and_add_up_to_the_objective() ->
     assert plan.objective_before > apart.objective_before + 0.01
     assert sum(plan.before) - 3.0 == pytest.approx(plan.objective_before)
     assert sum(plan.after) - 4.0 == pytest.approx(plan.objective_after, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_few_are_laid_out_without_compiled_code_and_as_well(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(seed)
+    domains = [
+        domain(n, int(random.integers(4)), int(random.integers(4)), vcpus=int(random.integers(1, 6)))
+        for n in (1, 2, 3, 4)
+    ]
+    new = [GuestRequest("new", DomainType.PVH, 6, 6, 2500, 2500)]
+    near = Intent((Group("talk", GroupKind.NEAR, ("d1", "new"), 1.0),))
+    compiled = lay_out_afresh(host(*domains), new, near, effort=EFFORT)
+    monkeypatch.setattr("domicile.policies.placement.afresh.host._searched", None)
+    plain = lay_out_afresh(host(*domains), new, near)
+    assert plain.objective_after <= compiled.objective_after + 0.02 * len(plain.places)
+    used = dict.fromkeys(range(4), 0)
+    for place in plain.places:
+        for node, mib in place.memory_mib.items():
+            used[node] += mib
+    there = [sum(1024 for one in domains if one.pages_by_node and node in one.pages_by_node) for node in range(4)]
+    assert all(used[node] <= 2000 + mib for node, mib in enumerate(there))
+
+
+def test_weights_caps_and_characters_count_for_who_is_there() -> None:
+    """Of two that are heaped on a node with a busy one, the heavier is better off; a cap takes load away."""
+    busy = domain(1, 0, 0, vcpus=4)
+    plain = lay_out_afresh(host(busy, domain(2, 0, 0)), effort=EFFORT)
+    heavy = lay_out_afresh(host(busy, replace(domain(2, 0, 0), weight=1024)), effort=EFFORT)
+    capped = lay_out_afresh(host(busy, replace(domain(2, 0, 0), cap_percent=50)), effort=EFFORT)
+    leaning = Intent(domains=(Character("d2", memory_bound=0.9, traffic_gbs=6.0),))
+    bound = lay_out_afresh(host(busy, domain(2, 0, 1)), intent=leaning, effort=EFFORT)
+    usual = lay_out_afresh(host(busy, domain(2, 0, 1)), effort=EFFORT)
+    slowdown = {
+        name: {place.domain: place.slowdown_before or 0.0 for place in plan.places}
+        for name, plan in {"plain": plain, "heavy": heavy, "capped": capped, "bound": bound, "usual": usual}.items()
+    }
+    assert slowdown["heavy"]["d2"] < slowdown["plain"]["d2"] < slowdown["heavy"]["d1"]
+    assert slowdown["capped"]["d1"] < slowdown["plain"]["d1"]
+    assert slowdown["bound"]["d2"] > slowdown["usual"]["d2"]
+    for plan in (plain, heavy, capped, bound):
+        assert sum(plan.before) - 2.0 == pytest.approx(plan.objective_before, abs=1e-6)
+        assert sum(plan.after) - 2.0 == pytest.approx(plan.objective_after, abs=1e-6)

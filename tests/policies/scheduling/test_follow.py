@@ -147,6 +147,15 @@ class TestHolding:
         assert (holding.cpus, holding.before) == (NODES[3], before)
 
 
+def test_a_hold_elsewhere_is_no_reason_to_set_the_soft_affinity_that_is_there() -> None:
+    """Soft affinity is right already and only the hold keeps it away: the hold moves, and nothing else is wanted."""
+    held = {("uuid-a", 0): Held("a", NODES[1], ALL)}
+    snapshot, watch = seen(busy("a", [2], memory=2, soft=NODES[2], hard=NODES[1]))
+    plan = follow(snapshot, watch, held)
+    assert plan.soft == ()
+    assert [each.cpus for each in plan.hold] == [NODES[2]]
+
+
 @st.composite
 def hosts(draw: st.DrawFn) -> tuple[Snapshot, Watch]:
     count = draw(st.integers(1, 6))

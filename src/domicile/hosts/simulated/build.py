@@ -57,6 +57,7 @@ def build(state: SimulatedState, request: GuestRequest, owner: Owner, choose_nod
         devices=request.devices,
         vnodes=request.vnodes,
         paused=True,
+        started_at=state.clock.now,
     )
     workload, busy_vcpus = asked_workload(request)
     resident = Resident(domain, affinity_follows=follows, owner=owner, workload=workload, busy_vcpus=busy_vcpus)

@@ -41,11 +41,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 LEASE_S = float(os.environ.get("DOMICILE_LEASE_S", "30"))
 RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
+SYS_DIR = os.environ.get("DOMICILE_SYS_DIR", "/sys")
 PCI_DIR = os.environ.get("DOMICILE_PCI_DIR", "/sys/bus/pci")
 SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
 DUMP_S = 120.0
+WRITING_S = 5.0
 UNKILLABLE_S = 5.0
 MAP_MIN_AGE_S = 5.0
 MAP_RATION = 20.0
@@ -290,6 +292,46 @@ def assignable_devices() -> List[str]:
     """The devices bound to pciback, and what else is in its folder: the client knows an address."""
     with suppress(OSError):
         return sorted(os.listdir(PCI_DIR + "/drivers/pciback"))
+    return []
+
+
+def pci_behind(folder: str) -> str:
+    """The PCI device that a device's folder in sysfs belongs to: the last on the way to it; "" for none."""
+    found = re.findall(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|\Z)", os.path.realpath(folder))
+    return str(found[-1]) if found else ""
+
+
+def backing() -> Dict[str, str]:
+    """The first PCI device behind each of Dom0's bridges ("xenbr0") and disks ("/dev/sda", "/dev/mapper/vg-lv").
+
+    A bridge has ports, a bond or a VLAN has cards below it, a volume has disks ("slaves").
+    """
+    known = {}  # type: Dict[str, str]
+
+    def device_of(folder: str) -> str:
+        if folder not in known:
+            known[folder] = ""  # should one be below itself
+            known[folder] = pci_behind(folder)
+            parts = [] if known[folder] else names_in(folder + "/slaves") + names_in(folder + "/brif")
+            parts += [] if known[folder] else [name[6:] for name in names_in(folder) if name.startswith("lower_")]
+            for part in parts:
+                known[folder] = known[folder] or device_of(os.path.dirname(folder) + "/" + part)
+        return known[folder]
+
+    found = {}
+    for name in names_in(SYS_DIR + "/class/net"):
+        if os.path.isdir(SYS_DIR + "/class/net/" + name + "/bridge"):
+            found[name] = device_of(SYS_DIR + "/class/net/" + name)
+    for name in names_in(SYS_DIR + "/class/block"):
+        mapped = read_text(SYS_DIR + "/class/block/" + name + "/dm/name")
+        found["/dev/mapper/" + mapped if mapped else "/dev/" + name] = device_of(SYS_DIR + "/class/block/" + name)
+    return {name: device for name, device in found.items() if device}
+
+
+def names_in(folder: str) -> List[str]:
+    """What is in a folder; guests' own interfaces lead nowhere and are left out."""
+    with suppress(OSError):
+        return sorted(name for name in os.listdir(folder) if not name.startswith(("vif", "tap")))
     return []
 
 
@@ -574,8 +616,13 @@ class Direct:
         listed = ["Name ID Mem VCPUs State Time(s) UUID Reason-Code Security-Label Cpupool NODE-Affinity"]
         vcpus = ["Name ID VCPU CPU State Time(s) Affinity (Hard / Soft)"]
         times, weights = {}, {}  # type: Dict[int, List[int]], Dict[int, Dict[str, int]]
+        targets, starts = {}, {}  # type: Dict[int, int], Dict[int, float]
         for info in infos:
             domid, pool = info["domid"], pools.get(info["cpupool"], {"name": "(null)", "sched": 0})
+            with suppress(Exception):  # no figure there, or none yet
+                targets[domid] = self.target_kb(domid)
+            with suppress(Exception):
+                starts[domid] = self.started_at(domid)
             listed.append(
                 "%-40s %5d %5d %5d     %s  %8.1f %s %8s %16s%16s %s"
                 % (
@@ -631,8 +678,20 @@ class Direct:
                 "pcpu_idle_ns": [cpu["idletime"] for cpu in self.xc.getcpuinfo(cpus)],
                 "vcpu_time_ns": times,
                 "weights": weights,
+                "target_kb": targets,
+                "started_at": starts,
             },
         }
+
+    def target_kb(self, domid: int) -> int:
+        """What the balloon driver is to bring the domain to. libxl takes the video memory out of what it writes there
+        (libxl_set_memory_target, tools/libs/light/libxl_mem.c), while Xen counts it as the domain's."""
+        memory = "/local/domain/%d/memory/" % domid
+        return int(self.read(memory + "target") or "") + max(int(self.read(memory + "videoram") or 0), 0)
+
+    def started_at(self, domid: int) -> float:
+        """When libxl built the domain, by Dom0's clock (libxl__domain_build, tools/libs/light/libxl_create.c)."""
+        return float(self.read((self.read("/local/domain/%d/vm" % domid) or "") + "/start_time") or "")
 
     def parameters(self, domid: int, scheduler: int) -> Dict[str, int]:
         """Weight and cap, where the scheduler has them: two 16-bit numbers (the cap is credit2's only since 4.10).
@@ -701,6 +760,7 @@ class Agent:
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
         self.classes = {}  # type: Dict[str, str]
         self.programs_run = 0
+        self.backing = backing()
 
     # -- programs ------------------------------------------------------------------------------------------------
 
@@ -1027,6 +1087,7 @@ class Agent:
                 "holds": holds,
                 "manager": json.loads(manager) if owner.alive() else "",
                 "pci_devices": pci_devices(),
+                "backing": self.backing,
                 "pci_classes": self.pci_classes(),
                 "assignable_devices": assignable_devices(),
                 "configs": self.configurations(ids, notes),
@@ -1175,10 +1236,19 @@ class Agent:
         else:
             self.xl(["debug-keys", "u"])
         duration = time.monotonic() - begun
+        text, before = self.dumped(earlier), None
+        # on a busy host Xen may still be writing: another pCPU does, while ours goes on
+        deadline = time.monotonic() + WRITING_S
+        while self.xc is not None and (not text or text != before) and time.monotonic() < deadline:
+            self.link.wait(0.05)
+            text, before = self.dumped(earlier), text
+        self.shelf.write(self.shelf.path("memory-map"), "%.3f %.3f\n%s" % (taken, duration, text))
+
+    def dumped(self, earlier: Sequence[int]) -> str:
+        """What is on the console from the first dump on that is younger than these."""
         console = self.console()
         ours = [found for found in DUMP_HEADER.finditer(console) if int(found.group(1)) > max(earlier, default=-1)]
-        text = readable(console[ours[0].start() :]) if ours else ""
-        self.shelf.write(self.shelf.path("memory-map"), "%.3f %.3f\n%s" % (taken, duration, text))
+        return readable(console[ours[0].start() :]) if ours else ""
 
     def console(self) -> bytes:
         """Xen's console ring."""

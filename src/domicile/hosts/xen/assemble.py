@@ -40,6 +40,7 @@ class Tables:
     vcpus: Mapping[int, Sequence[VcpuRow]]
     claimed_mib: Mapping[int, int]
     cpupools: tuple[Cpupool, ...]
+    every: frozenset[int]
 
 
 def assemble(raw: RawSnapshot, where: str) -> Snapshot:
@@ -76,6 +77,7 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         scheduler=tables.info.scheduler,
         xen_version=tables.info.xen_version,
         virt_caps=tables.info.virt_caps,
+        backing=raw.backing,
         commandline=tables.info.commandline,
         assignable_devices=tuple(filter(PCI_ADDRESS.fullmatch, raw.assignable_devices)),
         host_id=raw.host_id,
@@ -124,7 +126,7 @@ def _read(raw: RawSnapshot, where: str) -> Tables:
     except HostFailed as error:
         raise HostFailed(f"{where}: {error}") from error
     cpupools = tuple(Cpupool(name, cpus, schedulers.get(name, info.scheduler)) for name, cpus in pools.items())
-    return Tables(info, rows, vcpus, claimed, cpupools)
+    return Tables(info, rows, vcpus, claimed, cpupools, frozenset(cpu.id for cpu in info.topology.cpus))
 
 
 def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:
@@ -164,13 +166,14 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
         ),
         claimed_mib=claimed_mib,
         paused=row.paused,
+        target_mib=target_kb // 1024 if (target_kb := raw.measured.target_kb.get(row.id)) is not None else None,
+        started_at=raw.measured.started_at.get(row.id),
     )
 
 
 def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
     """A domain's vCPUs, ascending."""
-    topology = tables.info.topology
-    every = {cpu.id for cpu in topology.cpus}
+    every = tables.every
     times = raw.measured.vcpu_time_ns.get(row.id, ())
     return tuple(
         Vcpu(

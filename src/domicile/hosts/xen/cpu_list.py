@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 
 __all__ = ["LIST", "format_list", "parse_list"]
@@ -21,9 +22,15 @@ LARGEST = 65535
 def parse_list(text: str, everything: Iterable[int]) -> frozenset[int]:
     """The ids in a list; "all" is `everything`. Raises `ValueError` for what is no such list."""
     if text in ("all", "any cpu"):
-        return frozenset(everything)
+        return everything if isinstance(everything, frozenset) else frozenset(everything)
     if text == "none":
         return frozenset()
+    return _ids(text)
+
+
+@lru_cache(maxsize=8192)
+def _ids(text: str) -> frozenset[int]:
+    """A list that names its ids: the vCPUs of a host share a handful, and equal ones are one and the same object."""
     if not re.fullmatch(LIST, text, re.ASCII):
         raise ValueError(f"{text!r} is no list of ids")
     ids: set[int] = set()

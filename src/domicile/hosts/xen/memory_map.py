@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["MemoryMap", "parse_memory_map"]
 
@@ -30,11 +31,12 @@ class MemoryMap:
     pages: Mapping[int, Mapping[int, int]]
 
 
+@lru_cache(maxsize=2)
 def parse_memory_map(text: str) -> MemoryMap | None:
     """The last complete dump in a console's text; None if there is none.
 
-    Of several complete ones a later one with fewer domains loses: somebody else's that is still being written can look
-    complete between two of its domains.
+    A dump is shown for as long as it is the last: the same text is not read twice. Of several complete ones a later one
+    with fewer domains loses: somebody else's that is still being written can look complete between two of its domains.
     """
     dumps: list[list[str]] = []
     for raw in text.split("\n"):

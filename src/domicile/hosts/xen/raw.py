@@ -53,11 +53,14 @@ class DomainConfig(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What only Xen's Python binding tells: `pcpu_idle_ns` by CPU id, `vcpu_time_ns` by domain, then vCPU."""
+    """What only Xen's Python bindings tell: `pcpu_idle_ns` by CPU id, `vcpu_time_ns` by domain, then vCPU; by domain,
+    from xenstore, what its balloon driver is to bring it to and when it was started."""
 
     pcpu_idle_ns: tuple[int, ...] = ()
     vcpu_time_ns: dict[int, tuple[int, ...]] = {}
     weights: dict[int, SchedParams] = {}
+    target_kb: dict[int, int] = {}
+    started_at: dict[int, float] = {}
 
 
 class RawMemoryMap(msgspec.Struct, frozen=True):
@@ -72,8 +75,8 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
     `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
-    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there, and
-    `assignable_devices` what is in the folder of the driver pciback.
+    `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there,
+    `assignable_devices` what is in the folder of the driver pciback, `backing` the devices behind bridges and disks.
     """
 
     taken_at: float
@@ -92,6 +95,7 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     holds: tuple[str, ...] = ()
     manager: str = ""
     pci_devices: tuple[str, ...] = ()
+    backing: dict[str, str] = {}
     pci_classes: dict[str, str] = {}
     assignable_devices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

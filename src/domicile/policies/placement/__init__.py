@@ -6,7 +6,8 @@ minimised over sets of nodes, one a guest: all its vCPUs get the set's CPUs as s
 memory from the set's nodes in turn. Whether a guest is narrow or wide follows from the objective.
 
 Kept without exception: free memory that is promised to nobody, hard affinity, cpupools, devices whose policy is
-`required`, and whatever the configuration itself sets (soft affinity, vNUMA).
+`required`, and whatever the configuration itself sets (soft affinity, vNUMA). Nodes without CPUs are a second choice
+(`second`): for a guest that has no room elsewhere, where Xen can be brought to use them.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import numpy as np
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.remembered import remembered_machine
-from domicile.performance.tenants import residents
 from domicile.policies.effort import Effort
 from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
 from domicile.policies.placement.explain import explained
-from domicile.policies.placement.layout import Problem
+from domicile.policies.placement.layout import Layout, Problem, Seat
 from domicile.policies.placement.many import bounded, laid_out
 from domicile.policies.placement.search import NoRoom, as_it_falls
+from domicile.policies.placement.second import overflowing, why_without_cpus
 from domicile.policies.placement.subject import Subject, prepare
+from domicile.policies.placement.there import those_there
 from domicile.policies.placement.ties import memberships
-from domicile.policies.plan import PlacementPlan
+from domicile.policies.plan import Placement, PlacementPlan
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
@@ -66,27 +68,35 @@ def place(
         layout = laid_out(problem, effort)
     except NoRoom as no_room:
         failure = no_room
-    best = None
+    best, tried = None, effort or Effort()
     gap = deviation = None
     if few_enough(problem) or (exact and can_enumerate(problem)):
-        best = search_exactly(problem, as_it_falls(layout) if layout else None)
+        best = search_exactly(problem, as_it_falls(layout) if layout else None, tried.stop)
     elif exact:
-        layout, gap, deviation = bounded(problem, layout, effort or Effort())
-    layout = best or layout
+        layout, gap, deviation = bounded(problem, layout, tried)
+    enumerated = best is not None and not tried.stop()
+    layout = best or layout or overflowing(snapshot, problem)
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
     return PlacementPlan(
         placements=tuple(
-            explained(snapshot, layout.without(guest), guest, seat)
+            _placement(snapshot, problem, layout, guest, seat)
             for guest, seat in enumerate(layout.seats)
             if seat is not None
         ),
         policy=POLICY,
         mean_slowdown=layout.mean_slowdown,
-        proven=exact and (best is not None or (gap is not None and gap <= PROVEN)),
+        proven=exact and (enumerated or (gap is not None and gap <= PROVEN)),
         gap=gap,
         deviation=deviation,
     )
+
+
+def _placement(snapshot: Snapshot, problem: Problem, layout: Layout, guest: int, seat: Seat) -> Placement:
+    placement = explained(snapshot, layout.without(guest), guest, seat)
+    # a second choice is a place that was fixed where the request left it open
+    second = layout.problem.subjects[guest] is not problem.subjects[guest]
+    return why_without_cpus(problem, placement) if second else placement
 
 
 def problem_of(
@@ -105,10 +115,12 @@ def problem_of(
             raise BadInput(
                 request.source or request.name, f"more than one guest to be placed is called {request.name!r}"
             )
+    stated = {character.domain: character for character in intent.domains}
     subjects = tuple(
-        prepare(machine, snapshot, request, intent.devices, load or {}, assumptions) for request in requests
+        prepare(machine, snapshot, request, intent.devices, load or {}, assumptions, stated.get(request.name))
+        for request in requests
     )
-    there = residents(machine, snapshot, load, assumptions)
+    there = those_there(machine, snapshot, intent, load, assumptions)
     known = frozenset(there.names) | frozenset(names)
     return Problem(
         machine=machine,

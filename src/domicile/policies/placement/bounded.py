@@ -37,20 +37,25 @@ CELLS = 400_000
 
 
 class _Best:
-    """The objective of the `count`-th best set so far."""
+    """The objective of the `count`-th best set so far. A set that is weighed again, with others of its size, say, is
+    still one: counted twice it would cut a better one off."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.found = np.full(count, np.inf)
+        self.found: dict[tuple[int, ...], float] = {}
+        self.limit = np.inf
 
     def add(self, batch: Batch) -> Batch:
-        everything = np.concatenate([self.found, batch.objective])
-        self.found = np.partition(everything, self.count - 1)[: self.count]
+        objective = batch.objective
+        rows = np.flatnonzero(objective < self.limit)
+        if len(rows) > self.count:
+            rows = rows[np.argpartition(objective[rows], self.count - 1)[: self.count]]
+        if len(rows):
+            found = self.found | {batch.sets(row): float(objective[row]) for row in rows.tolist()}
+            best = sorted(found.items(), key=lambda pair: pair[1])[: self.count]
+            self.found = dict(best)
+            self.limit = best[-1][1] if len(best) == self.count else np.inf
         return batch
-
-    @property
-    def limit(self) -> float:
-        return float(self.found.max())
 
 
 def bounded_sets(subject: Subject, field: Field, ties: Ties, room_mib: Floats, count: int) -> Iterator[Batch]:

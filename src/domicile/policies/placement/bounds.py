@@ -2,7 +2,8 @@
 
 In a set of k nodes a node gets some least share of the vCPUs (beside the k - 1 largest others) and of the memory (an
 even part, or what it has room for), and no node gets more memory than the others leave over. Every term of the
-objective grows with these shares, so each node has a least cost for each k:
+objective grows with these shares (but for one where Xen's weights differ: `_least_load`), so each node has a least cost
+for each k:
 
 - what the newcomer loses there by CPU load, devices and groups, at the node's least share;
 - latency and pressure on the way to the memory, were it on the nodes where that is cheapest, each as full as one of k
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.curves import Floats, pressure, sharing_parts
 from domicile.performance.field import Trial
 from domicile.policies.placement.subject import Indices, Subject
 from domicile.policies.placement.ties import Ties
@@ -46,22 +47,20 @@ class Bounds:
 def bounds_of(subject: Subject, trial: Trial, ties: Ties, room_mib: Floats) -> Bounds:
     """The bounds for sets of the subject's eligible nodes; `room_mib` (N) is what is free on each node."""
     nodes, a = subject.eligible, trial.field.assumptions
-    newcomer, bound = trial.newcomer, a.memory_bound
+    newcomer, bound = trial.newcomer, trial.bound
     vcpus = _least_vcpus(subject.spread_weights, subject.spread_pcpus[:, nodes])
     room = room_mib[nodes] / max(subject.need_mib, 1)
     memory = np.minimum(room, 1.0 / np.arange(1, len(nodes) + 1)[:, None])
 
-    before, by_then, crowd = trial.before[nodes], trial.by_then[nodes], trial.crowd[nodes]
+    before, crowd = trial.before[nodes], trial.crowd[nodes]
     added = newcomer.demand * vcpus
-    after = sharing(before + added, trial.cores[nodes], trial.pcpus[nodes], trial.fullness, a)
-    others = np.maximum(trial.weight[nodes], 0.0) * (after - by_then + crowd * added)
+    slower, others = _least_load(trial, nodes, added) if trial.uneven else trial.by_load(nodes, before + added, added)
+    others = others - trial.lost[nodes] + trial.weight[nodes] * crowd * added
 
-    loaded = (trial.traffic[nodes] + a.traffic_gbs * newcomer.demand * memory) / trial.peak[nodes]
+    loaded = (trial.traffic[nodes] + trial.sends * memory) / trial.peak[nodes]
     more = pressure(loaded, a) - trial.controller[nodes]
     pull = newcomer.device_pull[nodes] / 2.0
-    rate = (
-        after - 1.0 + crowd * before + pull + 2.0 * ties.pull[nodes] + bound * _least_ways(trial, nodes, memory, room)
-    )
+    rate = slower + crowd * before + pull + 2.0 * ties.pull[nodes] + bound * _least_ways(trial, nodes, memory, room)
     least_rate = rate.min(axis=1)
     least = (
         vcpus * (rate - least_rate[:, None])
@@ -70,6 +69,28 @@ def bounds_of(subject: Subject, trial: Trial, ties: Ties, room_mib: Floats) -> B
         + memory * pull
     )
     return Bounds(least_rate + trial.everywhere - bound * trial.alone, least)
+
+
+def _least_load(trial: Trial, nodes: Indices, added: Floats) -> tuple[Floats, Floats]:
+    """As `Trial.by_load` at the least, where Xen's weights differ and at least `added` vCPUs come to each node.
+
+    What is lost because pCPUs are short goes with the mean weight, which falls where a light newcomer comes to heavy
+    domains. Two figures are no more than their product: the loss at the least demand with the mean weight at the least
+    or at the whole demand, between which it goes one way; and, with the loss for each vCPU that wants to run, the sum
+    of their weights at the least demand. Loss over demand first grows and may then fall (where most of it is that vCPUs
+    are displaced), but never falls and grows again: it is least at one of the ends.
+    """
+    a, cores, pcpus = trial.field.assumptions, trial.cores[nodes], trial.pcpus[nodes]
+    before, heavy, own = trial.before[nodes], trial.heavy[nodes], trial.newcomer.weight
+    wanted, whole = before + added, before + trial.newcomer.demand
+    paired, short = sharing_parts(wanted, cores, pcpus, trial.fullness, a)
+    _, most = sharing_parts(whole, cores, pcpus, trial.fullness, a)
+    some, all_of_it = np.where(wanted > 0, wanted, 1.0), np.where(whole > 0, whole, 1.0)
+    summed = heavy + own * added
+    mean = np.minimum(summed / some, (heavy + own * trial.newcomer.demand) / all_of_it)
+    lost = np.maximum(mean * short, summed * np.minimum(short / some, most / all_of_it))
+    light = np.maximum(trial.light[nodes], 0.0)
+    return paired - 1.0 + lost / own, np.maximum(trial.weight[nodes], 0.0) * (paired - 1.0) + light * lost
 
 
 def _least_vcpus(weights: Floats, pcpus: Floats) -> Floats:

@@ -6,12 +6,12 @@ cost, wherever its memory falls, bound all that it can become.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
 
 from domicile.errors import Refused
-from domicile.performance.predict import own_pressure
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Members, every_set, weigh
 from domicile.policies.placement.layout import Choice, Layout, Problem
 from domicile.policies.placement.search import MARGIN
@@ -48,11 +48,11 @@ def can_enumerate(problem: Problem) -> bool:
     return prod(sizes) <= MOST_ASSIGNMENTS and max(sizes, default=0) <= MOST_SETS
 
 
-def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:
+def search_exactly(problem: Problem, incumbent: Layout | None, stop: Callable[[], bool] | None = None) -> Layout | None:
     """The best layout there is, None if there is none; `incumbent` is one already known.
 
-    Memory is given out in the order of the guests by choice and size, as in the search. Raises `Refused` where there
-    are too many assignments to go through.
+    Memory is given out in the order of the guests by choice and size, as in the search. Once `stop` says so, the best
+    so far is the answer. Raises `Refused` where there are too many assignments to go through.
     """
     sizes = [_sets(subject) for subject in problem.subjects]
     total = prod(sizes)
@@ -66,7 +66,7 @@ def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:
     least = [_least(empty, guest) for guest in order]
     if any(not np.isfinite(one) for one in least):
         return None
-    run = _Run(order, least, incumbent, incumbent.objective if incumbent else np.inf)
+    run = _Run(order, least, incumbent, incumbent.objective if incumbent else np.inf, stop)
     run.descend(empty, 0, empty.objective)
     return run.best
 
@@ -74,11 +74,19 @@ def search_exactly(problem: Problem, incumbent: Layout | None) -> Layout | None:
 class _Run:
     """One enumeration: the order of the guests, what each costs at least, and the best layout so far."""
 
-    def __init__(self, order: list[int], least: list[float], best: Layout | None, objective: float) -> None:
+    def __init__(
+        self,
+        order: list[int],
+        least: list[float],
+        best: Layout | None,
+        objective: float,
+        stop: Callable[[], bool] | None,
+    ) -> None:
         self.order = order
         self.to_come = [sum(least[level:]) for level in range(len(order) + 1)]
         self.best = best
         self.objective = objective
+        self.stop = stop
 
     def descend(self, layout: Layout, level: int, so_far: float) -> None:
         """Go through the sets of the guest at this level, best first."""
@@ -90,7 +98,7 @@ class _Run:
         guest = self.order[level]
         for choice in _all_choices(layout, guest):
             bound = so_far + choice.objective + self.to_come[level + 1]
-            if bound >= self.objective + WHOLE_MIB:
+            if bound >= self.objective + WHOLE_MIB or (self.stop is not None and self.stop()):
                 return
             seat = layout.seat_for(guest, choice.nodes)
             if seat is not None:
@@ -131,11 +139,11 @@ def _least(empty: Layout, guest: int) -> float:
     usable = np.isfinite(batch.objective)
     if not usable.any():
         return np.inf
-    a = load.assumptions
+    newcomer, a = subject.newcomer, load.assumptions
     away = np.einsum("ki,kij->kj", batch.vcpus, load.relative[nodes[:, :, None], nodes[:, None, :]])
     nearest = np.where(batch.member, away, np.inf).min(axis=1)
-    latency = a.memory_bound * (nearest - 1.0)
-    undisturbed = a.memory_bound * float(own_pressure(load.machine, np.asarray(subject.newcomer.demand), a))
+    latency = newcomer.bound(a) * (nearest - 1.0)
+    undisturbed = newcomer.bound(a) * newcomer.own_pressure(load.machine, a)
     devices = (batch.vcpus / 2.0 * subject.newcomer.device_pull[nodes]).sum(axis=1)
     least = latency + batch.costs.cpu - undisturbed + devices + 2.0 * batch.ties + batch.wishes
     return float(least[usable].min())

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from domicile.performance.character import USUAL_WEIGHT
 from domicile.performance.curves import Floats
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
@@ -107,7 +108,7 @@ def _terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: _Cos
         _cpu(rest, guest, seat, costs.cpu),
         _bandwidth(rest, guest, seat, costs.bandwidth),
         _memory(snapshot, rest, guest, seat),
-        *_devices(rest, guest, seat, costs.devices),
+        *_devices(snapshot, rest, guest, seat, costs.devices),
         *_groups(rest, guest, seat, costs.groups, costs.groups_penalty),
         *_neighbours(rest, seat, costs.neighbours),
     )
@@ -161,18 +162,33 @@ def _cpu(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
         ]
     else:
         parts = [line(f"{_ids(rest, nodes)} have", *list(figures.values())[:4])]
-    return Term("CPU load", cost, f"CPU load: {'; '.join(parts)}", figures=figures)
+    reason = f"CPU load: {'; '.join([*parts, *_weights(rest, guest, nodes)])}"
+    return Term("CPU load", cost, reason, figures=figures)
+
+
+def _weights(rest: Layout, guest: int, nodes: Sequence[int]) -> list[str]:
+    """Xen's weights, where they differ: who has more of it loses less when pCPUs are short."""
+    subject = rest.problem.subjects[guest]
+    busy = float(rest.load.demand[subject.newcomer.pool][nodes].sum())
+    heavy = float(rest.load.heavy[subject.newcomer.pool][nodes].sum())
+    mean = USUAL_WEIGHT * heavy / busy if busy > 0 else USUAL_WEIGHT
+    cap = [f"capped at {_figure(subject.request.cap_percent / 100)} pCPUs"] if subject.request.cap_percent else []
+    if round(mean) == subject.request.weight or (busy <= 0 and subject.request.weight == USUAL_WEIGHT):
+        return cap
+    return [f"its weight is {subject.request.weight}, that of others there {mean:.0f} on average", *cap]
 
 
 def _bandwidth(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
-    machine, a = rest.problem.machine, rest.problem.assumptions
+    machine, newcomer = rest.problem.machine, rest.problem.subjects[guest].newcomer
     share = seat.memory_share
     nodes = np.flatnonzero(share)
-    own = a.traffic_gbs * rest.problem.subjects[guest].newcomer.demand * float(share.sum())
-    used = float(rest.load.traffic[:, nodes].sum()) + own
+    own_gbs = newcomer.traffic(rest.problem.assumptions) * newcomer.demand
+    used = float(rest.load.traffic[:, nodes].sum()) + own_gbs * float(share.sum())
     peak = float(machine.bandwidth_gbs[nodes, nodes].sum())
     measured = "" if machine.topology.bandwidth_gbs is not None else " assumed"
-    reason = f"memory bandwidth: {_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s{measured}"
+    stated = f", {_figure(own_gbs)} of it to this domain as stated" if newcomer.traffic_gbs is not None else ""
+    given = f"{_ids(rest, nodes.tolist())} would give {_figure(used)} of {peak:.0f} GB/s"
+    reason = f"memory bandwidth: {given}{measured}{stated}"
     return Term("memory bandwidth", cost, reason, figures={"used_gbs": used, "peak_gbs": peak})
 
 
@@ -197,7 +213,7 @@ def _memory(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Term:
     return Term("free memory", 0.0, f"free memory: {'; '.join(parts)}", figures=figures)
 
 
-def _devices(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
+def _devices(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
     topology = rest.problem.machine.topology
     ids, node_of = topology.node_ids, {device.address: device.node for device in topology.devices}
     found: list[tuple[str, dict[str, float]]] = []
@@ -210,11 +226,27 @@ def _devices(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
         away = f"{distances[0]}" if len(distances) == 1 else f"{distances[0]} to {distances[-1]}"
         figures: dict[str, float] = {"node": node, "distance": distances[0], "farthest_distance": distances[-1]}
         found.append((f"device {address} is on node {node}: distance {away}", figures))
+    if rest.problem.subjects[guest].request.backends:
+        found.append((_backends(snapshot, rest, guest), {}))
     # the cost is that of all devices together: with the first
     return [
         Term("devices", cost if position == 0 else 0.0, reason, figures=figures)
         for position, (reason, figures) in enumerate(found)
     ]
+
+
+def _backends(snapshot: Snapshot, rest: Layout, guest: int) -> str:
+    """What Dom0 serves it, and where Dom0 and the devices behind are."""
+    node_of = {device.address: device.node for device in rest.problem.machine.topology.devices}
+    parts = []
+    for backend in rest.problem.subjects[guest].request.backends:
+        device = snapshot.backing_device(backend)
+        node = node_of.get(device) if device else None
+        parts.append(backend if node is None else f"{backend} ({device} on node {node})")
+    dom0 = next((domain.name for domain in snapshot.domains if domain.id == 0), "")
+    share = rest.problem.resident_shares.get(dom0)
+    runs = "" if share is None else f"; Dom0 runs on {_ids(rest, np.flatnonzero(share).tolist())}"
+    return f"through Dom0: {', '.join(parts)}{runs}"
 
 
 def _groups(rest: Layout, guest: int, seat: Seat, cost: float, penalty: float) -> list[Term]:

@@ -9,32 +9,40 @@ from __future__ import annotations
 from math import isfinite
 
 from domicile.policies.effort import Effort
+from domicile.policies.placement.afresh.no_way import NoWay
 from domicile.policies.placement.exact import few_enough
 from domicile.policies.placement.layout import Layout, Problem
-from domicile.policies.placement.search import search
+from domicile.policies.placement.search import NoRoom, search
 
 __all__ = ["bounded", "laid_out", "laid_out_compiled"]
 
 FEW = 6
 """Guests that are laid out without compiled code: in 0.7 to 1.0 s of CPU on 2, 4 and 8 nodes; eight take 1.0 to 1.6."""
 
+FEW_ELSE = 16
+"""The same where the compiled search has found no way."""
+
 
 def laid_out(problem: Problem, effort: Effort | None) -> Layout:
     """Seat all guests. `effort` None: as much as suits their number. Raises `NoRoom` where no room for all is found."""
-    if len(problem.subjects) == 1 or few_enough(problem) or (effort is None and len(problem.subjects) <= FEW):
+    guests, effort = len(problem.subjects), effort or Effort()
+    if guests == 1 or few_enough(problem) or (effort.usual and guests <= FEW):
         return search(problem)
-    return laid_out_compiled(problem, effort or Effort())
+    return laid_out_compiled(problem, effort)
 
 
 def laid_out_compiled(problem: Problem, effort: Effort) -> Layout:
     """The same by the compiled search, however few they are."""
     from domicile.policies.placement.afresh.build import build  # noqa: PLC0415
-    from domicile.policies.placement.afresh.search import NoWay, layout_of, searched  # noqa: PLC0415
+    from domicile.policies.placement.afresh.search import layout_of, searched  # noqa: PLC0415
 
     built = build(problem)
     try:
         return layout_of(problem, built, searched(problem, built, effort))
-    except NoWay:
+    except NoWay as no_way:
+        if len(problem.subjects) > FEW_ELSE:
+            raise NoRoom(no_way.guest) from no_way
+        # other constructions, in another order: it takes a second, and may find a way
         return search(problem)
 
 
@@ -54,7 +62,7 @@ def bounded(
     known = None if choices is None or (choices < 0).any() else worked_out(built, choices)
     if known is not None and known.short_mib:
         known = None
-    proof = prove(problem, built, known, effort.proof_s)
+    proof = prove(problem, built, known, effort.proof_s, effort.proving_on)
     found = layout if proof.best is None or proof.best is known else layout_of(problem, built, proof.best)
     best = min(filter(None, (layout, found)), key=lambda one: round(one.objective, 9), default=None)
     if best is None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from domicile.errors import BadInput, Refused
 from domicile.performance.assumptions import Assumptions
+from domicile.performance.character import USUAL_WEIGHT, capped
 from domicile.performance.curves import Floats
 from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
-from domicile.performance.tenants import device_shares
-from domicile.performance.ties import device_pull, remoteness
+from domicile.performance.tenants import device_shares, residents
+from domicile.performance.ties import backend_pull, device_pull, remoteness
 from domicile.policies.placement.memory import in_proportion
 from domicile.state.model import Snapshot
-from domicile.state.request import DevicePolicy, GuestRequest
+from domicile.state.request import Character, DevicePolicy, GuestRequest
 from domicile.topology.ids import format_ids as numbers
 
 __all__ = ["Fixed", "Subject", "prepare"]
@@ -97,6 +98,7 @@ def prepare(
     devices: DevicePolicy,
     load: Mapping[str, float],
     assumptions: Assumptions,
+    character: Character | None = None,
 ) -> Subject:
     """Check a request against the machine. Raises `BadInput` for what the host does not have (a cpupool, a device, a
     node), `Refused` where nothing is left: no CPU that it may run on, no node for its device."""
@@ -125,16 +127,22 @@ def prepare(
         eligible = _device_nodes(machine, request, eligible, share)
         limits = f"its devices are required to be local and leave it {_nodes(machine, eligible)}"
     pull = device_pull(remoteness(machine), share, assumptions)
+    pull = pull + backend_pull(remoteness(machine), *_backends(machine, snapshot, request), assumptions)
     if devices is DevicePolicy.IGNORED:
         pull = np.zeros(machine.nodes)
+    stated = character.busy_vcpus if character else None
+    wanted = load.get(request.name, request.vcpus * assumptions.vcpu_demand if stated is None else stated)
     return Subject(
         request=request,
         newcomer=Newcomer(
-            demand=load.get(request.name, request.vcpus * assumptions.vcpu_demand),
+            demand=capped(min(wanted, float(request.max_vcpus)), request.cap_percent),
             pool=pool,
             device_pull=pull,
             allowed_pcpus=allowed[0] if allowed else None,
             allowed_cores=allowed[1] if allowed else None,
+            weight=request.weight / USUAL_WEIGHT,
+            memory_bound=character.memory_bound if character else None,
+            traffic_gbs=character.traffic_gbs if character else None,
         ),
         eligible=eligible,
         spread_weights=np.array(list(kinds.values()), dtype=np.float64) / len(affinities),
@@ -179,6 +187,16 @@ def _known_devices(machine: Machine, request: GuestRequest) -> tuple[str, ...]:
                 request.source or request.name, f"device {address} is not on this host; see xl pci-assignable-list"
             )
     return request.devices
+
+
+def _backends(machine: Machine, snapshot: Snapshot, request: GuestRequest) -> tuple[Floats, list[Floats]]:
+    """Where Dom0's vCPUs are (N), and the device behind each of the request's backends (N each)."""
+    dom0 = tuple(domain for domain in snapshot.domains if domain.id == 0)
+    if not request.backends or not dom0:
+        return np.zeros(machine.nodes), []
+    share = residents(machine, replace(snapshot, domains=dom0, reservations=())).vcpu_share[0]
+    found = [snapshot.backing_device(backend) for backend in request.backends]
+    return share, [device_shares(machine, [address] if address else []) for address in found]
 
 
 def _device_nodes(machine: Machine, request: GuestRequest, eligible: Indices, share: Floats) -> Indices:

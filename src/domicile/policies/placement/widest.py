@@ -48,7 +48,7 @@ def grown_sets(
     to_set = distance.copy()
     best, waited = np.inf, 0
     for size in range(2, count + 1):
-        score = field.assumptions.memory_bound * to_set / (size - 1) + node_cost
+        score = subject.newcomer.bound(field.assumptions) * to_set / (size - 1) + node_cost
         added = np.argmin(np.where(chosen, np.inf, score), axis=1)
         chosen[np.arange(count), added] = True
         to_set += distance[added]
@@ -101,7 +101,7 @@ def _neighbours(
         return
     wide = np.repeat(inside[None], len(outside), axis=0)
     yield np.hstack([wide, outside[:, None]])
-    way = field.assumptions.memory_bound * field.relative[:, inside].mean(axis=1)[subject.eligible]
+    way = subject.newcomer.bound(field.assumptions) * field.relative[:, inside].mean(axis=1)[subject.eligible]
     cost = _node_costs(subject, field, ties, room_mib, size) + way
     by_cost = outside[np.argsort(cost[np.searchsorted(subject.eligible, outside)], kind="stable")]
     tried = by_cost[: max(CELLS // size**3, 1)]

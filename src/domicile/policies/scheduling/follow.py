@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.policies.scheduling.holds import Held, Limits, hold
-from domicile.policies.scheduling.homes import follow_memory, left_alone, movable
+from domicile.policies.scheduling.homes import follow_memory, sorted_out
 from domicile.policies.scheduling.plan import SchedulingPlan
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
@@ -35,9 +35,9 @@ def follow(
 ) -> SchedulingPlan:
     """What to change now. `watch` has this snapshot folded in; `held` are the holds there are, by UUID and vCPU."""
     given = {key: each.cpus for key, each in held.items()}
-    candidates = [each for each in movable(snapshot, given) if each.domain.name not in rules.leave]
+    candidates, left = sorted_out(snapshot, given)
+    left += [(each.domain.name, "domicile.toml says so") for each in candidates if each.domain.name in rules.leave]
+    candidates = [each for each in candidates if each.domain.name not in rules.leave]
     soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
     going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)
-    left = [(domain.name, why) for domain in snapshot.domains if (why := left_alone(snapshot, domain, given))]
-    left += [(domain.name, "domicile.toml says so") for domain in snapshot.domains if domain.name in rules.leave]
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

@@ -50,24 +50,23 @@ def hold(
 ) -> tuple[list[LettingGo], list[Holding]]:
     """What is let go and what is held from now on; `changes` of soft affinity are taken as done."""
     new_homes = {change.uuid: change.cpus for change in changes}
-    homed = [
-        _Homed.of(snapshot, each, watch, new_homes.get(each.domain.uuid), held, limits.stray) for each in candidates
-    ]
+    ground = _Ground(snapshot)
+    homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held, limits.stray) for each in candidates]
     found, going = list[Holding](), list[LettingGo]()
-    wanted: Counter[int] = Counter()
+    wanted: dict[int, float] = {}
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
         if not each.bound:
             going += each.let_go(held, "it may run anywhere")
             continue
-        after = {node: wanted[node] + demand for node, demand in each.demand_by_node.items()}
+        after = {node: wanted.get(node, 0.0) + demand for node, demand in each.demand_by_node.items()}
         full = [node for node in after if after[node] > limits.full * each.pcpus_by_node[node]]
         if full:
             going += each.let_go(
                 held, f"node {full[0]} is full: {after[full[0]]:.1f} vCPUs' worth of work is at home there"
             )
             continue
-        wanted.update(each.demand_by_node)
+        wanted |= after
         if each.demand < limits.idle:
             going += each.let_go(held, "it is idle")
         elif each.held or each.strays:
@@ -79,6 +78,29 @@ def hold(
         if uuid not in known
     ]
     return going, found
+
+
+class _Ground:
+    """The nodes of sets of CPUs: what many vCPUs share is worked out once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
+        self._cpus_by_node = snapshot.topology.cpus_by_node
+        self._shares: dict[frozenset[int], dict[int, float]] = {}
+        self._pcpus: dict[frozenset[int], dict[int, int]] = {}
+
+    def shares(self, cpus: frozenset[int]) -> Mapping[int, float]:
+        """Node to the share of these CPUs there."""
+        if cpus not in self._shares:
+            counts = Counter(node for cpu in cpus if (node := self._node_of.get(cpu)) is not None)
+            self._shares[cpus] = {node: count / len(cpus) for node, count in counts.items()}
+        return self._shares[cpus]
+
+    def pcpus(self, pool: frozenset[int]) -> Mapping[int, int]:
+        """Node to the pCPUs that a pool has there."""
+        if pool not in self._pcpus:
+            self._pcpus[pool] = {node: len(pool.intersection(cpus)) for node, cpus in self._cpus_by_node.items()}
+        return self._pcpus[pool]
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ class _Homed:
     @classmethod
     def of(
         cls,
-        snapshot: Snapshot,
+        ground: _Ground,
         each: Movable,
         watch: Watch,
         new_home: frozenset[int] | None,
@@ -106,27 +128,20 @@ class _Homed:
         stray: float,
     ) -> _Homed:
         domain, pool = each.domain, each.pool_cpus
-        online = [vcpu for vcpu in domain.vcpus if vcpu.online]
-        homes = {vcpu.id: ((new_home or vcpu.soft_affinity) & pool) or pool for vcpu in online}
-        node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
-        nodes = {
-            vcpu: frozenset(node for cpu in cpus if (node := node_of[cpu]) is not None) for vcpu, cpus in homes.items()
-        }
-        away = {vcpu: watch.away(domain.uuid, vcpu, home) for vcpu, home in nodes.items()}
+        homes = {vcpu.id: ((new_home or vcpu.soft_affinity) & pool) or pool for vcpu in domain.vcpus if vcpu.online}
+        away = {vcpu: watch.away(domain.uuid, vcpu, frozenset(ground.shares(cpus))) for vcpu, cpus in homes.items()}
         demand = watch.demand.get(domain.uuid, 0.0)
-        by_node: Counter[int] = Counter()
-        for cpus in homes.values():
-            for cpu in cpus:
-                node = node_of[cpu]
-                if node is not None:
-                    by_node[node] += demand / max(len(homes), 1) / len(cpus)  # type: ignore[assignment]
+        by_node: dict[int, float] = {}
+        for cpus, count in Counter(homes.values()).items():
+            for node, share in ground.shares(cpus).items():
+                by_node[node] = by_node.get(node, 0.0) + demand * share * count / len(homes)
         return cls(
             movable=each,
             homes=homes,
             away=away,
             demand=demand,
             demand_by_node=by_node,
-            pcpus_by_node={node: len(pool & set(cpus)) for node, cpus in snapshot.topology.cpus_by_node.items()},
+            pcpus_by_node=ground.pcpus(pool),
             bound=any(cpus < pool for cpus in homes.values()),
             held=any((domain.uuid, vcpu) in held for vcpu in homes),
             strays=any(share > stray for share in away.values()),

@@ -6,22 +6,25 @@ libxl and domicile give when they place a domain; these are changed when enough 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
+from domicile.performance.character import scheduled
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
+from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants, residents
 from domicile.performance.ties import device_pull, remoteness
 from domicile.policies.scheduling.plan import SoftChange
 from domicile.state.model import Domain, Snapshot
 from domicile.topology.ids import format_ids
 
-__all__ = ["Movable", "follow_memory", "left_alone", "movable"]
+__all__ = ["Movable", "follow_memory", "sorted_out"]
 
 MEMORY_NODE = 0.1
 """A node with this share of a domain's memory is one that its vCPUs may want to be on."""
@@ -36,9 +39,8 @@ class Movable:
     pool_cpus: frozenset[int]
 
 
-def left_alone(snapshot: Snapshot, domain: Domain, held: Mapping[tuple[str, int], frozenset[int]]) -> str:
+def _why_not(domain: Domain, pool: frozenset[int], held: Mapping[tuple[str, int], frozenset[int]]) -> str:
     """Why a domain's vCPUs are none of our business; "" if they are. `held`: hard affinity that we gave."""
-    pool = _pool_cpus(snapshot, domain)
     if domain.id == 0:
         return "Dom0's place is that of `domicile dom0`"
     if domain.paused:
@@ -49,11 +51,21 @@ def left_alone(snapshot: Snapshot, domain: Domain, held: Mapping[tuple[str, int]
     return ""
 
 
-def movable(snapshot: Snapshot, held: Mapping[tuple[str, int], frozenset[int]]) -> Iterator[Movable]:
-    """The domains that are not left alone."""
+def sorted_out(
+    snapshot: Snapshot, held: Mapping[tuple[str, int], frozenset[int]]
+) -> tuple[list[Movable], list[tuple[str, str]]]:
+    """The domains whose vCPUs may be moved, and those that are left alone (by name) with the reason."""
+    everywhere = frozenset(cpu.id for cpu in snapshot.topology.cpus)
+    pools = {pool.name: (pool.cpus & everywhere) or everywhere for pool in snapshot.cpupools}
+    found, left = list[Movable](), list[tuple[str, str]]()
     for row, domain in enumerate(snapshot.domains):
-        if not left_alone(snapshot, domain, held):
-            yield Movable(domain, row, _pool_cpus(snapshot, domain))
+        pool = pools.get(domain.cpupool, everywhere)
+        why = _why_not(domain, pool, held)
+        if why:
+            left.append((domain.name, why))
+        else:
+            found.append(Movable(domain, row, pool))
+    return found, left
 
 
 def follow_memory(
@@ -64,12 +76,13 @@ def follow_memory(
     assumptions: Assumptions,
 ) -> list[SoftChange]:
     """Changes of soft affinity that gain at least `start` each, those of the busiest domains first."""
-    machine = Machine.of(snapshot.topology, snapshot.cpupools, assumptions)
-    tenants = residents(machine, snapshot, load, assumptions)
+    machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
+    tenants = scheduled(residents(machine, snapshot, load, assumptions), snapshot)
     field = Field.of(machine, tenants, assumptions)
+    settled = _settled(machine, tenants, field, start, assumptions)
     found = []
     for each in sorted(candidates, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
-        if each.domain.vnodes or _hand_made(snapshot, each):
+        if settled[each.row] or each.domain.vnodes or _hand_made(snapshot, each):
             continue
         newcomer = _newcomer(machine, tenants, each.row, assumptions)
         vcpus, memory = tenants.vcpu_share[each.row], tenants.memory_share[each.row]
@@ -86,9 +99,28 @@ def follow_memory(
         if gain < start:
             continue
         nodes = tuple(machine.topology.node_ids[node] for node in np.flatnonzero(sets[best - 1]))
-        found.append(_change(snapshot, each, nodes, memory, gain))
+        change = _change(snapshot, each, nodes, memory, gain)
+        # a hold can keep a domain off where its soft affinity is already: that is for `holds` to end
+        if any(before != change.cpus for _, before in change.before):
+            found.append(change)
         field = without.with_domain(newcomer, shares[best], memory)
     return found
+
+
+def _settled(
+    machine: Machine, tenants: Tenants, field: Field, start: float, assumptions: Assumptions
+) -> npt.NDArray[np.bool_]:
+    """Which domains can be left as they are without weighing anything: memory as near as it can be, a core to each vCPU
+    on all of their nodes, no devices. Most of a host's, most of the time.
+    """
+    usable = machine.pcpus.sum(axis=0) > 0
+    away = np.einsum("dm,nm->dn", tenants.memory_share, field.relative)
+    now = (tenants.vcpu_share * away).sum(axis=1)
+    best = np.where(usable, away, np.inf).min(axis=1)
+    near = assumptions.memory_bound * (now - best) < start / 2
+    crowded = field.demand.sum(axis=0) > machine.cores.sum(axis=0)
+    lonely = ~((tenants.vcpu_share > 0) & crowded).any(axis=1)
+    return np.asarray(near & lonely & ~tenants.device_share.any(axis=1))
 
 
 def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
@@ -104,16 +136,16 @@ def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
 
 def _newcomer(machine: Machine, tenants: Tenants, row: int, assumptions: Assumptions) -> Newcomer:
     pull = device_pull(remoteness(machine), tenants.device_share[row], assumptions)
-    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull)
+    weight = 1.0 if tenants.weight is None else float(tenants.weight[row])
+    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull, weight=weight)
 
 
 def _hand_made(snapshot: Snapshot, each: Movable) -> bool:
     """Whether some vCPU's soft affinity is finer than whole nodes."""
-    for vcpu in each.domain.vcpus:
-        soft = vcpu.soft_affinity & each.pool_cpus
+    for soft in {vcpu.soft_affinity for vcpu in each.domain.vcpus}:
         for cpus in snapshot.topology.cpus_by_node.values():
-            part = soft & set(cpus)
-            if part and part != set(cpus) & each.pool_cpus:
+            part = soft.intersection(cpus) & each.pool_cpus
+            if part and part != each.pool_cpus.intersection(cpus):
                 return True
     return False
 
@@ -133,9 +165,3 @@ def _change(snapshot: Snapshot, each: Movable, nodes: tuple[int, ...], memory: F
         gain=gain,
         reason=f"its memory is {on}: on {names} all domains together gain {gain:.3f} in slowdown",
     )
-
-
-def _pool_cpus(snapshot: Snapshot, domain: Domain) -> frozenset[int]:
-    everywhere = frozenset(cpu.id for cpu in snapshot.topology.cpus)
-    found = next((pool.cpus for pool in snapshot.cpupools if pool.name == domain.cpupool), None)
-    return (found & everywhere if found is not None else everywhere) or everywhere

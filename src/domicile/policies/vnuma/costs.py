@@ -115,7 +115,7 @@ class Ground:
         memory = np.array(sizes, dtype=np.float64) / max(sum(sizes), 1)
         field, a = self.layout.load, self.layout.problem.assumptions
         linear, crowd = self._by_node(vcpus, memory)
-        weight = a.memory_bound * (1.0 - OWN_SHARE) * np.outer(vcpus, memory) * _nearness(vnodes)
+        weight = self.subject.newcomer.bound(a) * (1.0 - OWN_SHARE) * np.outer(vcpus, memory) * _nearness(vnodes)
         return AssignmentProblem(
             linear=linear,
             weight=weight,
@@ -160,7 +160,7 @@ class Ground:
         own = vcpus[:, None] * (slowed - 1.0 + a.company * before / np.maximum(pcpus, 1.0))
         tied = newcomer.device_pull + self.layout.ties(0).by_node()
         local = OWN_SHARE + (1.0 - OWN_SHARE) * memory
-        latency = a.memory_bound * np.outer(vcpus * local, np.maximum(np.diag(field.relative) - 1.0, 0.0))
+        latency = newcomer.bound(a) * np.outer(vcpus * local, np.maximum(np.diag(field.relative) - 1.0, 0.0))
         linear = own + others + np.outer((vcpus + memory) / 2.0, tied) + latency
         together = sharing(before + 2.0 * added, cores, pcpus, fullness, a)
         crowd = SHARED_NODE + vcpus[:, None] * np.maximum(together - slowed, 0.0)

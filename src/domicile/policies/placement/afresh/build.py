@@ -10,9 +10,9 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field
-from domicile.performance.predict import own_pressure
+from domicile.performance.field import Field, Newcomer
 from domicile.policies.placement.afresh.core.arrays import APART, LOW, TOGETHER, Given, Integers
 from domicile.policies.placement.layout import Problem, Seat
 from domicile.policies.placement.ties import Membership, ties_of
@@ -98,8 +98,8 @@ def seats_of(problem: Problem, built: Built, chosen: Integers, mib: Integers) ->
 
 @dataclass(frozen=True, eq=False)
 class _Sets:
-    """K candidates of up to k nodes: `nodes`, `vcpus`, `member` (which of a row are in the set): K x k; `away`: what it
-    costs to have all memory on one of them, K x k; `size`: K."""
+    """K candidates of up to k nodes: `nodes`, `vcpus`, `member` (which of a row are in the set): K x k; `away`: latency
+    over the best with all memory on one of them, K x k; `size`: K."""
 
     candidates: list[Candidate]
     nodes: Integers
@@ -116,7 +116,7 @@ class _Sets:
         nodes[member] = [node for one in candidates for node in one.nodes]
         vcpus[member] = [share for one in candidates for share in one.share]
         away = np.einsum("kn,knm->km", vcpus, field.relative[nodes[:, :, None], nodes[:, None, :]])
-        return cls(candidates, nodes, vcpus, member, size, field.assumptions.memory_bound * away)
+        return cls(candidates, nodes, vcpus, member, size, away)
 
 
 def _home(seat: Seat) -> list[Candidate]:
@@ -188,7 +188,7 @@ def _costs(problem: Problem, field: Field, guest: int, sets: _Sets, home: Seat |
     memory /= np.maximum(memory.sum(axis=1, keepdims=True), 1.0)
     ties = ties_of(problem.groups[guest], problem.resident_shares, problem.remote, a)
     pull = newcomer.device_pull[nodes]
-    alone = a.memory_bound * (1.0 + float(own_pressure(problem.machine, np.asarray(newcomer.demand), a)))
+    alone = newcomer.bound(a) * (1.0 + newcomer.own_pressure(problem.machine, a))
     linear = (vcpus * pull).sum(axis=1) / 2.0 + 2.0 * ties.own(nodes, vcpus) - alone
     if newcomer.allowed_pcpus is not None:
         free = field.try_sets(replace(newcomer, allowed_pcpus=None), nodes, vcpus, memory)
@@ -201,10 +201,16 @@ def _costs(problem: Problem, field: Field, guest: int, sets: _Sets, home: Seat |
     if home is not None:
         had = np.array(home.reserve_mib)[nodes] / max(need, 1)
         linear = linear + MOVED * np.where(member, np.maximum(memory - had, 0.0), 0.0).sum(axis=1)
-    there = sets.away + pull / 2.0
+    there = newcomer.bound(a) * sets.away + pull / 2.0
     even = linear + (there * memory).sum(axis=1)
     low = np.where(fixed, even, linear + np.where(member, there, np.inf).min(axis=1))
     return np.stack([linear, even, low], axis=1)
+
+
+def _own(newcomer: Newcomer, a: Assumptions) -> tuple[float, ...]:
+    """A column of `Given.own`."""
+    weight, sends = newcomer.weight, newcomer.traffic(a) * newcomer.demand
+    return newcomer.demand, weight, 1.0 / weight, newcomer.bound(a), sends
 
 
 def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate, Floats]]]) -> Built:
@@ -243,11 +249,9 @@ def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate,
         Given(
             figures=floats(
                 [
-                    a.memory_bound,
                     a.smt_yield,
                     a.displaced,
                     a.company,
-                    a.traffic_gbs,
                     a.pressure_linear,
                     a.pressure_bend,
                     max(a.saturated - 1.0 - a.pressure_linear - a.pressure_bend, 0.0),
@@ -255,9 +259,20 @@ def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate,
                 ]
             ),
             ways=floats([field.relative, machine.bandwidth_gbs, problem.remote, field.traffic, field.felt]),
-            pools=floats([machine.cores, machine.pcpus, field.demand, field.weight, field.alone, full]),
+            pools=floats(
+                [
+                    machine.cores,
+                    machine.pcpus,
+                    field.demand,
+                    field.weight,
+                    field.alone,
+                    field.heavy,
+                    field.light,
+                    full,
+                ]
+            ),
             available=integers(problem.available_mib),
-            busy=floats([subject.newcomer.demand for subject in subjects]),
+            own=floats([_own(subject.newcomer, a) for subject in subjects]).T.copy(),
             guest=integers(
                 [
                     [*(subject.newcomer.pool for subject in subjects), 0],

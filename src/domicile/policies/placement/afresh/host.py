@@ -19,14 +19,16 @@ from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
 from domicile.performance.predict import predict
-from domicile.performance.tenants import Tenants, residents
+from domicile.performance.remembered import remembered_machine
+from domicile.performance.tenants import Tenants
 from domicile.performance.ties import group_pull
 from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.build import Built, build
 from domicile.policies.placement.afresh.core.arrays import FIRST, Integers
-from domicile.policies.placement.afresh.search import layout_of, searched
+from domicile.policies.placement.afresh.few import FEW, rearranged
 from domicile.policies.placement.layout import Layout, Problem, Seat
 from domicile.policies.placement.subject import Subject, prepare
+from domicile.policies.placement.there import those_there
 from domicile.policies.placement.ties import memberships
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot
 from domicile.state.request import DevicePolicy, Group, GroupKind, GuestRequest, Intent
@@ -74,6 +76,13 @@ class AfreshPlan:
         return sum(place.move_mib for place in self.places)
 
     @property
+    def gain(self) -> float | None:
+        """By what share the slowdowns of all who are there already fall in sum (below 0: newcomers cost them more than
+        moving gains); None where nobody is there."""
+        pairs = [(one.slowdown_before, one.slowdown_after) for one in self.places if one.slowdown_before is not None]
+        return 1.0 - sum(after for _, after in pairs) / sum(before for before, _ in pairs) if pairs else None
+
+    @property
     def before(self) -> tuple[float, ...]:
         """Predicted slowdowns now."""
         return tuple(place.slowdown_before for place in self.places if place.slowdown_before is not None)
@@ -114,17 +123,17 @@ def lay_out_afresh(
     """
     problem, homes, stays = afresh_problem(snapshot, requests, intent, load=load, assumptions=assumptions)
     if not problem.subjects:
-        raise BadInput("--afresh", "no domain of this host can move, and there is no newcomer")
-    built = build(problem, homes)
-    known = _at_home(built, homes, len(problem.subjects))
-    found = searched(problem, built, effort, known)
-    everybody = residents(problem.machine, snapshot, load, assumptions)
-    layout = layout_of(problem, built, found)
+        raise BadInput("arrange", "no domain of this host can move, and there is no newcomer")
+    if effort.usual and len(problem.subjects) <= FEW:
+        layout, starts = rearranged(problem, homes), 2
+    else:
+        layout, starts = _searched(problem, homes, effort)
+    everybody = those_there(problem.machine, snapshot, intent, load, assumptions)
     return AfreshPlan(
         places=_places(snapshot, layout, homes, stays, everybody, intent.groups),
         objective_before=_before(problem, homes),
         objective_after=layout.objective,
-        starts=found.starts,
+        starts=starts,
     )
 
 
@@ -138,8 +147,9 @@ def afresh_problem(
 ) -> tuple[Problem, dict[int, Seat], dict[str, str]]:
     """The problem of all that can move and of the newcomers, in this order; where the former are now, by index; and
     why others stay, by name."""
-    machine = Machine.of(snapshot.topology, snapshot.cpupools, assumptions)
-    there = residents(machine, snapshot, load, assumptions)
+    machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
+    there = those_there(machine, snapshot, intent, load, assumptions)
+    stated = {character.domain: character for character in intent.domains}
     cpus = {
         name: frozenset(np.flatnonzero(machine.pool_of_cpu == row).tolist()) for row, name in enumerate(machine.pools)
     }
@@ -153,12 +163,16 @@ def afresh_problem(
     for row in movable:
         domain = snapshot.domains[row]
         seat = _seat(machine, domain, there.vcpu_share[row])
-        subject = prepare(machine, snapshot, _as_request(domain), DevicePolicy.IGNORED, load or {}, assumptions)
+        request, character = _as_request(domain), stated.get(domain.name)
+        subject = prepare(machine, snapshot, request, DevicePolicy.IGNORED, load or {}, assumptions, character)
         newcomer = replace(subject.newcomer, demand=float(there.demand[row]))
         homes[len(subjects)] = seat
         subjects.append(replace(subject, newcomer=newcomer))
         available = [have + mib for have, mib in zip(available, seat.reserve_mib, strict=True)]
-    subjects += [prepare(machine, snapshot, one, intent.devices, load or {}, assumptions) for one in requests]
+    subjects += [
+        prepare(machine, snapshot, one, intent.devices, load or {}, assumptions, stated.get(one.name))
+        for one in requests
+    ]
     known = frozenset(there.names) | frozenset(names)
     problem = Problem(
         machine=machine,
@@ -220,7 +234,20 @@ def _rows(tenants: Tenants, rows: Sequence[int]) -> Tenants:
         tenants.device_share[chosen],
         tenants.pool[chosen],
         tenants.confined[chosen],
+        *(
+            None if each is None else each[chosen]
+            for each in (tenants.weight, tenants.memory_bound, tenants.traffic_gbs)
+        ),
     )
+
+
+def _searched(problem: Problem, homes: Mapping[int, Seat], effort: Effort) -> tuple[Layout, int]:
+    """The layout of the compiled search, which is imported when it is used, and how many starts it took."""
+    from domicile.policies.placement.afresh.search import layout_of, searched  # noqa: PLC0415
+
+    built = build(problem, homes)
+    found = searched(problem, built, effort, _at_home(built, homes, len(problem.subjects)))
+    return layout_of(problem, built, found), found.starts
 
 
 def _at_home(built: Built, homes: Mapping[int, Seat], guests: int) -> Integers:
@@ -298,7 +325,7 @@ def _is_home(seat: Seat, home: Seat | None) -> bool:
 
 def _slowdowns(layout: Layout, groups: Sequence[Group]) -> dict[str, float]:
     """What is predicted of everybody, by the definition and not by the search's sums."""
-    problem, there = layout.problem, layout.problem.residents
+    problem, there, a = layout.problem, layout.problem.residents, layout.problem.assumptions
     seats = [seat for seat in layout.seats if seat is not None]
     newcomers = [subject.newcomer for subject in problem.subjects]
     tenants = Tenants(
@@ -309,10 +336,18 @@ def _slowdowns(layout: Layout, groups: Sequence[Group]) -> dict[str, float]:
         np.concatenate([there.device_share, np.zeros((len(seats), problem.machine.nodes))]),
         np.concatenate([there.pool, [one.pool for one in newcomers]]).astype(np.intp),
         np.concatenate([there.confined, np.zeros(len(seats))]),
+        _both(there.weight, 1.0, there, [one.weight for one in newcomers]),
+        _both(there.memory_bound, a.memory_bound, there, [one.bound(a) for one in newcomers]),
+        _both(there.traffic_gbs, a.traffic_gbs, there, [one.traffic(a) for one in newcomers]),
     )
     own = [_own(problem, one, seat) for one, seat in zip(newcomers, seats, strict=True)]
     slowdown = predict(problem.machine, tenants, problem.assumptions).slowdown
     return _with_distance(problem, groups, tenants, slowdown + np.array([0.0] * len(there.names) + own))
+
+
+def _both(known: Floats | None, usual: float, there: Tenants, newcomers: list[float]) -> Floats:
+    """A figure of those who are there (the usual one for all, where none is known) and of the guests."""
+    return np.concatenate([np.full(len(there.names), usual) if known is None else known, newcomers])
 
 
 def _with_distance(problem: Problem, groups: Sequence[Group], tenants: Tenants, slowdown: Floats) -> dict[str, float]:

@@ -19,6 +19,10 @@ from domicile.performance.curves import Floats
 __all__ = ["Program", "Solution"]
 
 
+LOOK_S = 0.05
+"""How often somebody is asked whether to stop."""
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """The best values found (none: no solution), their objective, and a bound that no solution is below. `status` is in
@@ -57,12 +61,15 @@ class Program:
         """Keep a sum between two figures."""
         self.rows.append((least, most, {column: factor for column, factor in terms.items() if factor}))
 
-    def solved(self, limit_s: float = inf) -> Solution:
-        """Solve it, in so many seconds at most. Raises `Refused` where HiGHS is not installed."""
+    def solved(self, limit_s: float = inf, going_on: Callable[[float], bool] | None = None) -> Solution:
+        """Solve it, in so many seconds at most. `going_on` is told what part of them has passed, and says whether to
+        go on. Raises `Refused` where HiGHS is not installed."""
         try:
             highspy: Any = importlib.import_module("highspy")
         except ImportError as error:
-            raise Refused("--exact needs HiGHS for a problem of this size: pip install 'domicile[exact]'") from error
+            raise Refused(
+                "--exact needs HiGHS for a problem of this size; install it: pip install 'domicile[exact]'"
+            ) from error
         solver = _quietly(highspy.Highs)
         solver.setOptionValue("output_flag", False)
         solver.setOptionValue("threads", 1)
@@ -72,7 +79,7 @@ class Program:
         if np.isfinite(limit_s):
             solver.setOptionValue("time_limit", limit_s)
         solver.passModel(self._model(highspy))
-        solver.run()
+        _run(solver, limit_s, going_on)
         status = solver.getModelStatus()
         said = str(solver.modelStatusToString(status))
         if status == highspy.HighsModelStatus.kInfeasible:
@@ -98,6 +105,21 @@ class Program:
         model.a_matrix_.index_ = np.array([column for _, _, terms in self.rows for column in terms], dtype=np.int32)
         model.a_matrix_.value_ = np.array([factor for _, _, terms in self.rows for factor in terms.values()])
         return model
+
+
+def _run(solver: Any, limit_s: float, going_on: Callable[[float], bool] | None) -> None:
+    """Solve; in a thread of HiGHS' own where somebody may want to stop it."""
+    if going_on is None:
+        solver.run()
+        return
+    solver.HandleUserInterrupt = True
+    solver.startSolve()
+    looks, stopped = 0, False
+    while not solver.wait(LOOK_S)[0]:
+        looks += 1
+        if not stopped and not going_on(looks * LOOK_S / limit_s):
+            solver.cancelSolve()
+            stopped = True
 
 
 def _quietly(make: Callable[[], Any]) -> Any:

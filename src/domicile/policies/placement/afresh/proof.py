@@ -3,6 +3,7 @@
 The objective with its curves replaced by pieces of lines that are nowhere above them:
 - slowdown by CPU load on each node, by chords between its corners and points between (between corners it is concave),
   of which one piece is chosen by binary variables;
+- where Xen's weights differ, what is lost because pCPUs are short goes by the least weight there can be on the node;
 - pressure on memory and links, by tangents (it is convex up to the peak; of those, the ones that stay below it beyond).
 Each guest has one set of nodes. Where a node of it fills up, memory falls unevenly: the set may then be taken with less
 than an even part on full nodes and no less on others, with the latency of that but without its traffic. So the
@@ -13,30 +14,38 @@ tangents and chords touch at what its solution loads, it is the objective itself
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
 import numpy as np
 
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.curves import Floats, pressure, sharing_parts
 from domicile.performance.field import Field
 from domicile.policies.placement.afresh.build import Built
 from domicile.policies.placement.afresh.core.arrays import (
     ALONE_THERE,
     APART,
+    BOUND,
+    BUSY,
     DEMAND_THERE,
     EVEN,
     FELT_THERE,
     FIRST,
     FREE,
     FULL,
+    HEAVY,
+    HEAVY_THERE,
+    LIGHT,
+    LIGHT_THERE,
     MISSED,
     NEAR,
     NEED,
     PAIRS,
     PEER,
     POOL,
+    SENDS,
     TOGETHER,
     TRAFFIC_THERE,
     WEIGHT_THERE,
@@ -74,13 +83,20 @@ class Proof:
         return max(self.best.objective - self.bound, 0.0) / (domains + self.best.objective)
 
 
-def prove(problem: Problem, built: Built, known: Found | None, limit_s: float = inf) -> Proof:
+def prove(
+    problem: Problem,
+    built: Built,
+    known: Found | None,
+    limit_s: float = inf,
+    going_on: Callable[[float], bool] | None = None,
+) -> Proof:
     """Bound what any layout can be, and look for a better one than is known, in so many seconds.
+    `going_on` as in `Program.solved`.
 
     Raises `Refused` where HiGHS is not installed.
     """
     model = _Model(problem, built)
-    solution = model.program.solved(limit_s)
+    solution = model.program.solved(limit_s, going_on)
     done = solution.status in {"Optimal", "Infeasible"}
     if solution.values is None:
         return Proof(known, solution.bound, None, done)
@@ -99,8 +115,10 @@ class _Model:
         self.built = built
         self.program = Program()
         given = self.given
+        self.guests = given.own.shape[1]
+        self.unequal = self.field.uneven or bool((given.own[HEAVY] != 1.0).any())
         self.even = [self.program.choice() for _ in built.candidates]
-        self.owner = np.repeat(np.arange(len(given.busy)), np.diff(given.guest[FIRST]))
+        self.owner = np.repeat(np.arange(self.guests), np.diff(given.guest[FIRST]))
         self.parts = [self._parts(c) for c in range(len(built.candidates))]
         self.uneven = [self.program.choice() if self._may_fill(c) else -1 for c in range(len(built.candidates))]
         self.crowding = self._crowding()
@@ -113,7 +131,7 @@ class _Model:
 
     def chosen(self, values: Floats) -> Integers:
         """The choices of a solution."""
-        chosen = np.zeros(len(self.given.busy), dtype=np.int64)
+        chosen = np.zeros(self.guests, dtype=np.int64)
         for c, (even, uneven) in enumerate(zip(self.even, self.uneven, strict=True)):
             if values[even] > 0.5 or (uneven >= 0 and values[uneven] > 0.5):
                 chosen[self.owner[c]] = c
@@ -146,19 +164,29 @@ class _Model:
             if share > 0 and part > 0
         ]
 
-    def _shared(self, q: int, n: int, demand: Floats) -> Floats:
-        """Slowdown above 1 by CPU load and company, of a vCPU on a node with these demands."""
+    def _shared(self, q: int, n: int, demand: Floats) -> list[Floats]:
+        """Slowdown above 1 by CPU load and company, of a vCPU on a node with these demands: where weights differ in
+        two, what all feel alike and what goes by weight."""
         machine, a = self.problem.machine, self.problem.assumptions
         full = float(self.given.pools[FULL, q, 0])
         cores, pcpus = machine.cores[q, n], machine.pcpus[q, n]
-        found = sharing(demand, np.full_like(demand, cores), np.full_like(demand, pcpus), full, a)
-        return np.asarray(found - 1.0 + a.company * demand / max(pcpus, 1.0), dtype=np.float64)
+        paired, short = sharing_parts(demand, np.full_like(demand, cores), np.full_like(demand, pcpus), full, a)
+        alike = paired - 1.0 + a.company * demand / max(pcpus, 1.0)
+        return [alike, short] if self.unequal else [alike + short]
+
+    def _least_weight(self, q: int, n: int) -> float:
+        """No less than this is the mean weight on a node, of those there and any guests."""
+        given = self.given
+        mine = given.own[HEAVY, given.guest[POOL, :-1] == q]
+        there = float(given.pools[DEMAND_THERE, q, n])
+        known = [float(given.pools[HEAVY_THERE, q, n]) / there] if there > 0 else []
+        return min([*known, *mine.tolist()], default=0.0)
 
     def _pressed(self, utilisation: float) -> float:
         return float(pressure(np.array([utilisation]), self.problem.assumptions)[0])
 
-    def _crowding(self) -> dict[tuple[int, int], tuple[int, float]]:
-        """By pool and node that guests may use: the variable of `_shared`, and the most it can be."""
+    def _crowding(self) -> dict[tuple[int, int], list[tuple[int, float]]]:
+        """By pool and node that guests may use: the variables of `_shared`, and the most they can be."""
         given, program = self.given, self.program
         added: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
         for c, one in enumerate(self.built.candidates):
@@ -166,28 +194,30 @@ class _Model:
             for n, share in zip(one.nodes, one.share, strict=True):
                 for column in (self.even[c], self.uneven[c]):
                     if column >= 0 and share > 0:
-                        added[int(given.guest[POOL, guest]), n][column] = float(given.busy[guest] * share)
-        found = {}
+                        added[int(given.guest[POOL, guest]), n][column] = float(given.own[BUSY, guest] * share)
+        found: dict[tuple[int, int], list[tuple[int, float]]] = {}
         for (q, n), terms in sorted(added.items()):
             base = float(given.pools[DEMAND_THERE, q, n])
-            most = base + float(given.busy[given.guest[POOL, :-1] == q].sum())
+            most = base + float(given.own[BUSY, given.guest[POOL, :-1] == q].sum())
             corners = sorted({base, most, *(x for x in self._corners(q, n) if base < x < most)})
             between = [np.linspace(left, right, POINTS) for left, right in pairwise(corners)]
             points = np.unique(np.concatenate([[base], *between]))
-            heights = self._shared(q, n, points)
-            shared = program.variable()
             weights = [program.variable(upper=1.0) for _ in points]
             pieces = [program.choice() for _ in points[1:]]
             program.row(dict.fromkeys(weights, 1.0), 1.0, 1.0)
             program.row({**terms, **{w: -float(p) for w, p in zip(weights, points, strict=True)}}, -base, -base)
-            program.row({shared: 1.0, **{w: -float(h) for w, h in zip(weights, heights, strict=True)}}, 0.0)
+            by_weight = float(given.pools[LIGHT_THERE, q, n]) * self._least_weight(q, n)
+            costs = (float(given.pools[WEIGHT_THERE, q, n]), by_weight)
+            found[q, n] = []
+            for heights, cost in zip(self._shared(q, n, points), costs, strict=False):
+                shared = program.variable(cost)
+                program.row({shared: 1.0, **{w: -float(h) for w, h in zip(weights, heights, strict=True)}}, 0.0)
+                found[q, n].append((shared, float(heights.max())))
             if pieces:
                 program.row(dict.fromkeys(pieces, 1.0), 1.0, 1.0)
                 for index, weight in enumerate(weights):
                     near = [pieces[i] for i in (index - 1, index) if 0 <= i < len(pieces)]
                     program.row({weight: 1.0, **dict.fromkeys(near, -1.0)}, most=0.0)
-            program.costs[shared] += float(given.pools[WEIGHT_THERE, q, n])
-            found[q, n] = shared, float(heights.max())
         return found
 
     def _corners(self, q: int, n: int) -> tuple[float, float]:
@@ -200,7 +230,7 @@ class _Model:
         added: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
         for c in range(len(self.even)):
             for n, m, share in self._pairs(c):
-                traffic = a.traffic_gbs * float(given.busy[self.owner[c]]) * share
+                traffic = float(given.own[SENDS, self.owner[c]]) * share
                 added[-1, m][self.even[c]] += traffic
                 if n != m:
                     added[n, m][self.even[c]] += traffic
@@ -208,7 +238,7 @@ class _Model:
         for (n, m), terms in sorted(added.items()):
             peak = self._peak(n, m)
             base = self._traffic_there(n, m) / peak
-            most = base + float(a.traffic_gbs * given.busy.sum()) / peak
+            most = base + float(given.own[SENDS].sum()) / peak
             least, highest = self._pressed(base), self._pressed(most)
             loaded = program.variable()
             program.lower[loaded] = least
@@ -234,7 +264,7 @@ class _Model:
     def _one_each(self) -> None:
         """Each guest has one candidate."""
         first = self.given.guest[FIRST]
-        for guest in range(len(self.given.busy)):
+        for guest in range(self.guests):
             mine = range(first[guest], first[guest + 1])
             columns = [column for c in mine for column in (self.even[c], self.uneven[c]) if column >= 0]
             self.program.row(dict.fromkeys(columns, 1.0), 1.0, 1.0)
@@ -264,14 +294,14 @@ class _Model:
     def _uneven_parts(self, used: dict[int, dict[int, float]]) -> dict[tuple[int, int], int]:
         """Memory that falls unevenly, by candidate and node: the variable in MiB, which costs the latency of being
         there; added to `used`."""
-        program, given, a = self.program, self.given, self.problem.assumptions
+        program, given = self.program, self.given
         found = {}
         for c, column in enumerate(self.uneven):
             if column < 0:
                 continue
             one, guest = self.built.candidates[c], self.owner[c]
             need, nodes = float(given.guest[NEED, guest]), list(one.nodes)
-            each = a.memory_bound * np.einsum("n,nm->m", one.share, self.field.relative[np.ix_(nodes, nodes)])
+            each = given.own[BOUND, guest] * np.einsum("n,nm->m", one.share, self.field.relative[np.ix_(nodes, nodes)])
             each = each + given.pull[guest, nodes] / 2.0
             for n, cost in zip(nodes, each.tolist(), strict=True):
                 found[c, n] = program.variable(cost / max(need, 1.0), need)
@@ -283,7 +313,7 @@ class _Model:
         """What each guest loses on its candidate: with the residents alone, and `more` by other guests."""
         program, given = self.program, self.given
         first = given.guest[FIRST]
-        for guest in range(len(given.busy)):
+        for guest in range(self.guests):
             more = program.variable(1.0)
             for c in range(first[guest], first[guest + 1]):
                 crowded = self._crowded(c)
@@ -312,21 +342,24 @@ class _Model:
         found = []
         for n, share in zip(one.nodes, one.share, strict=True):
             if share > 0:
-                own = np.array([self.given.pools[DEMAND_THERE, q, n] + self.given.busy[guest] * share])
-                variable, most = self.crowding[q, n]
+                own = np.array([self.given.pools[DEMAND_THERE, q, n] + self.given.own[BUSY, guest] * share])
+                by_weight = self._least_weight(q, n) * float(self.given.own[LIGHT, guest])
                 # the chord at what it is alone may be a little lower than the curve
-                found.append((variable, float(share), min(self._chord(q, n, own), most), most))
+                for (variable, most), least, factor in zip(
+                    self.crowding[q, n], self._chord(q, n, own), (1.0, by_weight), strict=False
+                ):
+                    found.append((variable, factor * float(share), min(least, most), most))
         return found
 
-    def _chord(self, q: int, n: int, demand: Floats) -> float:
+    def _chord(self, q: int, n: int, demand: Floats) -> list[float]:
         base = float(self.given.pools[DEMAND_THERE, q, n])
         corners = [x for x in self._corners(q, n) if x >= base]
         # never above the program's own chords: it grows with demand, so the curve at the last corner is below
         reached = [x for x in (base, *corners) if x <= float(demand[0])]
-        return float(self._shared(q, n, np.array([max(reached)]))[0])
+        return [float(part[0]) for part in self._shared(q, n, np.array([max(reached)]))]
 
     def _loaded(self, c: int) -> list[tuple[int, float, float, float]]:
-        bound = self.problem.assumptions.memory_bound
+        bound = float(self.given.own[BOUND, self.owner[c]])
         found = []
         for n, m, share in self._pairs(c):
             felt = bound * share * float(self.field.relative[n, m])
@@ -339,7 +372,7 @@ class _Model:
         """The part of company that is the guest itself."""
         one, guest = self.built.candidates[c], self.owner[c]
         pcpus = np.maximum(self.problem.machine.pcpus[self.given.guest[POOL, guest], list(one.nodes)], 1.0)
-        return float((self.problem.assumptions.company * self.given.busy[guest] * one.share**2 / pcpus).sum())
+        return float((self.problem.assumptions.company * self.given.own[BUSY, guest] * one.share**2 / pcpus).sum())
 
     def _ties(self) -> None:
         """What pairs of guests cost by their groups."""
@@ -348,7 +381,7 @@ class _Model:
         shares = np.zeros((len(self.even), nodes))
         for c, one in enumerate(self.built.candidates):
             shares[c, list(one.nodes)] = one.share
-        for g in range(len(given.busy)):
+        for g in range(self.guests):
             for i in range(given.guest[PAIRS, g], given.guest[PAIRS, g + 1]):
                 h = int(given.pair[PEER, i])
                 if h < g:
@@ -390,7 +423,10 @@ class _Model:
                 total -= company * float(given.pools[ALONE_THERE, q, n] / max(self.problem.machine.pcpus[q, n], 1.0))
                 if (q, n) not in self.crowding:
                     demand = np.array([given.pools[DEMAND_THERE, q, n]])
-                    total += float(given.pools[WEIGHT_THERE, q, n] * self._shared(q, n, demand)[0])
+                    by_weight = float(given.pools[LIGHT_THERE, q, n]) * self._least_weight(q, n)
+                    factors = (float(given.pools[WEIGHT_THERE, q, n]), by_weight)
+                    parts = self._shared(q, n, demand)
+                    total += sum(factor * float(part[0]) for factor, part in zip(factors, parts, strict=False))
         felt = given.ways[FELT_THERE]
         for m in range(nodes):
             for n in (-1, *(n for n in range(nodes) if n != m)):

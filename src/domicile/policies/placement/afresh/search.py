@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from domicile.policies.effort import Effort
 from domicile.policies.placement.afresh.build import Built, seats_of
-from domicile.policies.placement.afresh.core.arrays import FIRST, PCPUS, POOL, Integers, new_state
+from domicile.policies.placement.afresh.core.arrays import BUSY, FIRST, PCPUS, POOL, SET, Integers, begun
 from domicile.policies.placement.afresh.core.loops import MARGIN, improve
+from domicile.policies.placement.afresh.no_way import NoWay
 from domicile.policies.placement.layout import Layout, Problem
 
-__all__ = ["Found", "NoWay", "choices_of", "layout_of", "searched", "worked_out"]
+__all__ = ["Found", "choices_of", "layout_of", "searched", "worked_out"]
 
 ROUNDS = 100
 """Rounds of a start."""
 
 STARTS = 3
-FEW, STARTS_OF_FEW = 16, 15
-"""Starts, and for no more guests than a few: of these one takes milliseconds, and the best can be a narrow valley."""
+FEW, STARTS_OF_FEW, STARTS_OF_FEWER = 16, 15, 120
+"""Starts, and for no more guests than a few: of these one takes milliseconds, and the best can be a narrow valley. The
+last is divided by the number of guests, and counts where that is more."""
 
 ORDERS = 2
 
-
-class NoWay(Exception):
-    """No layout with room for all was found; `guest` (its index) is one that has none. Internal."""
-
-    def __init__(self, guest: int) -> None:
-        self.guest = guest
-        super().__init__(guest)
+AT_ONCE = 10
+"""Rounds between two looks at the clock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +49,22 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
     for guest in np.flatnonzero(first[1:] == first[:-1]):
         raise NoWay(int(guest))
     guests = len(problem.subjects)
-    starts = effort.starts or (STARTS_OF_FEW if guests <= FEW else STARTS)
+    starts = effort.starts or (max(STARTS_OF_FEW, STARTS_OF_FEWER // guests) if guests <= FEW else STARTS)
     rounds = effort.rounds or ROUNDS
     chance = np.random.default_rng(effort.seed)
 
     def started(start: int, chosen: Integers) -> Found:
-        return _started(built, chosen, _order(problem, start, chance), int(chance.integers(2**62)), rounds)
+        def going_on(part: float) -> bool:
+            return effort.going_on((start + part) / starts)
+
+        order, seed = _order(problem, start, chance), int(chance.integers(2**62))
+        return _started(built, chosen, order, seed, rounds, going_on)
 
     nobody = np.full(guests, -1, dtype=np.int64)
     begins = [*([] if known is None else [known]), *([] if guests <= FEW else [_blocks(built)]), nobody, nobody]
     best = started(0, begins[0])
     start = 1
-    while start < starts or effort.more():
+    while effort.going_on(start / starts) and (start < starts or effort.more()):
         found = started(start, begins[start] if start < len(begins) else _strewn(built, best, start, chance))
         if found.objective < best.objective - MARGIN:
             best = found
@@ -73,7 +76,7 @@ def searched(problem: Problem, built: Built, effort: Effort, known: Integers | N
 
 def worked_out(built: Built, chosen: Integers) -> Found:
     """What these choices come to, nothing improved."""
-    return _started(built, chosen, np.zeros(0, dtype=np.int64), 0, -1)
+    return _started(built, chosen, np.arange(len(chosen)), 0, -1, lambda _: True)
 
 
 def choices_of(built: Built, layout: Layout) -> Integers:
@@ -95,12 +98,21 @@ def layout_of(problem: Problem, built: Built, found: Found) -> Layout:
     return layout
 
 
-def _started(built: Built, chosen: Integers, order: Integers, seed: int, rounds: int) -> Found:
-    state = new_state(built.given)
-    state.chosen[:] = chosen
-    kept = np.zeros((3, len(chosen)), dtype=np.int64)
-    improve(built.given, state, order, np.array([seed], dtype=np.int64), rounds, kept)
-    return Found(state.chosen, float(state.value[0]), int(state.value[1]), state.mib)
+def _started(
+    built: Built, chosen: Integers, order: Integers, seed: int, rounds: int, going_on: Callable[[float], bool]
+) -> Found:
+    """One start. `going_on` is told what part of it is done, and says whether to do the rest."""
+    search, state = begun(built.given)
+    state.chosen[:], state.order[:], state.random[0] = chosen, order, seed
+    step, end = 0, min(rounds, 0) + 1
+    while True:
+        improve(search, step, end, rounds)
+        if end > rounds:
+            break
+        step, end = end, min(end + AT_ONCE, rounds + 1)
+        if not going_on(step / (rounds + 1)):
+            step = end = rounds + 1
+    return Found(state.chosen.copy(), float(state.value[0]), int(state.value[1]), state.mib.copy())
 
 
 def _blocks(built: Built) -> Integers:
@@ -111,7 +123,7 @@ def _blocks(built: Built) -> Integers:
     everywhere (by Cauchy's inequality). Neither residents nor memory are looked at: that is for the search.
     """
     given = built.given
-    chosen = np.full(len(given.busy), -1, dtype=np.int64)
+    chosen = np.full(given.own.shape[1], -1, dtype=np.int64)
     owner = np.repeat(np.arange(len(chosen)), np.diff(given.guest[FIRST]))
     single = {
         (int(owner[c]), one.nodes[0]): c
@@ -122,10 +134,10 @@ def _blocks(built: Built) -> Integers:
         capacity = given.pools[PCPUS, q]
         nodes = np.flatnonzero(capacity)
         mine = np.flatnonzero(given.guest[POOL, :-1] == q)
-        mine = mine[np.argsort(-given.busy[mine], kind="stable")]
+        mine = mine[np.argsort(-given.own[BUSY, mine], kind="stable")]
         if not len(mine) or not len(nodes):
             continue
-        parts = np.sqrt(np.maximum(given.busy[mine], 1e-3))
+        parts = np.sqrt(np.maximum(given.own[BUSY, mine], 1e-3))
         middle = (np.cumsum(parts) - parts / 2.0) / parts.sum()
         ends = np.cumsum(capacity[nodes]) / capacity[nodes].sum()
         for guest, block in zip(mine.tolist(), np.searchsorted(ends[:-1], middle).tolist(), strict=True):
@@ -135,10 +147,18 @@ def _blocks(built: Built) -> Integers:
 
 def _strewn(built: Built, best: Found, start: int, chance: np.random.Generator) -> Integers:
     """Choices to begin with: drawn for all guests, or for half, the others as in the best layout. Candidates that
-    are good by themselves are likelier."""
-    first = built.given.guest[FIRST]
+    are good by themselves are likelier. Every other group begins in one place: none of its members would leave the
+    others for a better one."""
+    given = built.given
+    first = given.guest[FIRST]
     drawn = first[:-1] + (np.diff(first) * chance.random(len(first) - 1) ** 2).astype(np.int64)
-    return np.where(chance.random(len(drawn)) < (1.0 if start % 2 else 0.5), drawn, best.chosen).astype(np.int64)
+    chosen = np.where(chance.random(len(drawn)) < (1.0 if start % 2 else 0.5), drawn, best.chosen).astype(np.int64)
+    for begin, end in pairwise(given.gather.tolist()):
+        members = given.members[begin:end]
+        there = given.same[members, given.candidate[SET, drawn[members[0]]]]
+        if chance.random() < 0.5:
+            chosen[members] = np.where(there >= 0, there, chosen[members])
+    return chosen
 
 
 def _order(problem: Problem, start: int, chance: np.random.Generator) -> Integers:

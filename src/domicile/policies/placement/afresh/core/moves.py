@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from domicile.local.compiled import melted, part
+from domicile.local.compiled import part
 from domicile.policies.placement.afresh.core.arrays import (
-    APART,
-    AT,
     BOUND,
+    BUSY,
     COLUMN,
     COMPANY,
     CONTROLLER,
@@ -22,9 +21,11 @@ from domicile.policies.placement.afresh.core.arrays import (
     FELT_COLUMN,
     FIRST,
     FIXED,
+    HEAVY,
+    LIGHT,
     LINK,
+    LOST,
     LOW,
-    MISSED,
     MOVED,
     NEAR,
     NEED,
@@ -36,217 +37,217 @@ from domicile.policies.placement.afresh.core.arrays import (
     PULLED,
     RELATIVE,
     REMOTE,
-    SHARED,
-    TOGETHER,
-    TRAFFIC,
+    SENDS,
+    SUM_HEAVY,
+    SUM_LIGHT,
     USED,
     WEIGHT,
     WISH,
-    Given,
-    State,
+    Search,
 )
-from domicile.policies.placement.afresh.core.terms import add, pressed, rebuilt, refreshed, sharing
+from domicile.policies.placement.afresh.core.terms import add, lost, pressed, rebuilt, refreshed, wish_missed
 
 __all__ = ["added_on", "best_candidate", "put_in", "take_out"]
 
 
 @part
-def _mib(given: Given, g: int, c: int, e: int) -> int:
+def _mib(s: Search, g: int, c: int, e: int) -> int:
     """Memory of a guest on an entry of its candidate where no node fills up."""
-    guest, candidate = given.guest, given.candidate
-    n = given.node[e]
-    if candidate[FIXED, c] >= 0:
-        return int(given.memory[candidate[FIXED, c], n])
-    size, position = candidate[AT, c + 1] - candidate[AT, c], e - candidate[AT, c]
-    return int(guest[NEED, g] // size + (1 if position < guest[NEED, g] % size else 0))
+    i = s.i
+    row = i[s.at_candidate + FIXED * s.marks + c]
+    if row >= 0:
+        return int(i[s.at_memory + row * s.nodes + i[s.at_node + e]])
+    begin, need = i[s.at_candidate + c], i[s.at_guest + NEED * s.rows + g]
+    size = i[s.at_candidate + c + 1] - begin
+    return int(need // size + (1 if e - begin < need % size else 0))
 
 
 @part
-def _spare(given: Given, state: State, g: int, c: int) -> bool:
+def _spare(s: Search, g: int, c: int) -> bool:
     """Whether all nodes of a candidate would still have room to spare."""
-    candidate = given.candidate
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        n, mib = given.node[e], _mib(given, g, c, e)
-        if state.memory[USED, n] + mib >= given.available[n] and (mib > 0 or candidate[FIXED, c] < 0):
+    i = s.i
+    fixed = i[s.at_candidate + FIXED * s.marks + c] >= 0
+    for e in range(i[s.at_candidate + c], i[s.at_candidate + c + 1]):
+        n, mib = i[s.at_node + e], _mib(s, g, c, e)
+        used = i[s.at_room + USED * s.nodes + n] + mib
+        if used >= i[s.at_available + n] and (mib > 0 or not fixed):
             return False
     return True
 
 
 @part
-def _pulls(given: Given, state: State, g: int) -> None:
+def _pulls(s: Search, g: int) -> None:
     """What the guest would lose on each node by distance to its peers."""
-    guest, pairs, ties = given.guest, given.pair, given.ties
-    loads = state.nodes
-    nodes = len(given.available)
+    f, i, nodes = s.f, s.i, s.nodes
+    pull, begins = s.at_loads + PULLED * nodes, s.at_guest + PAIRS * s.rows + g
     for n in range(nodes):
-        loads[PULLED, n] = 0.0
-    for i in range(guest[PAIRS, g], guest[PAIRS, g + 1]):
-        if ties[NEAR, i] > 0.0 and state.chosen[pairs[PEER, i]] >= 0:
+        f[pull + n] = 0.0
+    for pair in range(i[begins], i[begins + 1]):
+        near, h = f[s.at_ties + NEAR * s.pairs + pair], i[s.at_pair + PEER * s.pairs + pair]
+        if near > 0.0 and i[s.at_chosen + h] >= 0:
             for m in range(nodes):
-                theirs = state.shares[pairs[PEER, i], m]
+                theirs = f[s.at_shares + h * nodes + m]
                 if theirs > 0.0:
                     for n in range(nodes):
-                        loads[PULLED, n] += ties[NEAR, i] * given.ways[REMOTE, n, m] * theirs
+                        f[pull + n] += near * f[s.at_ways + REMOTE * s.nn + n * nodes + m] * theirs
 
 
-@melted
-def _missed(given: Given, state: State, g: int, c: int) -> float:
+@part
+def _missed(s: Search, g: int, c: int) -> float:
     """What pairs with those that are placed cost on a candidate, once `_pulls` has been asked."""
-    guest, candidate, node, split = given.guest, given.candidate, given.node, given.share
-    pairs, ties = given.pair, given.ties
+    f, i, nodes = s.f, s.i, s.nodes
+    begin, end = i[s.at_candidate + c], i[s.at_candidate + c + 1]
+    begins = s.at_guest + PAIRS * s.rows + g
     cost = 0.0
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        cost += split[e] * state.nodes[PULLED, node[e]]
-    for i in range(guest[PAIRS, g], guest[PAIRS, g + 1]):
-        h = pairs[PEER, i]
-        if pairs[WISH, i] == 0 or state.chosen[h] < 0:
+    for e in range(begin, end):
+        cost += f[s.at_share + e] * f[s.at_loads + PULLED * nodes + i[s.at_node + e]]
+    for pair in range(i[begins], i[begins + 1]):
+        h = i[s.at_pair + PEER * s.pairs + pair]
+        if i[s.at_pair + WISH * s.pairs + pair] == 0 or i[s.at_chosen + h] < 0:
             continue
         ours, others = 0.0, 0.0
-        for e in range(candidate[AT, c], candidate[AT, c + 1]):
-            theirs = state.shares[h, node[e]]
-            if split[e] > 0.0 and theirs > 0.0:
-                ours += split[e]
+        for e in range(begin, end):
+            mine, theirs = f[s.at_share + e], f[s.at_shares + h * nodes + i[s.at_node + e]]
+            if mine > 0.0 and theirs > 0.0:
+                ours += mine
                 others += theirs
-        if pairs[WISH, i] == APART:
-            cost += ties[MISSED, i] * max(ours, others)
-        if pairs[WISH, i] == TOGETHER:
-            cost += ties[MISSED, i] * max(1.0 - min(ours, others), 0.0)
+        cost += wish_missed(s, pair, ours, others)
     return cost
 
 
-@melted
-def _crowded(given: Given, state: State, g: int, c: int) -> float:
+@part
+def _crowded(s: Search, g: int, c: int) -> float:
     """What CPU load costs the guest, and it costs the others."""
-    candidate = given.candidate
-    sums = state.sums
-    q, busy, cost = given.guest[POOL, g], given.busy[g], 0.0
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        n, share = given.node[e], given.share[e]
+    f, i = s.f, s.i
+    pool = i[s.at_guest + POOL * s.rows + g] * s.nodes
+    busy, light = f[s.at_own + BUSY * s.guests + g], f[s.at_own + LIGHT * s.guests + g]
+    heavy = f[s.at_own + HEAVY * s.guests + g] * busy
+    cost = 0.0
+    for e in range(i[s.at_candidate + c], i[s.at_candidate + c + 1]):
+        k, share = pool + i[s.at_node + e], f[s.at_share + e]
         if share > 0.0:
-            before, weight = sums[DEMAND, q, n], sums[WEIGHT, q, n]
-            after = sharing(given, q, n, before + busy * share)
-            cost += share * (after - 1.0) + weight * (after - sums[SHARED, q, n])
-            crowd = given.figures[COMPANY] / max(given.pools[PCPUS, q, n], 1.0)
+            at = s.at_sums + k
+            before, weight = f[at + DEMAND * s.qn], f[at + WEIGHT * s.qn]
+            heavier, lighter = f[at + SUM_HEAVY * s.qn] + heavy * share, f[at + SUM_LIGHT * s.qn] + light * share
+            cost += lost(s, k, before + busy * share, weight + share, heavier, lighter) - f[at + LOST * s.qn]
+            crowd = f[s.at_figures + COMPANY] / max(f[s.at_pools + PCPUS * s.qn + k], 1.0)
             cost += crowd * (weight * busy * share + share * before)
     return cost
 
 
-@melted
-def _loaded(given: Given, state: State, g: int, c: int) -> float:
+@part
+def _loaded(s: Search, g: int, c: int) -> float:
     """What the traffic of memory costs the guest, and it costs the others."""
-    figures, ways, candidate, node = given.figures, given.ways, given.candidate, given.node
-    flows, loads = state.ways, state.nodes
+    f, i, nodes = s.f, s.i, s.nodes
+    begin, end = i[s.at_candidate + c], i[s.at_candidate + c + 1]
     whole, cost = 0, 0.0
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        whole += _mib(given, g, c, e)
+    for e in range(begin, end):
+        whole += _mib(s, g, c, e)
     whole = max(whole, 1)
-    bound, traffic = figures[BOUND], figures[TRAFFIC] * given.busy[g]
-    for f in range(candidate[AT, c], candidate[AT, c + 1]):
-        m, share = node[f], _mib(given, g, c, f) / whole
+    bound, traffic = f[s.at_own + BOUND * s.guests + g], f[s.at_own + SENDS * s.guests + g]
+    for there in range(begin, end):
+        m, share = i[s.at_node + there], _mib(s, g, c, there) / whole
         if share == 0.0:
             continue
         own, added = 0.0, 0.0
-        for e in range(candidate[AT, c], candidate[AT, c + 1]):
-            n, pair = node[e], given.share[e] * share
-            if pair == 0.0:
-                continue
-            felt = bound * pair * ways[RELATIVE, n, m]
+        for e in range(begin, end):
+            way, pair = i[s.at_node + e] * nodes + m, f[s.at_share + e] * share
+            felt = bound * pair * f[s.at_ways + RELATIVE * s.nn + way]
             own += felt
             added += traffic * pair
-            if n != m:
-                link = pressed(figures, max(flows[MOVED, n, m] + traffic * pair, 0.0) / ways[PEAK, n, m])
-                cost += felt * link + flows[FELT, n, m] * (link - flows[LINK, n, m])
-        controller = pressed(figures, max(loads[COLUMN, m] + added, 0.0) / ways[PEAK, m, m])
-        cost += own * controller + loads[FELT_COLUMN, m] * (controller - loads[CONTROLLER, m])
+            if e != there:
+                at = s.at_flows + way
+                link = pressed(s, f[at + MOVED * s.nn] + traffic * pair, f[s.at_ways + PEAK * s.nn + way])
+                cost += felt * link + f[at + FELT * s.nn] * (link - f[at + LINK * s.nn])
+        at = s.at_loads + m
+        controller = pressed(s, f[at + COLUMN * nodes] + added, f[s.at_ways + PEAK * s.nn + m * nodes + m])
+        cost += own * controller + f[at + FELT_COLUMN * nodes] * (controller - f[at + CONTROLLER * nodes])
     return cost
 
 
 @part
-def cost(given: Given, state: State, g: int, c: int, most: float) -> float:
-    """What a guest that is out adds to the objective on a candidate; once it is more than `most`, any such figure."""
-    guest = given.guest
-    chosen = state.chosen
-    if not _spare(given, state, g, c):
+def _cost(s: Search, g: int, c: int, most: float) -> float:
+    """What a guest that is out adds to the objective on a candidate, `_pulls` asked before; once it is more than
+    `most`, any such figure."""
+    i = s.i
+    if not _spare(s, g, c):
         # memory of others falls elsewhere: all anew, and back
-        before = state.value[0]
-        chosen[g] = c
-        added = rebuilt(given, state) - before
-        chosen[g] = -1
-        _ = rebuilt(given, state)
-        _pulls(given, state, g)
+        before = s.f[s.at_value]
+        i[s.at_chosen + g] = c
+        added = rebuilt(s) - before
+        i[s.at_chosen + g] = -1
+        _ = rebuilt(s)
         return float(added)
-    found = given.costs[EVEN, c]
+    found = s.f[s.at_costs + EVEN * s.candidates + c]
     if found <= most:
-        found += _crowded(given, state, g, c)
-    if found <= most and guest[PAIRS, g + 1] > guest[PAIRS, g]:
-        found += _missed(given, state, g, c)
+        found += _crowded(s, g, c)
+    if found <= most and i[s.at_guest + PAIRS * s.rows + g + 1] > i[s.at_guest + PAIRS * s.rows + g]:
+        found += _missed(s, g, c)
     if found <= most:
-        found += _loaded(given, state, g, c)
+        found += _loaded(s, g, c)
     return float(found)
 
 
 @part
-def take_out(given: Given, state: State, g: int) -> float:
+def added_on(s: Search, g: int, c: int) -> float:
+    """What a guest that is out adds on this candidate."""
+    _pulls(s, g)
+    return _cost(s, g, c, np.inf)
+
+
+@part
+def take_out(s: Search, g: int) -> float:
     """Take a guest out; what it had added to the objective."""
-    available, candidate = given.available, given.candidate
-    chosen, mib, room, value = state.chosen, state.mib, state.memory, state.value
-    c, before = chosen[g], value[0]
+    f, i, nodes = s.f, s.i, s.nodes
+    c, before = i[s.at_chosen + g], f[s.at_value]
+    used, mib = s.at_room + USED * nodes, s.at_mib + g * nodes
     spare = True
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        n = given.node[e]
-        spare = spare and (room[USED, n] < available[n] or mib[g, n] == 0)
-    chosen[g] = -1
-    if not spare:
-        return float(before - rebuilt(given, state))
-    _ = add(given, state, g, c, -1.0)
-    refreshed(given, state, g, c)
-    for n in range(len(available)):
-        room[USED, n] -= mib[g, n]
-        mib[g, n] = 0
-    if not _spare(given, state, g, c):
-        return float(before - rebuilt(given, state))
-    _pulls(given, state, g)
-    added = cost(given, state, g, c, np.inf)
-    value[0] -= added
-    return added
+    for e in range(i[s.at_candidate + c], i[s.at_candidate + c + 1]):
+        n = i[s.at_node + e]
+        spare = spare and (i[used + n] < i[s.at_available + n] or i[mib + n] == 0)
+    i[s.at_chosen + g] = -1
+    if spare:
+        _ = add(s, g, c, -1.0)
+        refreshed(s, g, c)
+        for n in range(nodes):
+            i[used + n] -= i[mib + n]
+            i[mib + n] = 0
+        if _spare(s, g, c):
+            added = added_on(s, g, c)
+            f[s.at_value] -= added
+            return added
+    return float(before - rebuilt(s))
 
 
 @part
-def put_in(given: Given, state: State, g: int, c: int, added: float) -> None:
+def put_in(s: Search, g: int, c: int, added: float) -> None:
     """Put a guest that is out on a candidate, which adds so much to the objective."""
-    candidate, node = given.candidate, given.node
-    mib = state.mib
-    state.chosen[g] = c
-    if not _spare(given, state, g, c):
-        _ = rebuilt(given, state)
+    i, nodes = s.i, s.nodes
+    i[s.at_chosen + g] = c
+    if not _spare(s, g, c):
+        _ = rebuilt(s)
         return
-    for n in range(len(given.available)):
-        mib[g, n] = 0
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        mib[g, node[e]] = _mib(given, g, c, e)
-        state.memory[USED, node[e]] += mib[g, node[e]]
-    _ = add(given, state, g, c, 1.0)
-    refreshed(given, state, g, c)
-    state.value[0] += added
+    for n in range(nodes):
+        i[s.at_mib + g * nodes + n] = 0
+    for e in range(i[s.at_candidate + c], i[s.at_candidate + c + 1]):
+        n, mib = i[s.at_node + e], _mib(s, g, c, e)
+        i[s.at_mib + g * nodes + n] = mib
+        i[s.at_room + USED * nodes + n] += mib
+    _ = add(s, g, c, 1.0)
+    refreshed(s, g, c)
+    s.f[s.at_value] += added
 
 
 @part
-def best_candidate(given: Given, state: State, g: int, known: int, least: float) -> tuple[int, float]:
+def best_candidate(s: Search, g: int, known: int, least: float) -> tuple[int, float]:
     """The candidate on which a guest that is out adds least, and how much; `known` is one that adds `least`, or -1."""
-    guest = given.guest
-    _pulls(given, state, g)
-    for c in range(guest[FIRST, g], guest[FIRST, g + 1]):
-        if given.costs[LOW, c] >= least:
+    first = s.at_guest + FIRST * s.rows + g
+    _pulls(s, g)
+    for c in range(s.i[first], s.i[first + 1]):
+        if s.f[s.at_costs + LOW * s.candidates + c] >= least:
             break
         if c != known:
-            found = cost(given, state, g, c, least)
+            found = _cost(s, g, c, least)
             if found < least:
                 known, least = c, found
     return known, least
-
-
-@melted
-def added_on(given: Given, state: State, g: int, c: int) -> float:
-    """What a guest that is out adds on this candidate."""
-    _pulls(given, state, g)
-    return cost(given, state, g, c, np.inf)

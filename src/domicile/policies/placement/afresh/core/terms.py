@@ -3,15 +3,14 @@ alone. Tests hold them together."""
 
 from __future__ import annotations
 
-from domicile.local.compiled import melted, part
-from domicile.performance.curves import Floats
+from domicile.local.compiled import part
 from domicile.policies.placement.afresh.core.arrays import (
     ALONE,
     ALONE_THERE,
     APART,
-    AT,
     BEND,
     BOUND,
+    BUSY,
     COLUMN,
     COMPANY,
     CONSTANT,
@@ -26,8 +25,13 @@ from domicile.policies.placement.afresh.core.arrays import (
     FIXED,
     FREE,
     FULL,
+    HEAVY,
+    HEAVY_THERE,
+    LIGHT,
+    LIGHT_THERE,
     LINEAR,
     LINK,
+    LOST,
     MISSED,
     MOVED,
     NEAR,
@@ -41,259 +45,287 @@ from domicile.policies.placement.afresh.core.arrays import (
     RELATIVE,
     REMOTE,
     ROOM,
-    SHARED,
+    SENDS,
     SHORTAGE,
     SMT,
+    SUM_HEAVY,
+    SUM_LIGHT,
     THERE,
     TOGETHER,
-    TRAFFIC,
     TRAFFIC_THERE,
     TURN,
     USED,
     WEIGHT,
     WEIGHT_THERE,
     WISH,
-    Given,
-    State,
+    Search,
 )
 
-__all__ = ["add", "pair_cost", "pressed", "rebuilt", "refreshed", "sharing"]
+__all__ = ["add", "lost", "pressed", "rebuilt", "refreshed", "wish_missed"]
 
 NO_CPU = 1e-6
 """As in `performance.curves`."""
 
 
 @part
-def sharing(given: Given, q: int, n: int, demand: float) -> float:
-    """`performance.curves.sharing` of one demand."""
-    figures, pools = given.figures, given.pools
-    cores, room = max(pools[CORES, q, n], NO_CPU), max(pools[PCPUS, q, n], NO_CPU)
+def lost(s: Search, k: int, demand: float, weight: float, heavy: float, light: float) -> float:
+    """What domains lose together by sharing a node's cores and pCPUs, of these sums: `Field._lost`."""
+    f = s.f
+    cores, room = max(f[s.at_pools + CORES * s.qn + k], NO_CPU), max(f[s.at_pools + PCPUS * s.qn + k], NO_CPU)
     running = min(demand, room)
     threads = running - cores
     paired = 1.0
     if threads > 0.0:
-        paired = running / max(running - (1.0 - figures[SMT]) * threads, NO_CPU)
-    turns = max(demand / room, 1.0)
-    elsewhere = paired + figures[DISPLACED] * (1.0 - 1.0 / turns)
-    return float(pools[FULL, q, 0] * paired * turns + (1.0 - pools[FULL, q, 0]) * elsewhere)
+        paired = running / max(running - (1.0 - f[s.at_figures + SMT]) * threads, NO_CPU)
+    if demand <= room:
+        return float(weight * (paired - 1.0))
+    turns, full = demand / room, f[s.at_pools + FULL * s.qn + k]
+    short = full * paired * (turns - 1.0) + (1.0 - full) * f[s.at_figures + DISPLACED] * (1.0 - 1.0 / turns)
+    return float(weight * (paired - 1.0) + light * (heavy / demand) * short)
 
 
 @part
-def pressed(figures: Floats, utilisation: float) -> float:
-    """`performance.curves.pressure` of one utilisation."""
+def _lost_now(s: Search, k: int) -> float:
+    """The same of the sums as they are."""
+    f, at, step = s.f, s.at_sums + k, s.qn
+    heavy, light = f[at + SUM_HEAVY * step], f[at + SUM_LIGHT * step]
+    return lost(s, k, f[at + DEMAND * step], f[at + WEIGHT * step], heavy, light)
+
+
+@part
+def pressed(s: Search, traffic: float, peak: float) -> float:
+    """`performance.curves.pressure` of so much traffic."""
+    f = s.f
+    utilisation = max(traffic, 0.0) / peak
     below = min(utilisation, 1.0)
     square = below * below
     sixth = square * square * square
     twelfth = sixth * sixth
-    loaded = figures[LINEAR] * below + figures[BEND] * sixth + figures[QUEUE] * (twelfth * twelfth)
+    loaded = f[s.at_figures + LINEAR] * below + f[s.at_figures + BEND] * sixth
+    loaded += f[s.at_figures + QUEUE] * (twelfth * twelfth)
     return float((1.0 + loaded) * max(utilisation, 1.0) - 1.0)
 
 
-@melted
-def _falls(given: Given, state: State, g: int, c: int) -> int:
+@part
+def _falls(s: Search, g: int, c: int) -> int:
     """Let the memory of a guest fall on its set, as `memory.spread_whole`: MiB that find no room."""
-    candidate, node = given.candidate, given.node
-    mib, room = state.mib, state.memory
-    begin, end = candidate[AT, c], candidate[AT, c + 1]
-    left, still = given.guest[NEED, g], end - begin
+    i = s.i
+    mib, room = s.at_mib + g * s.nodes, s.at_room + ROOM * s.nodes
+    begin, end = s.at_node + i[s.at_candidate + c], s.at_node + i[s.at_candidate + c + 1]
+    left, still = i[s.at_guest + NEED * s.rows + g], end - begin
     for e in range(begin, end):
-        mib[g, node[e]] = -1
+        i[mib + i[e]] = -1
     while still > 0:
         each, extra = left // still, left % still
         full, position = 0, 0
         for e in range(begin, end):
-            n = node[e]
-            if mib[g, n] < 0 and room[ROOM, n] <= each:
-                mib[g, n] = room[ROOM, n]
-                left -= room[ROOM, n]
+            n = i[e]
+            if i[mib + n] < 0 and i[room + n] <= each:
+                i[mib + n] = i[room + n]
+                left -= i[room + n]
                 full += 1
         still -= full
         if full == 0:
             for e in range(begin, end):
-                n = node[e]
-                if mib[g, n] < 0:
-                    mib[g, n] = each + (1 if position < extra else 0)
+                n = i[e]
+                if i[mib + n] < 0:
+                    i[mib + n] = each + (1 if position < extra else 0)
                     position += 1
             left, still = 0, 0
     for e in range(begin, end):
-        room[ROOM, node[e]] -= mib[g, node[e]]
+        i[room + i[e]] -= i[mib + i[e]]
     return int(left)
 
 
-@melted
-def _lies(given: Given, state: State, g: int, row: int) -> int:
+@part
+def _lies(s: Search, g: int, row: int) -> int:
     """Memory that is where it is: MiB that find no room there."""
-    mib, room = state.mib, state.memory
+    i = s.i
+    mib, room, wanted = s.at_mib + g * s.nodes, s.at_room + ROOM * s.nodes, s.at_memory + row * s.nodes
     short = 0
-    for n in range(len(given.available)):
-        wanted = given.memory[row, n]
-        mib[g, n] = min(wanted, room[ROOM, n])
-        room[ROOM, n] -= mib[g, n]
-        short += wanted - mib[g, n]
-    return short
-
-
-@melted
-def _settled(given: Given, state: State) -> int:
-    """The memory of all guests: of those that stay first, then as it falls in turn. MiB that find no room."""
-    available, candidate = given.available, given.candidate
-    room = state.memory
-    short = 0
-    for n in range(len(available)):
-        room[ROOM, n] = available[n]
-    for there in (1, 0):
-        for i in range(len(given.busy)):
-            g = given.guest[TURN, i]
-            c = state.chosen[g]
-            if c < 0 or candidate[THERE, c] != there:
-                continue
-            for n in range(len(available)):
-                state.mib[g, n] = 0
-            if candidate[FIXED, c] >= 0:
-                short += _lies(given, state, g, candidate[FIXED, c])
-            else:
-                short += _falls(given, state, g, c)
-    for n in range(len(available)):
-        room[USED, n] = available[n] - room[ROOM, n]
+    for n in range(s.nodes):
+        i[mib + n] = min(i[wanted + n], i[room + n])
+        i[room + n] -= i[mib + n]
+        short += i[wanted + n] - i[mib + n]
     return short
 
 
 @part
-def add(given: Given, state: State, g: int, c: int, sign: float) -> float:
-    """Add a guest, with its memory as `state.mib` says, to the sums, or take it out. What it costs wherever the others
+def _settled(s: Search) -> int:
+    """The memory of all guests: of those that stay first, then as it falls in turn. MiB that find no room."""
+    i = s.i
+    used, room = s.at_room + USED * s.nodes, s.at_room + ROOM * s.nodes
+    short = 0
+    for n in range(s.nodes):
+        i[room + n] = i[s.at_available + n]
+    for later in range(2):
+        for turn in range(s.guests):
+            g = i[s.at_guest + TURN * s.rows + turn]
+            c = i[s.at_chosen + g]
+            if c < 0 or i[s.at_candidate + THERE * s.marks + c] == later:
+                continue
+            for n in range(s.nodes):
+                i[s.at_mib + g * s.nodes + n] = 0
+            row = i[s.at_candidate + FIXED * s.marks + c]
+            short += _lies(s, g, row) if row >= 0 else _falls(s, g, c)
+    for n in range(s.nodes):
+        i[used + n] = i[s.at_available + n] - i[room + n]
+    return short
+
+
+@part
+def add(s: Search, g: int, c: int, sign: float) -> float:
+    """Add a guest, with its memory as `State.mib` says, to the sums, or take it out. What it costs wherever the others
     are."""
-    figures, candidate, node, split = given.figures, given.candidate, given.node, given.share
-    mib, sums, flows, loads = state.mib, state.sums, state.ways, state.nodes
-    q, busy = given.guest[POOL, g], given.busy[g]
+    f, i, nodes = s.f, s.i, s.nodes
+    begin, end = i[s.at_candidate + c], i[s.at_candidate + c + 1]
+    mib = s.at_mib + g * nodes
     whole = 0
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        whole += mib[g, node[e]]
+    for e in range(begin, end):
+        whole += i[mib + i[s.at_node + e]]
     whole = max(whole, 1)
-    bound, traffic = figures[BOUND], figures[TRAFFIC]
-    own = given.costs[FREE, c]
-    for f in range(candidate[AT, c], candidate[AT, c + 1]):
-        m = node[f]
-        part = mib[g, m] / whole
-        own += part / 2.0 * given.pull[g, m]
-        for e in range(candidate[AT, c], candidate[AT, c + 1]):
-            n = node[e]
-            pair = split[e] * part
-            felt = bound * pair * given.ways[RELATIVE, n, m]
+    bound, traffic = f[s.at_own + BOUND * s.guests + g], f[s.at_own + SENDS * s.guests + g]
+    own = f[s.at_costs + FREE * s.candidates + c]
+    for there in range(begin, end):
+        m = i[s.at_node + there]
+        part = i[mib + m] / whole
+        own += part / 2.0 * f[s.at_pull + g * nodes + m]
+        for e in range(begin, end):
+            way = i[s.at_node + e] * nodes + m
+            pair = f[s.at_share + e] * part
+            felt = bound * pair * f[s.at_ways + RELATIVE * s.nn + way]
             own += felt
-            flows[FELT, n, m] += sign * felt
-            loads[FELT_COLUMN, m] += sign * felt
-            flows[MOVED, n, m] += sign * traffic * busy * pair
-            loads[COLUMN, m] += sign * traffic * busy * pair
-    for e in range(candidate[AT, c], candidate[AT, c + 1]):
-        n, share = node[e], split[e]
-        sums[DEMAND, q, n] += sign * busy * share
-        sums[WEIGHT, q, n] += sign * share
-        sums[ALONE, q, n] += sign * busy * share * share
-        state.shares[g, n] = share if sign > 0.0 else 0.0
+            f[s.at_flows + FELT * s.nn + way] += sign * felt
+            f[s.at_loads + FELT_COLUMN * nodes + m] += sign * felt
+            f[s.at_flows + MOVED * s.nn + way] += sign * traffic * pair
+            f[s.at_loads + COLUMN * nodes + m] += sign * traffic * pair
+    busy, pool = f[s.at_own + BUSY * s.guests + g], i[s.at_guest + POOL * s.rows + g] * nodes
+    for e in range(begin, end):
+        n, share = i[s.at_node + e], f[s.at_share + e]
+        at = s.at_sums + pool + n
+        f[at + DEMAND * s.qn] += sign * busy * share
+        f[at + WEIGHT * s.qn] += sign * share
+        f[at + ALONE * s.qn] += sign * busy * share * share
+        f[at + SUM_HEAVY * s.qn] += sign * f[s.at_own + HEAVY * s.guests + g] * busy * share
+        f[at + SUM_LIGHT * s.qn] += sign * f[s.at_own + LIGHT * s.guests + g] * share
+        f[s.at_shares + g * nodes + n] = share if sign > 0.0 else 0.0
     return float(own)
 
 
 @part
-def refreshed(given: Given, state: State, g: int, c: int) -> None:
+def refreshed(s: Search, g: int, c: int) -> None:
     """Work out anew what follows from the sums, on the nodes of a candidate of a guest."""
-    figures, ways, candidate, node = given.figures, given.ways, given.candidate, given.node
-    sums, flows, loads = state.sums, state.ways, state.nodes
-    q = given.guest[POOL, g]
-    for f in range(candidate[AT, c], candidate[AT, c + 1]):
-        m = node[f]
-        sums[SHARED, q, m] = sharing(given, q, m, sums[DEMAND, q, m])
-        loads[CONTROLLER, m] = pressed(figures, max(loads[COLUMN, m], 0.0) / ways[PEAK, m, m])
-        for e in range(candidate[AT, c], candidate[AT, c + 1]):
-            n = node[e]
-            if n != m:
-                flows[LINK, n, m] = pressed(figures, max(flows[MOVED, n, m], 0.0) / ways[PEAK, n, m])
+    f, i, nodes = s.f, s.i, s.nodes
+    begin, end = s.at_node + i[s.at_candidate + c], s.at_node + i[s.at_candidate + c + 1]
+    pool, peak = i[s.at_guest + POOL * s.rows + g] * nodes, s.at_ways + PEAK * s.nn
+    for there in range(begin, end):
+        m = i[there]
+        f[s.at_sums + LOST * s.qn + pool + m] = _lost_now(s, pool + m)
+        for e in range(begin, end):
+            way = i[e] * nodes + m
+            if e == there:
+                pressure = pressed(s, f[s.at_loads + COLUMN * nodes + m], f[peak + way])
+                f[s.at_loads + CONTROLLER * nodes + m] = pressure
+            else:
+                pressure = pressed(s, f[s.at_flows + MOVED * s.nn + way], f[peak + way])
+                f[s.at_flows + LINK * s.nn + way] = pressure
 
 
 @part
-def pair_cost(given: Given, i: int, mine: Floats, theirs: Floats) -> float:
-    """What a pair of guests costs by its group, with the shares of both."""
-    pairs, ties = given.pair, given.ties
-    cost = 0.0
-    nodes = len(mine)
-    if ties[NEAR, i] > 0.0:
-        for n in range(nodes):
-            if mine[n] > 0.0:
-                for m in range(nodes):
-                    cost += ties[NEAR, i] * mine[n] * given.ways[REMOTE, n, m] * theirs[m]
-    if pairs[WISH, i] > 0:
-        ours, others = 0.0, 0.0
-        for n in range(nodes):
-            if mine[n] > 0.0 and theirs[n] > 0.0:
-                ours += mine[n]
-                others += theirs[n]
-        if pairs[WISH, i] == APART:
-            cost += ties[MISSED, i] * max(ours, others)
-        if pairs[WISH, i] == TOGETHER:
-            cost += ties[MISSED, i] * max(1.0 - min(ours, others), 0.0)
-    return cost
+def wish_missed(s: Search, pair: int, ours: float, others: float) -> float:
+    """What a pair of guests costs by a wish, with the shares of either's vCPUs where the other has some."""
+    wish, missed = s.i[s.at_pair + WISH * s.pairs + pair], s.f[s.at_ties + MISSED * s.pairs + pair]
+    if wish == APART:
+        return float(missed * max(ours, others))
+    if wish == TOGETHER:
+        return float(missed * max(1.0 - min(ours, others), 0.0))
+    return 0.0
 
 
-@melted
-def _ties(given: Given, state: State) -> float:
+@part
+def _pair_cost(s: Search, pair: int, g: int, h: int) -> float:
+    """What a pair of guests costs by its group."""
+    f, nodes = s.f, s.nodes
+    mine, theirs = s.at_shares + g * nodes, s.at_shares + h * nodes
+    cost, ours, others = 0.0, 0.0, 0.0
+    for n in range(nodes):
+        if f[mine + n] > 0.0:
+            far = 0.0
+            for m in range(nodes):
+                far += f[s.at_ways + REMOTE * s.nn + n * nodes + m] * f[theirs + m]
+            cost += f[s.at_ties + NEAR * s.pairs + pair] * f[mine + n] * far
+            if f[theirs + n] > 0.0:
+                ours += f[mine + n]
+                others += f[theirs + n]
+    return cost + wish_missed(s, pair, ours, others)
+
+
+@part
+def _ties(s: Search) -> float:
     """What all pairs of guests cost by their groups."""
-    guest = given.guest
-    chosen, shares = state.chosen, state.shares
+    i = s.i
+    begins = s.at_guest + PAIRS * s.rows
     cost = 0.0
-    for g in range(len(given.busy)):
-        for i in range(guest[PAIRS, g], guest[PAIRS, g + 1]):
-            h = given.pair[PEER, i]
-            if g < h and chosen[g] >= 0 and chosen[h] >= 0:
-                cost += pair_cost(given, i, shares[g], shares[h])
+    for g in range(s.guests):
+        for pair in range(i[begins + g], i[begins + g + 1]):
+            h = i[s.at_pair + PEER * s.pairs + pair]
+            if g < h and i[s.at_chosen + g] >= 0 and i[s.at_chosen + h] >= 0:
+                cost += _pair_cost(s, pair, g, h)
     return cost
 
 
-@melted
-def _cleared(given: Given, state: State) -> None:
+@part
+def _cleared(s: Search) -> None:
     """Only those that do not move."""
-    ways, pools = given.ways, given.pools
-    sums, flows, loads = state.sums, state.ways, state.nodes
-    count, nodes = pools.shape[1], pools.shape[2]
-    for q in range(count):
-        for n in range(nodes):
-            sums[DEMAND, q, n] = pools[DEMAND_THERE, q, n]
-            sums[WEIGHT, q, n] = pools[WEIGHT_THERE, q, n]
-            sums[ALONE, q, n] = pools[ALONE_THERE, q, n]
-    for m in range(nodes):
-        loads[COLUMN, m], loads[FELT_COLUMN, m] = 0.0, 0.0
-        for n in range(nodes):
-            flows[MOVED, n, m] = ways[TRAFFIC_THERE, n, m]
-            flows[FELT, n, m] = ways[FELT_THERE, n, m]
-            loads[COLUMN, m] += ways[TRAFFIC_THERE, n, m]
-            loads[FELT_COLUMN, m] += ways[FELT_THERE, n, m]
+    f = s.f
+    for k in range(s.qn):
+        f[s.at_sums + DEMAND * s.qn + k] = f[s.at_pools + DEMAND_THERE * s.qn + k]
+        f[s.at_sums + WEIGHT * s.qn + k] = f[s.at_pools + WEIGHT_THERE * s.qn + k]
+        f[s.at_sums + ALONE * s.qn + k] = f[s.at_pools + ALONE_THERE * s.qn + k]
+        f[s.at_sums + SUM_HEAVY * s.qn + k] = f[s.at_pools + HEAVY_THERE * s.qn + k]
+        f[s.at_sums + SUM_LIGHT * s.qn + k] = f[s.at_pools + LIGHT_THERE * s.qn + k]
+    for m in range(s.nodes):
+        moved, felt = 0.0, 0.0
+        for way in range(m, s.nn, s.nodes):
+            f[s.at_flows + MOVED * s.nn + way] = f[s.at_ways + TRAFFIC_THERE * s.nn + way]
+            f[s.at_flows + FELT * s.nn + way] = f[s.at_ways + FELT_THERE * s.nn + way]
+            moved += f[s.at_ways + TRAFFIC_THERE * s.nn + way]
+            felt += f[s.at_ways + FELT_THERE * s.nn + way]
+        f[s.at_loads + COLUMN * s.nodes + m] = moved
+        f[s.at_loads + FELT_COLUMN * s.nodes + m] = felt
+    for k in range(s.guests * s.nodes):
+        f[s.at_shares + k] = 0.0
 
 
 @part
-def rebuilt(given: Given, state: State) -> float:
+def rebuilt(s: Search) -> float:
     """Work out everything from the choices: the objective, with what is short."""
-    figures, ways, pools = given.figures, given.ways, given.pools
-    chosen, sums, flows, loads = state.chosen, state.sums, state.ways, state.nodes
-    worth = state.value
-    _cleared(given, state)
-    short = _settled(given, state)
-    value = figures[CONSTANT]
-    count, nodes = pools.shape[1], pools.shape[2]
-    for g in range(len(given.busy)):
-        for n in range(nodes):
-            state.shares[g, n] = 0.0
-        if chosen[g] >= 0:
-            value += add(given, state, g, chosen[g], 1.0)
-    for q in range(count):
-        for n in range(nodes):
-            sums[SHARED, q, n] = sharing(given, q, n, sums[DEMAND, q, n])
-            crowd = (sums[WEIGHT, q, n] * sums[DEMAND, q, n] - sums[ALONE, q, n]) / max(pools[PCPUS, q, n], 1.0)
-            value += sums[WEIGHT, q, n] * (sums[SHARED, q, n] - 1.0) + figures[COMPANY] * crowd
+    f, nodes = s.f, s.nodes
+    _cleared(s)
+    short = _settled(s)
+    value = f[s.at_figures + CONSTANT]
+    for g in range(s.guests):
+        c = s.i[s.at_chosen + g]
+        if c >= 0:
+            value += add(s, g, c, 1.0)
+    for k in range(s.qn):
+        at = s.at_sums + k
+        f[at + LOST * s.qn] = _lost_now(s, k)
+        crowd = f[at + WEIGHT * s.qn] * f[at + DEMAND * s.qn] - f[at + ALONE * s.qn]
+        crowd /= max(f[s.at_pools + PCPUS * s.qn + k], 1.0)
+        value += f[at + LOST * s.qn] + f[s.at_figures + COMPANY] * crowd
     for m in range(nodes):
-        loads[CONTROLLER, m] = pressed(figures, loads[COLUMN, m] / ways[PEAK, m, m])
-        value += loads[FELT_COLUMN, m] * loads[CONTROLLER, m]
         for n in range(nodes):
-            if n != m:
-                flows[LINK, n, m] = pressed(figures, flows[MOVED, n, m] / ways[PEAK, n, m])
-                value += flows[FELT, n, m] * flows[LINK, n, m]
-    worth[0] = value + _ties(given, state) + SHORTAGE * short
-    worth[1] = short
-    return float(worth[0])
+            way = n * nodes + m
+            peak = f[s.at_ways + PEAK * s.nn + way]
+            if n == m:
+                pressure = pressed(s, f[s.at_loads + COLUMN * nodes + m], peak)
+                f[s.at_loads + CONTROLLER * nodes + m] = pressure
+                value += f[s.at_loads + FELT_COLUMN * nodes + m] * pressure
+            else:
+                pressure = pressed(s, f[s.at_flows + MOVED * s.nn + way], peak)
+                f[s.at_flows + LINK * s.nn + way] = pressure
+                value += f[s.at_flows + FELT * s.nn + way] * pressure
+    f[s.at_value] = value + _ties(s) + SHORTAGE * short
+    f[s.at_value + 1] = short
+    return float(f[s.at_value])
