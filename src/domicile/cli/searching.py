@@ -23,7 +23,7 @@ MOST_S = 86400.0
 UNITS_S = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType):  # type: ignore[type-arg]
     """A length of time: seconds, or with a unit (500ms, 2s, 5m)."""
 
     name = "time"

@@ -133,7 +133,8 @@ def _numba() -> Any:
     import numba  # noqa: PLC0415
     from numba.core import codegen, event  # noqa: PLC0415
 
-    usual_level = numba.config.OPT
+    config: Any = numba.config
+    usual_level = config.OPT
     within: list[bool] = []
 
     def in_a_part() -> bool:
@@ -145,11 +146,11 @@ def _numba() -> Any:
         def on_start(self, what: Any) -> None:
             _tell()
             within.append(what.data["dispatcher"] in _parts)
-            numba.config.OPT = 0 if in_a_part() else usual_level
+            config.OPT = 0 if in_a_part() else usual_level
 
         def on_end(self, _: Any) -> None:
             within.pop()
-            numba.config.OPT = 0 if in_a_part() else usual_level
+            config.OPT = 0 if in_a_part() else usual_level
             if not within:
                 _over()
 

@@ -13,7 +13,7 @@ pressure on the way from n to m.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -265,7 +265,7 @@ def begun(given: Given) -> tuple[Search, State]:
         *at_floats,
         *at_wholes,
     )
-    parts = [_part(f, at, array) for at, array in zip(at_floats[8:], floats[8:], strict=True)]
+    parts: list[Any] = [_part(f, at, array) for at, array in zip(at_floats[8:], floats[8:], strict=True)]
     parts += [_part(i, at, array) for at, array in zip(at_wholes[9:], wholes[9:], strict=True)]
     return search, State(*parts)
 
