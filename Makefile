@@ -15,12 +15,13 @@ demo: $(VENV)/.run ## see what domicile does, on an embedded simulated host
 test: test-fast test-lab ## install what the tests need, and run them all (the lab's boot a real Xen)
 
 test-fast: $(VENV)/.dev packages ## the tests that take seconds
-	$(VENV)/bin/pytest -n auto -m "not lab"
+	$(VENV)/bin/pytest -n auto -m "not lab and not soak"
 
 test-lab: $(VENV)/.dev packages ## the tests on the real Xen, in QEMU
 	$(VENV)/bin/pytest -m "lab and not soak"
 
-soak: $(VENV)/.dev packages ## the lab's longer tests
+soak: $(VENV)/.dev packages ## the longer tests: thousands of schedules of faults, and the lab's
+	$(VENV)/bin/pytest -n auto -m "soak and not lab"
 	$(VENV)/bin/pytest -m "lab and soak"
 
 lint: $(VENV)/.dev ## style and types

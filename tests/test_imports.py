@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "topology": {"local"},
     "state": {"topology"},
     "performance": {"local.compiled", "state", "topology"},
-    "intent_file": {"state"},
+    "intent_file": {"state", "toml_file"},
     "policies": {"local.compiled", *DECISIONS},
     "simulator": {"toml_file", "local.compiled", "performance", "state", "topology", "policies.plan"},
     "xlcfg": {"state", "topology", "policies.plan"},

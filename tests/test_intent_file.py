@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from domicile.errors import BadInput
 from domicile.intent_file import MAX_INTENT_BYTES, load_intent, read_intent
-from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent
+from domicile.state.mandate import DomainMandate, Mandate
+from domicile.state.request import Character, DevicePolicy, Group, GroupKind, Intent, SharingMode, TieringMode
 
 INTENT = """\
 [devices]
@@ -50,11 +51,33 @@ def test_what_is_known_of_a_domain() -> None:
     )
 
 
+def test_sharing_and_tiering() -> None:
+    found = read(
+        '[sharing]\nmode = "any-node"\n[tiering]\nmode = "far-memory"\nfar_nodes = [4]\n'
+        '[domains.db]\nsharing = "off"\ntiering = "other-nodes"\n[domains.web]\nmemory_bound = 0.2\n'
+    )
+    assert [found.sharing_of(name) for name in ("db", "web", "new")] == [
+        SharingMode.OFF,
+        SharingMode.ANY_NODE,
+        SharingMode.ANY_NODE,
+    ]
+    assert [found.tiering_of(name) for name in ("db", "web")] == [TieringMode.OTHER_NODES, TieringMode.FAR_MEMORY]
+    assert found.far_nodes == (4,)
+    assert read("").sharing_of("db") is SharingMode.OFF
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("domains = 1", "domains: has to be tables: [domains.NAME]"),
         ("[domains]\ndb = 1", "domains.db: Expected `object`, got `int`"),
+        ("[sharing]\nmode = 'near'", "sharing.mode: Invalid enum value 'near' (give one of off, same-node, any-node)"),
+        (
+            "[tiering]\nmode = 'cxl'",
+            "tiering.mode: Invalid enum value 'cxl' (give one of off, other-nodes, far-memory)",
+        ),
+        ("[tiering]\nfar_nodes = []", "tiering.far_nodes: Expected `array` of length >= 1"),
+        ("[domains.db]\ntiering = 'far'", "domains.db.tiering: Invalid enum value 'far' (give one of off, other-nodes"),
         ("[domains.db]\nmemory_bound = 1.5", "domains.db.memory_bound: Expected `float` <= 1.0"),
         ("[domains.db]\ntraffic_gbs = -1", "domains.db.traffic_gbs: Expected `float` >= 0.0"),
         ("[domains.db]\nbusy_vcpus = nan", "domains.db.busy_vcpus: Expected `float`"),
@@ -64,6 +87,79 @@ def test_what_is_known_of_a_domain() -> None:
 def test_what_is_said_wrongly_of_a_domain(text: str, problem: str) -> None:
     with pytest.raises(BadInput) as caught:
         read(text)
+    assert str(caught.value).startswith(f"domicile.toml: {problem}")
+
+
+MANAGER = """\
+[manager]
+read_only = true
+allow = ["web*", "db"]
+deny = ["web9"]
+interval_s = 10
+memory_map_every_s = 60
+start = 0.1
+stop = 0.1
+horizon_s = 300
+hold_off_s = 30
+moves_per_minute = 0.5
+rate_mib_s = 100
+
+[domains.db]
+may_move = false
+pause_s = 1.5
+min_mib = 512
+
+[domains.quiet]
+busy_vcpus = 1
+"""
+
+
+def test_what_the_manager_may_do() -> None:
+    assert read(MANAGER).mandate == Mandate(
+        interval_s=10.0,
+        read_only=True,
+        allow=("web*", "db"),
+        deny=("web9",),
+        memory_map_every_s=60.0,
+        start=0.1,
+        stop=0.1,
+        horizon_s=300.0,
+        hold_off_s=30.0,
+        moves_per_minute=0.5,
+        rate_mib_s=100.0,
+        domains=(DomainMandate("db", may_move=False, pause_s=1.5, min_mib=512),),
+    )
+
+
+def test_what_is_left_out_is_as_usual() -> None:
+    assert read("").mandate == read("[manager]\n").mandate == Mandate()
+    assert read("[manager]\ndeny = ['db']\n").mandate == Mandate(deny=("db",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("interval_s", "interval", "manager: unknown key interval; did you mean interval_s?"),
+        ("interval_s", "interval_ms", "manager: unknown key interval_ms; did you mean interval_s?"),
+        ("= 10\n", "= '10s'\n", "manager.interval_s: Expected `float`, got `str` (a number of seconds)"),
+        ("= 10\n", "= 0.1\n", "manager.interval_s: Expected `float` >= 0.5 (a number of seconds)"),
+        ("= 100\n", "= 0\n", "manager.rate_mib_s: Expected `float` >= 1.0 (a number of MiB/s)"),
+        ("= 0.5\n", "= -1\n", "manager.moves_per_minute: Expected `float` >= 0.0"),
+        ("= true", "= 1", "manager.read_only: Expected `bool`, got `int`"),
+        ('["web9"]', '"web9"', "manager.deny: Expected `array`, got `str`"),
+        ('["web9"]', '["web9", ""]', "manager.deny[1]: Expected `str` of length >= 1"),
+        ("stop = 0.1", "stop = 0.2", "manager.stop: 0.2 is more than start, 0.1"),
+        ("= false", "= 'no'", "domains.db.may_move: Expected `bool`, got `str`"),
+        ("pause_s = 1.5", "pause_s = nan", "domains.db.pause_s: Expected `float`"),
+        ("min_mib = 512", "min_mib = '512M'", "domains.db.min_mib: Expected `int | null`, got `str` (a number of MiB)"),
+        ("min_mib", "min_gib", "domains.db: unknown key min_gib; did you mean min_mib?"),
+        ("[manager]", "[manger]", "unknown key manger; did you mean manager?"),
+        ("[manager]", "[[manager]]", "manager: Expected `object`, got `array`"),
+    ],
+)
+def test_what_the_manager_is_told_wrongly(old: str, new: str, problem: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read(MANAGER.replace(old, new, 1))
     assert str(caught.value).startswith(f"domicile.toml: {problem}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BadInput",
     "DomicileError",
+    "Halted",
     "HostFailed",
     "NotEnoughMemory",
     "Refused",
@@ -42,6 +43,10 @@ class Refused(DomicileError):
     """The answer is no: what was asked for is understood, and cannot be had on this host as it is."""
 
     exit_status = 1
+
+
+class Halted(Refused):
+    """`domicile stop` has stopped every manager of this host: nothing is to be changed of anybody's own accord."""
 
 
 class NotEnoughMemory(Refused):

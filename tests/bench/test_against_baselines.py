@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from domicile.bench.against_baselines import MACHINES, MODEL, Case, Outcome, compare, standings, table
+from domicile.bench.against_baselines import (
+    MACHINES,
+    MODEL,
+    PLACEMENT_ALONE,
+    ROWS,
+    Case,
+    Outcome,
+    compare,
+    standings,
+    table,
+)
 from domicile.bench.loads import KINDS, draw
 from domicile.bench.outcomes import evaluated, placed
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES
@@ -52,9 +62,9 @@ def test_every_policy_has_every_outcome_in_two_processes_as_in_one() -> None:
     cases = [CASE, Case("broadwell-2682v4-2n", "tight", 1)]
     done: list[int] = []
     single = compare(cases, views=[MODEL], each=lambda more: done.append(len(more)))
-    assert done == [2 * len(POLICIES)] * 2
+    assert done == [2 * len(ROWS)] * 2
     assert {(each.case, each.arrival, each.policy) for each in single} == {
-        (case, arrival, name) for case in cases for arrival in ("one by one", "together") for name in POLICIES
+        (case, arrival, name) for case in cases for arrival in ("one by one", "together") for name in ROWS
     }
     assert all(1.0 <= each.mean <= each.worst for each in single)
     assert compare(cases, views=[MODEL], processes=2) == single
@@ -65,7 +75,14 @@ def test_outcomes_come_a_line_each() -> None:
     command = [sys.executable, "-m", "domicile.bench.against_baselines", *asked]
     found = subprocess.run(command, capture_output=True, check=True, text=True)
     outcomes = [msgspec.json.decode(line, type=Outcome) for line in found.stdout.splitlines()]
-    assert len(outcomes) == 2 * 3 * len(POLICIES)
+    assert len(outcomes) == 2 * 3 * len(ROWS)
+
+
+def test_the_manager_gains_over_placement_alone_under_credit2() -> None:
+    """On hosts with a pCPU to each vCPU, where credit2's balancer finds no reason to leave a vCPU where it is."""
+    outcomes = compare([Case(CASE.machine, "full", 0)], [DEFAULT_POLICY, PLACEMENT_ALONE], ["credit2"])
+    found = {each.policy: each.mean for each in standings(outcomes)}
+    assert found[DEFAULT_POLICY] < found[PLACEMENT_ALONE] - 0.05
 
 
 @pytest.mark.parametrize("machine", MACHINES)

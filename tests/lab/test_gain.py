@@ -28,10 +28,12 @@ def remote(scenario_name: str, cache: Path) -> float:
     return max(window.guests_remote_share or 0.0 for window in found.windows)
 
 
-@pytest.mark.parametrize("scenario", ["three-busy-managed", "wrong-soft-managed"])
+@pytest.mark.parametrize("scenario", ["three-busy-managed", "wrong-soft-managed", "crowded-managed"])
 def test_managed_guests_stay_with_their_memory(
     lab_possible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:
-    """Left to credit2, the three had 84 % of their accesses remote, and the one with a wrong soft affinity all."""
+    """Left to credit2, the three had 84 % of their accesses remote, the one with a wrong soft affinity all, and of two
+    on one node one has to run elsewhere.
+    """
     monkeypatch.setenv("DOMICILE_STATE", str(tmp_path / "state"))
     assert remote(scenario, tmp_path / "plugin") < 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sim_faults import FaultyHost
+from sim_faults import FaultyHost, failing
 from sim_policy import fixed
 from sim_world import World, connect
 from watched import NODES
@@ -13,7 +13,7 @@ from domicile.hosts.actions import SetAffinity
 from domicile.manager.balance import Balancer, managing, settle_acts, undo
 from domicile.manager.intents import ActStatus
 from domicile.manager.verify import verify
-from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.plan import Holding, SchedulingPlan
 
 
 def wrong_soft(world: World, name: str = "web1", node: int = 1) -> None:
@@ -108,3 +108,49 @@ def test_one_manager_at_a_time(stray: World) -> None:
         with pytest.raises(Refused, match="managed by the first"), managing(other, "the second"):
             pass
     assert stray.host.snapshot().manager == ""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_undo_that_dies_over_a_change_is_found_out(stray: World, *, after: bool) -> None:
+    round_of(Balancer(stray.host, stray.journal))
+    plan = stray.journal.acts()[0].plan
+    host = FaultyHost(stray.host, failing([("SetAffinity", after)]))
+    with pytest.raises(HostFailed):
+        undo(host, stray.journal, plan)
+    assert {act.vcpu: act.status for act in stray.journal.acts()} == {0: ActStatus.DONE, 1: ActStatus.UNDOING}
+    [settled] = settle_acts(stray.host.snapshot(), stray.journal, lambda _: True)
+    assert settled.status is (ActStatus.UNDONE if after else ActStatus.DONE)
+    undo(stray.host, stray.journal, plan)
+    assert {act.status for act in stray.journal.acts()} == {ActStatus.UNDONE}
+    assert soft(stray) == [NODES[1], NODES[1]]
+
+
+def test_an_undo_goes_on_where_another_died(stray: World) -> None:
+    round_of(Balancer(stray.host, stray.journal))
+    plan = stray.journal.acts()[0].plan
+    with pytest.raises(HostFailed):
+        undo(FaultyHost(stray.host, failing([("SetAffinity", True)])), stray.journal, plan)
+    assert {act.status for act in undo(stray.host, stray.journal, plan)} == {ActStatus.UNDONE}
+    assert soft(stray) == [NODES[1], NODES[1]]
+
+
+def test_an_undo_that_is_refused_leaves_it_done(stray: World) -> None:
+    round_of(Balancer(stray.host, stray.journal))
+    plan = stray.journal.acts()[0].plan
+    with pytest.raises(Refused):
+        undo(FaultyHost(stray.host, failing([("SetAffinity", False)], lambda: Refused("no"))), stray.journal, plan)
+    assert {act.status for act in stray.journal.acts()} == {ActStatus.DONE}
+
+
+def test_a_vcpu_that_somebody_pins_meanwhile_does_not_end_the_round(stray: World) -> None:
+    """The host calls it a conflict: it is theirs, and the other holds are made."""
+    balancer = Balancer(stray.host, stray.journal)
+    web = stray.host.snapshot().domain("web1")
+    assert web is not None
+    everywhere = frozenset(range(8))
+    holds = [Holding("web1", web.uuid, vcpu, NODES[2], everywhere, 0.5, "it strays") for vcpu in (0, 1)]
+    stray.host.perform(SetAffinity("web1", 0, hard=NODES[3]))
+    done = balancer.carry_out(SchedulingPlan(hold=tuple(holds)))
+    assert len(done.failed) == 1
+    assert "somebody else" in done.failed[0]
+    assert set(balancer.held) == {(web.uuid, 1)}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domicile.performance.assumptions import DEFAULT
-from domicile.performance.curves import Floats, pressure, sharing
+from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.performance.curves import Floats, crowding, pressure, sharing
 
 
 def one(value: float) -> Floats:
@@ -63,3 +63,24 @@ def test_a_node_without_cpus_is_out_of_the_question() -> None:
 @given(low=st.floats(0, 3), more=st.floats(0, 3))
 def test_more_traffic_never_makes_memory_faster(low: float, more: float) -> None:
     assert 0 <= float(pressure(one(low), DEFAULT)[0]) <= float(pressure(one(low + more), DEFAULT)[0]) + 1e-12
+
+
+@given(low=st.floats(0, 3), more=st.floats(0, 3))
+def test_more_wanted_never_makes_memory_faster(low: float, more: float) -> None:
+    assert 0 <= float(crowding(one(low), DEFAULT)[0]) <= float(crowding(one(low + more), DEFAULT)[0]) + 1e-12
+
+
+def test_crowding_is_where_traffic_and_latency_agree() -> None:
+    """Who waits asks for less: at utilisation u, u times the stretch is wanted. Beyond the peak, it takes its time."""
+    used = np.linspace(0.0, 1.0, 201)
+    stretch = 1.0 + DEFAULT.memory_bound * pressure(used, DEFAULT)
+    assert 1.0 + DEFAULT.memory_bound * crowding(used * stretch, DEFAULT) == pytest.approx(stretch, rel=0.02)
+    beyond = np.linspace(2.5, 20.0, 50)
+    assert 1.0 + DEFAULT.memory_bound * crowding(beyond, DEFAULT) == pytest.approx(beyond, rel=0.01)
+
+
+def test_crowding_bends_upwards_and_needs_no_latency_bound_time() -> None:
+    wanted = np.linspace(0.0, 4.0, 401)
+    assert (np.diff(crowding(wanted, DEFAULT), 2) > -1e-12).all()
+    assert np.isfinite(crowding(wanted, Assumptions(memory_bound=0.0))).all()
+    assert np.array_equal(wanted, np.linspace(0.0, 4.0, 401)), "what is given is left as it is"

@@ -10,7 +10,7 @@ from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, pressure
-from domicile.performance.evaluate import evaluate
+from domicile.performance.evaluate import Repeated, evaluate
 from domicile.performance.loaded import saturated_ratio
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
@@ -230,3 +230,38 @@ def test_nobody_is_no_trouble() -> None:
     assert evaluate(machine_of(), MachineLoad.of(np.zeros((0, 2)), np.zeros((0, 2)))).slowdown.shape == (0,)
     idle = evaluate(machine_of(), MachineLoad.of(np.zeros((1, 2)), on([1.0, 0.0])))
     assert idle.slowdown.tolist() == [1.0]
+
+
+def test_a_load_that_is_laid_out_once_comes_to_the_same_each_time() -> None:
+    machine, random = machine_of(smt=2), np.random.default_rng(9)
+    peers = np.array([[0, 1], [2, 4]])
+    at_rest = MachineLoad.of(
+        np.zeros((5, 2)), np.zeros((5, 2)), traffic_gbs=2.0, cache_mib=8.0, peers=peers, messages_per_s=np.zeros(2)
+    )
+    repeated = Repeated(machine, at_rest)
+    for _ in range(4):
+        cpu, memory, dma = random.random((5, 2)) * 5, random.dirichlet([1, 1], 5), random.random((5, 2))
+        messages = random.random(2) * 1e5
+        load = replace(
+            at_rest,
+            cpu_share=cpu,
+            memory_share=memory,
+            dma_share=memory,
+            demand_vcpus=cpu.sum(axis=1),
+            dma_gbs=dma,
+            messages_per_s=messages,
+        )
+        found = repeated.evaluate(cpu, memory, memory, cpu.sum(axis=1), dma, messages)
+        expected = evaluate(machine, load)
+        assert found.figures.tolist() == expected.figures.tolist()
+        assert found.running.tolist() == expected.running.tolist()
+        assert found.utilisation.tolist() == expected.utilisation.tolist()
+
+
+def test_a_load_that_is_laid_out_once_takes_only_what_fits() -> None:
+    rows = np.ones((2, 2))
+    repeated = Repeated(machine_of(), MachineLoad.of(rows, rows))
+    with pytest.raises(ValueError, match="do not fit 2 domains x 2 nodes"):
+        repeated.evaluate(rows[:1], rows, rows, np.ones(2), rows, np.zeros(0))
+    with pytest.raises(ValueError, match="cpu_share has figures that are negative"):
+        repeated.evaluate(-rows, rows, rows, np.ones(2), rows, np.zeros(0))

@@ -189,7 +189,13 @@ def test_a_wish_gives_way_to_memory_and_says_so() -> None:
     assert one.nodes == (0,)
     term = next(term for term in one.terms if term.name == "groups")
     assert term.reason == "group ha (apart): shares a node with db, mean distance 10"
-    assert term.figures == {"peers": 1, "peers_with_a_node_in_common": 1, "distance": 10}
+    assert term.figures == {
+        "peers": 1,
+        "peers_with_a_node_in_common": 1,
+        "distance": 10,
+        "peers_slowdown": 0.0,
+        "wishes_missed": 8.0,
+    }
     assert term.penalty > 1
 
 

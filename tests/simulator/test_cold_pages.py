@@ -14,6 +14,7 @@ from domicile.simulator.guests import ColdUse, GuestSpec
 from domicile.simulator.host_memory import HostMemory, HostOptions
 from domicile.simulator.memory.coldpool import PoolPolicy
 from domicile.simulator.workloads import WORKLOADS
+from domicile.state.request import TieringMode
 
 MACHINE = numa_machine(4, 2)
 DOM0 = GuestSpec("Domain-0", 2, 512, WORKLOADS["idle"], soft=frozenset({0, 1}))
@@ -22,7 +23,7 @@ GUEST = GuestSpec("g", 2, 1000, WORKLOADS["busy"], hard=frozenset(MACHINE.cpus_b
 
 
 def run(
-    policy: PoolPolicy, *guests: GuestSpec, seconds: float = 10.0, spare_mib: int = 0
+    policy: PoolPolicy | None, *guests: GuestSpec, seconds: float = 10.0, spare_mib: int = 0
 ) -> tuple[Simulation, PoolRecord, list[Epoch]]:
     options = HostOptions(pool=PoolOptions(policy, (3,), spare_mib))
     made = Simulation(MACHINE, [DOM0, *guests], seed=1, memory=HostMemory(MACHINE, options))
@@ -41,6 +42,22 @@ def test_it_is_where_the_policy_says(policy: PoolPolicy, nodes: set[int]) -> Non
     assert sum(found.mib_by_node.values()) == 500
     assert (found.domains[0].ephemeral_mib, found.domains[0].persistent_mib) == (300, 200)
     assert made.memory.by_node("g") == {1: 500 * 256}
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "nodes"),
+    [
+        (PoolPolicy.NOT_OWN, TieringMode.FAR_MEMORY, {3}),
+        (PoolPolicy.NOT_OWN, TieringMode.OFF, set()),
+        (None, TieringMode.FAR_MEMORY, {3}),
+        (PoolPolicy.FAR, TieringMode.OTHER_NODES, {0, 2, 3}),
+        (None, None, set()),
+    ],
+)
+def test_a_domain_has_a_mode_of_its_own(host: PoolPolicy | None, own: TieringMode | None, nodes: set[int]) -> None:
+    _, found, _ = run(host, replace(GUEST, tiering=own))
+    assert set(found.mib_by_node) <= nodes
+    assert sum(found.mib_by_node.values()) == (500 if nodes else 0)
 
 
 def test_nothing_is_put_faster_than_the_rate() -> None:
@@ -79,5 +96,12 @@ def test_a_guest_that_ends_leaves_nothing() -> None:
 
 
 def test_far_memory_has_to_be_named() -> None:
+    made = Simulation(
+        MACHINE,
+        [DOM0, replace(GUEST, tiering=TieringMode.FAR_MEMORY)],
+        memory=HostMemory(MACHINE, HostOptions(pool=PoolOptions(PoolPolicy.NOT_OWN))),
+    )
+    made.run(1.0, lambda _: None)
+    assert "far memory" in made.refused["g"]
     with pytest.raises(Refused, match="far memory"):
         HostMemory(MACHINE, HostOptions(pool=PoolOptions(PoolPolicy.FAR)))

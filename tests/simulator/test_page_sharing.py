@@ -13,6 +13,7 @@ from domicile.simulator.host_memory import HostMemory, HostOptions
 from domicile.simulator.memory.sharing import SharingPolicy
 from domicile.simulator.page_sharing import SharingOptions, SharingRecord
 from domicile.simulator.workloads import WORKLOADS
+from domicile.state.request import SharingMode
 
 MACHINE = numa_machine(4, 2)
 DOM0 = GuestSpec("Domain-0", 2, 512, WORKLOADS["idle"], soft=frozenset({0, 1}))
@@ -25,7 +26,7 @@ def guest(name: str, node: int, memory_mib: int = 400, equal: float = 0.5) -> Gu
 
 
 def run(
-    policy: SharingPolicy, *guests: GuestSpec, written_mib_s: float = 0.0, seconds: float = 10.0
+    policy: SharingPolicy | None, *guests: GuestSpec, written_mib_s: float = 0.0, seconds: float = 10.0
 ) -> tuple[Simulation, SharingRecord, Epoch]:
     options = HostOptions(sharing=SharingOptions(policy, 1000.0, written_mib_s))
     made = Simulation(MACHINE, [DOM0, *guests], seed=1, memory=HostMemory(MACHINE, options))
@@ -50,6 +51,33 @@ def test_all_copies_but_one_are_saved(policy: SharingPolicy, saved: int, remote:
     assert made.memory.free_mib.sum() - plain.memory.free_mib.sum() == saved
     assert last.remote[1:].tolist() == pytest.approx(remote)
     assert sum(each.elsewhere_mib for each in found.domains) == (300 if policy is SharingPolicy.ANY_NODE else 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "saved", "remote"),
+    [
+        # d has half as much of the content as the others
+        (SharingPolicy.ANY_NODE, {"c": SharingMode.OFF}, 200 + 100, [0, 0, 0, 0.5]),
+        (SharingPolicy.ANY_NODE, {"c": SharingMode.SAME_NODE}, 200 + 100, [0, 0, 0, 0.5]),
+        # b shares the frame of a, which is on its node; d is left alone on the other
+        (
+            SharingPolicy.SAME_NODE,
+            {"a": SharingMode.ANY_NODE, "c": SharingMode.ANY_NODE},
+            200 * 2,
+            [0, 0, 0.5, 0],
+        ),
+        (None, {"a": SharingMode.SAME_NODE, "b": SharingMode.ANY_NODE}, 200, [0, 0, 0, 0]),
+        (None, {}, 0, [0, 0, 0, 0]),
+    ],
+)
+def test_a_domain_has_a_mode_of_its_own(
+    host: SharingPolicy | None, own: dict[str, SharingMode], saved: int, remote: list[float]
+) -> None:
+    guests = [replace(each, sharing=own.get(each.name)) for each in GUESTS]
+    _, found, last = run(host, *guests)
+    assert found.saved_mib == saved
+    assert last.remote[1:5].tolist() == pytest.approx(remote)
+    assert {each.domain for each in found.domains}.isdisjoint(n for n, mode in own.items() if mode is SharingMode.OFF)
 
 
 def test_sharing_elsewhere_slows_its_readers_down() -> None:

@@ -8,6 +8,10 @@ import pytest
 
 from domicile.errors import BadInput
 from domicile.policies.registry import POLICIES
+from domicile.simulator.cold_pages import PoolOptions
+from domicile.simulator.host_memory import HostOptions
+from domicile.simulator.memory.coldpool import PoolPolicy
+from domicile.simulator.page_sharing import SharingOptions
 from domicile.simulator.scenario import Scenario, load_scenario, scenario_names
 from domicile.simulator.scenario_check import check_scenario
 from domicile.simulator.scenario_host import event_cpus, guests_of, host_options
@@ -82,7 +86,15 @@ def test_every_workload_says_where_it_is_from() -> None:
         (DOMAIN + "balloon = {rate_mib_s = 0}", "domain[0].balloon.rate_mib_s", "0.01 to 1000000 MiB/s can be"),
         (DOMAIN + "balloon = {least_mib = nan}", "domain[0].balloon.least_mib", "a number of MiB"),
         (DOMAIN + "balloon = {delay_s = nan}", "domain[0].balloon.delay_s", "seconds can be"),
-        ('[sharing]\npolicy = "near"\n' + DOMAIN, "sharing.policy", "there are off, any-node, same-node"),
+        ('[sharing]\npolicy = "near"\n' + DOMAIN, "sharing.policy", "there are off, same-node, any-node"),
+        ('[sharing]\nmode = "near"\n' + DOMAIN, "sharing.mode", "there are off, same-node, any-node"),
+        ('[sharing]\nmode = "off"\npolicy = "off"\n' + DOMAIN, "sharing.policy", "give one of them"),
+        ('[tiering]\nmode = "far"\n' + DOMAIN, "tiering.mode", "there are off, other-nodes, far-memory"),
+        ("[tiering]\nfar_nodes = []\n" + DOMAIN, "tiering.far_nodes", "names no node"),
+        ("[tiering]\nspare_mib = -1\n" + DOMAIN, "tiering.spare_mib", "MiB can be"),
+        ('[tiering]\nmode = "far-memory"\n[cold_pool]\npolicy = "far"\n' + DOMAIN, "cold_pool.policy", "give one"),
+        (DOMAIN + 'sharing = "near"', "domain[0].sharing", "Invalid enum value 'near'"),
+        (DOMAIN + 'tiering = "far"', "domain[0].tiering", "Invalid enum value 'far'"),
         ("[sharing]\nscan_mib_s = -1\n" + DOMAIN, "sharing.scan_mib_s", "0 to 100000 MiB/s can be"),
         ("[sharing]\nwritten_mib_s = nan\n" + DOMAIN, "sharing.written_mib_s", "MiB/s can be"),
         ('sharing = "off"\n' + DOMAIN, "sharing", "Expected `object`"),
@@ -121,6 +133,9 @@ def test_what_is_wrong_is_named(text: str, place: str, problem: str) -> None:
         (DOMAIN + EVENT + "migrate = [4]", "event[0].migrate", "there is no 4; there are 0, 1, 2, 3"),
         ('[cold_pool]\npolicy = "far"\n' + DOMAIN, "cold_pool.far_nodes", "every node with memory has CPUs"),
         ('[cold_pool]\npolicy = "far"\nfar_nodes = [4]\n' + DOMAIN, "cold_pool.far_nodes", "there is no 4"),
+        ('[tiering]\nmode = "far-memory"\n' + DOMAIN, "tiering.far_nodes", "every node with memory has CPUs"),
+        (DOMAIN + 'tiering = "far-memory"', "tiering.far_nodes", "every node with memory has CPUs"),
+        ("[tiering]\nfar_nodes = [9]\n" + DOMAIN + 'tiering = "far-memory"', "tiering.far_nodes", "there is no 9"),
         (DOMAIN + 'io = {device = "0:1:0.0", gbs = 1}', "domain[0].io.device", "there is no '0:1:0.0'"),
         (DOMAIN + "memory_nodes = [7]", "domain[0].memory_nodes", "there is no 7; there are 0, 1, 2, 3"),
         (DOMAIN + 'hard = "9"', "domain[0].hard", "CPU 9 is not there"),
@@ -132,6 +147,27 @@ def test_what_the_machine_has_not_is_named(text: str, place: str, problem: str) 
         put_on_machine(checked(text), "4node")
     assert caught.value.place == place
     assert problem in caught.value.problem
+
+
+def options(text: str) -> HostOptions:
+    return host_options(checked(text + DOMAIN), read_topology("genoa-9224-nps2-cxl"), "shop.toml")
+
+
+def test_two_words_for_one_thing() -> None:
+    assert options('[sharing]\nmode = "same-node"\n') == options('[sharing]\npolicy = "same-node"\n')
+    assert options('[tiering]\nmode = "other-nodes"\n') == options('[cold_pool]\npolicy = "not-own"\n')
+    far = options('[tiering]\nmode = "far-memory"\nspare_mib = 5\n')
+    assert far == options('[cold_pool]\npolicy = "far"\nspare_mib = 5\n')
+    assert far.pool == PoolOptions(PoolPolicy.FAR, (4,), 5)
+
+
+def test_a_domains_mode_makes_a_pool_of_a_host_without() -> None:
+    scenario = checked(DOMAIN + 'tiering = "far-memory"\nsharing = "any-node"')
+    found = host_options(scenario, read_topology("genoa-9224-nps2-cxl"), "shop.toml")
+    assert found.pool == PoolOptions(None, (4,), 64)
+    assert found.sharing == SharingOptions(None)
+    off = checked(DOMAIN + 'tiering = "off"\nsharing = "off"')
+    assert host_options(off, read_topology("4node"), "shop.toml") == options("")
 
 
 def test_a_machine_file_beside_it(tmp_path: Path) -> None:

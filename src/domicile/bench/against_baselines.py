@@ -2,8 +2,9 @@
 
 On every measured machine that comes along, loads of several kinds are drawn (`loads`), each policy places the guests,
 once one by one and once in one call, and what becomes of them is simulated with two schedulers, and evaluated by the
-performance model alone (`outcomes`). A load counts once, however many guests it has: its mean slowdown, and that of its
-slowest guest; the table has the averages of both over loads and arrivals.
+performance model alone (`outcomes`). `domicile` is what people install: its placement, and its manager's rounds while
+guests run; `PLACEMENT_ALONE` is without these. A load counts once, however many guests it has: its mean slowdown, and
+that of its slowest guest; the table has the averages of both over loads and arrivals.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from domicile.bench.loads import KINDS, draw
+from domicile.bench.loads import KINDS, Load, draw
 from domicile.bench.outcomes import evaluated, placed, simulated
+from domicile.policies.plan import Placement
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.topology.presets import load_preset
@@ -31,6 +33,8 @@ from domicile.topology.presets import load_preset
 __all__ = [
     "ARRIVALS",
     "MACHINES",
+    "PLACEMENT_ALONE",
+    "ROWS",
     "VIEWS",
     "Case",
     "Outcome",
@@ -54,6 +58,10 @@ MACHINES = (
 TOGETHER = "together"
 ARRIVALS = ("one by one", TOGETHER)
 MODEL = "model"
+
+PLACEMENT_ALONE = "domicile, placement alone"
+ROWS = (DEFAULT_POLICY, PLACEMENT_ALONE, *(name for name in POLICIES if name != DEFAULT_POLICY))
+"""What is compared: policies, and ours with its manager and without."""
 
 SEE_LOAD = (DEFAULT_POLICY, "greedy", "numad")
 """Policies to which it makes a difference how busy guests are that have arrived before. All others come to the same
@@ -98,44 +106,57 @@ class Standing:
     worst: float
 
 
-def outcomes_of(case: Case, policies: Sequence[str] = tuple(POLICIES), views: Sequence[str] = VIEWS) -> list[Outcome]:
-    """All policies and arrivals on one load. Raises `Lost` where not all guests could be placed and started."""
+def outcomes_of(case: Case, rows: Sequence[str] = ROWS, views: Sequence[str] = VIEWS) -> list[Outcome]:
+    """All rows and arrivals on one load. Raises `Lost` where not all guests could be placed and started."""
     load = draw(load_preset(case.machine).topology, KINDS[case.kind], case.seed)
     judged: dict[object, dict[str, tuple[float, ...]]] = {}
-    blind = {name: placed(load, name, together=True) for name in policies if name not in SEE_LOAD}
     found = []
-    for arrival, name in product(ARRIVALS, policies):
-        placements = blind.get(name) or placed(load, name, together=arrival == TOGETHER)
-        layout = tuple((each.nodes, each.hard) for each in placements)
-        if layout not in judged:
-            judged[layout] = {
-                view: evaluated(load, placements)
+    for arrival, (name, placements) in product(ARRIVALS, _all_placed(load, rows).items()):
+        layout = tuple((each.nodes, each.hard) for each in placements[arrival])
+        managed = name == DEFAULT_POLICY
+        if (layout, managed) not in judged:
+            judged[layout, managed] = {
+                view: evaluated(load, placements[arrival])
                 if view == MODEL
-                else simulated(load, placements, SchedulerKind(view), case.seed)
+                else simulated(load, placements[arrival], SchedulerKind(view), case.seed, managed=managed)
                 for view in views
             }
-        for view, slowdowns in judged[layout].items():
+        for view, slowdowns in judged[layout, managed].items():
             found.append(Outcome(case, arrival, name, view, float(np.mean(slowdowns)), float(np.max(slowdowns))))
     return found
 
 
+def _all_placed(load: Load, rows: Sequence[str]) -> dict[str, dict[str, tuple[Placement, ...]]]:
+    """By row and arrival, where its policy puts the guests: each policy is asked once."""
+    asked: dict[str, dict[str, tuple[Placement, ...]]] = {}
+    for name in dict.fromkeys(_policy_of(row) for row in rows):
+        together = placed(load, name, together=True)
+        single = placed(load, name, together=False) if name in SEE_LOAD else together
+        asked[name] = dict(zip(ARRIVALS, (single, together), strict=True))
+    return {row: asked[_policy_of(row)] for row in rows}
+
+
+def _policy_of(row: str) -> str:
+    return DEFAULT_POLICY if row == PLACEMENT_ALONE else row
+
+
 def compare(
     cases: Iterable[Case],
-    policies: Sequence[str] = tuple(POLICIES),
+    rows: Sequence[str] = ROWS,
     views: Sequence[str] = VIEWS,
     processes: int = 1,
     each: Callable[[Sequence[Outcome]], None] = lambda _: None,
 ) -> list[Outcome]:
-    """All policies on these loads; `each` is called with the outcomes of a case whenever one is done."""
+    """All rows on these loads; `each` is called with the outcomes of a case whenever one is done."""
     found: list[Outcome] = []
     if processes == 1:
         for case in cases:
-            more = outcomes_of(case, policies, views)
+            more = outcomes_of(case, rows, views)
             each(more)
             found += more
         return found
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        waiting = [pool.submit(outcomes_of, case, policies, views) for case in cases]
+        waiting = [pool.submit(outcomes_of, case, rows, views) for case in cases]
         for done in as_completed(waiting):
             each(done.result())
         for done in waiting:
@@ -170,7 +191,7 @@ def table(found: Sequence[Standing], view: str) -> Table:
         made.add_column(machine.partition("-")[0], justify="right")
     at = {(each.machine, each.policy): each for each in found if each.view == view}
     names = list(dict.fromkeys(each.policy for each in found if each.view == view))
-    for name in sorted(names, key=lambda name: list(POLICIES).index(name)):
+    for name in sorted(names, key=ROWS.index):
         cells = (at[machine, name] for machine in machines)
         made.add_row(name, *(f"{each.mean:.3f} / {each.worst:.2f}" for each in cells))
     made.add_section()
@@ -179,10 +200,10 @@ def table(found: Sequence[Standing], view: str) -> Table:
 
 
 def _lead(found: Sequence[Standing], machine: str, view: str) -> str:
-    """By how much less ours slows guests down than the next best policy."""
+    """By how much less ours slows guests down than the best of the others."""
     here = [each for each in found if each.machine == machine and each.view == view]
     (ours,) = (each for each in here if each.policy == DEFAULT_POLICY)
-    best = min((each for each in here if each.policy != DEFAULT_POLICY), key=lambda each: each.mean)
+    best = min((each for each in here if _policy_of(each.policy) != DEFAULT_POLICY), key=lambda each: each.mean)
     return f"{best.mean / ours.mean - 1.0:+.1%} {best.policy}"
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from domicile.bench.daemons import managed_by
+from domicile.bench.live_host import LiveHost
 from domicile.bench.loads import DOM0, Load
 from domicile.errors import DomicileError
 from domicile.performance.evaluate import evaluate
@@ -24,6 +26,7 @@ from domicile.policies.plan import Placement
 from domicile.policies.registry import policy
 from domicile.policies.whatif import with_guest
 from domicile.simulator.engine import Simulation
+from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.host_memory import HostMemory
 from domicile.simulator.scheduler.stepper import SchedulerKind
@@ -36,9 +39,9 @@ __all__ = ["Lost", "busy_share", "evaluated", "placed", "simulated"]
 APART_S = 0.1
 """Between two guests' starts. Were all to start at once, each would choose its pCPU before there is any load to see,
 and stay on a core's second thread beside an idle core."""
-WARM_UP_S = 1.0
-"""After the last one has started."""
-COUNTED_S = 4.0
+WARM_UP_S = 30.0
+"""After the last one has started: six rounds of the manager, which has seen what there is to see by then."""
+COUNTED_S = 30.0
 MIDNIGHT_H = 24.0
 
 
@@ -106,8 +109,11 @@ def _preferred(placement: Placement) -> frozenset[int] | None:
     return None if placement.soft_affinity is None else frozenset().union(*placement.soft_affinity)
 
 
-def simulated(load: Load, placements: Sequence[Placement], scheduler: SchedulerKind, seed: int) -> tuple[float, ...]:
-    """Each guest's slowdown under a scheduler, over `COUNTED_S` after all have started and warmed up.
+def simulated(
+    load: Load, placements: Sequence[Placement], scheduler: SchedulerKind, seed: int, *, managed: bool = False
+) -> tuple[float, ...]:
+    """Each guest's slowdown under a scheduler, over `COUNTED_S` after all have started and warmed up; with `managed`
+    domicile's manager has its rounds from the beginning on.
 
     Raises `Lost` where a guest found no memory, or got nothing done.
     """
@@ -117,8 +123,14 @@ def simulated(load: Load, placements: Sequence[Placement], scheduler: SchedulerK
     simulation = Simulation(load.topology, guests, scheduler, seed=seed)
     names, nodes = tuple(guest.name for guest in guests), load.topology.node_ids
     counted = Totals(len(names), len(nodes))
-    simulation.run(counted_from_s, lambda _: None)
-    simulation.run(counted_from_s + COUNTED_S, counted.add)
+
+    def count(epoch: Epoch) -> None:
+        if epoch.start_s >= counted_from_s:
+            counted.add(epoch)
+
+    with managed_by(LiveHost(simulation, count), managed) as daemon:
+        while counted.seconds < COUNTED_S:
+            daemon.round()
     if simulation.refused:
         raise Lost("; ".join(f"{name}: {why}" for name, why in simulation.refused.items()))
     found = counted.summary(names, nodes, simulation.refused, complete=True)

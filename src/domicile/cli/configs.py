@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from domicile.cli.connect import connect_option, default_uri
-from domicile.cli.output import plain
+from domicile.cli.output import SEARCH_COMPILING_S, plain, say_if_compiling
 from domicile.cli.searching import SEARCH_OPTIONS, Interruption, searching
 from domicile.cli.waiting import wait
 from domicile.errors import BadInput, HostFailed
@@ -66,7 +66,8 @@ class Asked:
         How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
         that was seen of the host.
         """
-        # needs NumPy, which --help does not
+        # these need NumPy, which --help does not
+        from domicile.policies.placement import place as search  # noqa: PLC0415
         from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
 
         chosen = policy(self.policy_name)
@@ -83,8 +84,11 @@ class Asked:
             def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
                 if not searches or len(some) == 1:
                     return chosen(at, some, wanted, exact=self.exact, load=load)
-                with searching(self.budget_s, self.seed, interruption) as effort:
-                    return chosen(at, some, wanted, exact=self.exact, load=load, effort=effort)
+                with (
+                    say_if_compiling("the search", SEARCH_COMPILING_S),
+                    searching(self.budget_s, self.seed, interruption) as effort,
+                ):
+                    return search(at, some, wanted, exact=self.exact, load=load, effort=effort)
 
             # Ctrl-C is for the command, unless it is known to take its time over this
             patient = searches and (self.budget_s or self.exact)

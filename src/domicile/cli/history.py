@@ -12,8 +12,9 @@ from rich.table import Table
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import plain, print_json, show
 from domicile.hosts.open import open_host
-from domicile.manager.intents import Act, DomainIntent, Plan
+from domicile.manager.intents import Act, DomainIntent, MemoryAct, MoveIntent, Plan
 from domicile.manager.journal import Journal
+from domicile.topology.ids import format_ids
 
 __all__ = ["command"]
 
@@ -26,7 +27,8 @@ def command(connect: str | None, limit: int, *, as_json: bool) -> None:
     """The plans carried out on this host, the last one last."""
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal:
         plans, acts, intents = journal.plans()[-limit:], journal.acts(), journal.intents()
-    rows = [(plan, *_what(plan, acts, intents)) for plan in plans]
+        moves, memory = journal.moves(), journal.memory_acts()
+    rows = [(plan, *_what(plan, acts, intents, moves, memory)) for plan in plans]
     if as_json:
         print_json(
             {
@@ -54,11 +56,30 @@ def command(connect: str | None, limit: int, *, as_json: bool) -> None:
     show(table)
 
 
-def _what(plan: Plan, acts: Sequence[Act], intents: Sequence[DomainIntent]) -> tuple[str, str]:
+def _what(
+    plan: Plan,
+    acts: Sequence[Act],
+    intents: Sequence[DomainIntent],
+    moves: Sequence[MoveIntent],
+    memory: Sequence[MemoryAct],
+) -> tuple[str, str]:
     """What a plan was about, and how it ended."""
     mine = [act for act in acts if act.plan == plan.id]
     made = [intent for intent in intents if intent.plan == plan.id]
-    domains = ", ".join(dict.fromkeys([act.domain for act in mine] + [intent.wanted.domain for intent in made]))
-    ends = Counter([act.status.value for act in mine] + [intent.status.value for intent in made])
-    what = f"soft affinity of {domains}" if mine else domains
-    return what or "nothing", ", ".join(name if len(ends) == 1 else f"{count} {name}" for name, count in ends.items())
+    moved = [move for move in moves if move.plan == plan.id]
+    what = [f"soft affinity of {_names([act.domain for act in mine])}"] if mine else []
+    what += [_names([intent.wanted.domain for intent in made])] if made else []
+    what += [f"{move.order.domain} to node {format_ids(move.order.nodes)} ({move.order.way})" for move in moved]
+    asked = [act for act in memory if act.plan == plan.id]
+    what += [f"{act.domain} from {act.before_mib} to {act.wanted_mib} MiB" for act in asked]
+    statuses = [act.status.value for act in asked]
+    statuses += [act.status.value for act in mine]
+    statuses += [intent.status.value for intent in made] + [move.status.value for move in moved]
+    ends = Counter(statuses)
+    said = [name if len(ends) == 1 else f"{count} {name}" for name, count in ends.items()]
+    said += [move.why for move in moved if move.why]
+    return ", ".join(what) or "nothing", plain("; ".join(said))
+
+
+def _names(domains: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(domains))

@@ -45,7 +45,23 @@ def host_json(uri: str, snapshot: Snapshot, load: Load | None) -> dict[str, Any]
         "cpupools": [
             {"name": pool.name, "cpus": sorted(pool.cpus), "scheduler": pool.scheduler} for pool in snapshot.cpupools
         ],
+        "moves": [
+            {
+                "domain": move.order.domain,
+                "uuid": move.order.uuid,
+                "way": move.order.way.value,
+                "nodes": list(move.order.nodes),
+                "stage": move.stage,
+                "done_mib": move.done_mib,
+                "memory_mib": move.order.memory_mib,
+                "end": move.end.value if move.end else None,
+                "why": move.why,
+            }
+            for move in snapshot.moves
+        ],
+        "saved": list(snapshot.saved),
         "manager": snapshot.manager or None,
+        "halted": snapshot.halted or None,
         "memory_map_age_s": snapshot.memory_map_age_s,
         "load_window_s": load.window_s if load else None,
         "notes": list(snapshot.notes),

@@ -9,6 +9,7 @@ from rich.text import Text
 from domicile.state.load import Load
 from domicile.state.locality import home_nodes, remote_share, vcpu_share_by_node
 from domicile.state.model import Domain, Snapshot
+from domicile.state.moves import MoveState
 from domicile.topology.ids import format_ids
 
 __all__ = ["bar", "gib", "host_view", "percent"]
@@ -53,10 +54,23 @@ def host_view(uri: str, snapshot: Snapshot, load: Load | None) -> RenderableType
         )
         for one in snapshot.reservations
     ]
+    parts += [Text(_moving(move), style="cyan") for move in snapshot.moves]
+    parts += [Text(f"saved on the host and not running: domain of UUID {uuid}", style="red") for uuid in snapshot.saved]
+    if snapshot.halted:
+        parts.append(Text(f"managers are stopped: {snapshot.halted}", style="red"))
     if snapshot.manager:
         parts.append(Text(f"managed by {snapshot.manager}", style="cyan"))
     parts += [Text(f"note: {note}", style="yellow") for note in snapshot.notes]
     return Group(*parts)
+
+
+def _moving(move: MoveState) -> str:
+    """A move that goes on, or that nobody has taken note of."""
+    order = move.order
+    what = f"moving {order.domain} to node {format_ids(order.nodes)} ({order.way})"
+    if move.end is None:
+        return f"{what}: {move.stage or 'beginning'}, {gib(move.done_mib)} of {gib(order.memory_mib)}"
+    return f"{what}: {move.end}{f': {move.why}' if move.why else ''}; the next manager takes note of it"
 
 
 def _nodes(snapshot: Snapshot, load: Load | None) -> Table:

@@ -24,6 +24,8 @@ COMMANDS = {
     "verify": "what is against what was intended",
     "balance": "one round: let vCPUs go where their memory is",
     "run": "rounds until told to stop",
+    "migrate": "move a domain's memory and vCPUs to other nodes",
+    "stop": "stop every manager of a host, wherever it runs",
     "undo": "put back what a plan changed",
     "history": "the plans carried out",
     "dom0": "where Dom0 should live: boot options and affinity",

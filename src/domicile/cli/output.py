@@ -6,9 +6,6 @@ import io
 import json
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +14,12 @@ from domicile.local.compiled import when_compiling
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["console", "plain", "print_json", "say_if_compiling", "show"]
+__all__ = ["SEARCH_COMPILING_S", "console", "plain", "print_json", "say_if_compiling", "show"]
 
 COMPILING_S = 20
 """CPU time of compiling the simulator's loops and the performance model's, on a machine of 2021."""
 
-
-SEARCH_COMPILING_S = 15
+SEARCH_COMPILING_S = 30
 """The same of the search for many guests."""
 
 
@@ -61,37 +57,10 @@ def print_json(value: Any) -> None:
 
 
 def say_if_compiling(what: str = "the simulator", seconds: int = COMPILING_S) -> AbstractContextManager[None]:
-    """While it lasts, say so on standard error when something has to be compiled: seconds without a word. On a terminal
-    the seconds are counted."""
+    """While it lasts, say so once on standard error when something has to be compiled: seconds without a word."""
 
-    def say() -> Callable[[], None] | None:
-        if sys.stderr.isatty():
-            return _counting(f"domicile: compiling {what}, once:", seconds)
+    def say() -> None:
         sys.stderr.write(f"domicile: compiling {what} (once, about {seconds} s)\n")
         sys.stderr.flush()
-        return None
 
     return when_compiling(say)
-
-
-def _counting(what: str, seconds: int) -> Callable[[], None]:
-    """Count seconds on a line of standard error, until what is given back is called; then the line is gone."""
-    done, begin_s = threading.Event(), time.monotonic()
-
-    def count() -> None:
-        while True:
-            sys.stderr.write(f"\r{what} {time.monotonic() - begin_s:.0f} of about {seconds} s")
-            sys.stderr.flush()
-            if done.wait(1.0):
-                break
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-    counter = threading.Thread(target=count, daemon=True)
-    counter.start()
-
-    def over() -> None:
-        done.set()
-        counter.join()
-
-    return over

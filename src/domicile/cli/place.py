@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from domicile.cli.configs import Asked, placing_command, read_request
-from domicile.cli.output import SEARCH_COMPILING_S, print_json, say_if_compiling, show
+from domicile.cli.output import print_json, show
 from domicile.cli.plan_json import plan_json
 from domicile.cli.plan_view import plan_view
 from domicile.errors import BadInput
@@ -36,8 +36,7 @@ def command(asked: Asked, uri: str) -> None:
         snapshot = host.snapshot()
     guests = with_recorded(read_guests(texts, snapshot, read_request), snapshot)
     require_possible(snapshot, guests)
-    with say_if_compiling("the search", SEARCH_COMPILING_S):
-        plan = decide(snapshot, [guest.request for guest in guests], intent)
+    plan = decide(snapshot, [guest.request for guest in guests], intent)
     if asked.as_json:
         print_json(plan_json(plan, explain=asked.explain))
     else:

@@ -12,8 +12,9 @@ __all__ = ["placement_json", "plan_json", "vnuma_json"]
 
 
 def plan_json(plan: PlacementPlan, *, explain: bool) -> dict[str, Any]:
-    """A plan as JSON; `explain` adds each term of the objective and the next best choices. What `--exact` found out is
-    `exact`: whether no assignment is better, and, where HiGHS was asked, by what share one could be at most."""
+    """A plan as JSON; `explain` adds each term of the objective and the next best choices. Costs and
+    penalties of the terms add up to `objective`, which decided (to six places). What `--exact` found out is `exact`:
+    whether no assignment is better, and, where HiGHS was asked, by what share one could be at most."""
     found = {"placements": [placement_json(one, explain=explain) for one in plan.placements], "policy": plan.policy}
     if not plan.proven and plan.gap is None:
         return found
@@ -32,6 +33,7 @@ def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:
         "reasons": list(placement.reasons),
     }
     if explain:
+        found["objective"] = round(placement.objective, 6)
         found["terms"] = [_term(term) for term in placement.terms]
         found["alternatives"] = [_alternative(one) for one in placement.alternatives]
     return found
@@ -54,8 +56,8 @@ def _term(term: Term) -> dict[str, Any]:
     figures = {name: round(value, 4) for name, value in term.figures.items()}
     return {
         "name": term.name,
-        "cost": round(term.cost, 4),
-        "penalty": round(term.penalty, 4),
+        "cost": round(term.cost, 6),
+        "penalty": round(term.penalty, 6),
         "figures": figures,
         "reason": term.reason,
     }
@@ -65,5 +67,6 @@ def _alternative(alternative: Alternative) -> dict[str, Any]:
     return {
         "nodes": list(alternative.nodes),
         "predicted_slowdown": round(alternative.predicted_slowdown, 4),
+        "objective": round(alternative.objective, 6),
         "terms": [_term(term) for term in alternative.terms],
     }

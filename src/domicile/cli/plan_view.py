@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from domicile.policies.plan import Alternative, Placement, PlacementPlan
+from domicile.policies.plan import Alternative, Placement, PlacementPlan, Term
 from domicile.topology.ids import format_ids
 
 __all__ = ["plan_view"]
+
+FIGURES = (
+    ("memory latency", "memory latency", ("latency_ns",), "{:.0f} ns"),
+    ("remote accesses", "memory latency", ("remote_share",), "{:.0%}"),
+    ("CPU pressure", "CPU load", ("pressure",), "{:.2f}"),
+    ("memory GB/s", "memory bandwidth", ("used_gbs", "peak_gbs"), "{:.0f} of {:.0f}"),
+    ("device distance", "devices", ("farthest_distance",), "{:.0f}"),
+    ("group distance", "groups", ("distance",), "{:.1f}"),
+)
+"""What a person wants to know of each choice: label, name of the term, figures, format. CPU pressure: vCPUs that want
+to run at once for each pCPU, on the fullest node."""
+
+ALWAYS = ("memory latency", "CPU load", "memory bandwidth")
 
 
 def plan_view(plan: PlacementPlan, *, explain: bool) -> RenderableType:
@@ -46,16 +61,45 @@ def _headline(placement: Placement) -> Text:
 
 
 def _comparison(placement: Placement) -> Table:
-    """The terms of the objective: the chosen nodes and the next best, a column each."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("cost of")
-    table.add_column(f"node {format_ids(placement.nodes)} (chosen)", justify="right", style="green")
-    for other in placement.alternatives:
-        table.add_column(f"node {format_ids(other.nodes)}", justify="right")
+    """What is to be expected of the chosen nodes and the next best, a column each, and what it costs: the terms of the
+    objective, which add up to the total that decided."""
     choices: list[Placement | Alternative] = [placement, *placement.alternatives]
-    names = list(dict.fromkeys(term.name for one in choices for term in one.terms))
-    for name in names:
-        costs = [sum(term.cost for term in one.terms if term.name == name) for one in choices]
-        table.add_row(name, *(f"{cost:.3f}" for cost in costs))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for one in choices:
+        chosen = one is placement
+        name = f"node{'s' * (len(one.nodes) > 1)} {format_ids(one.nodes)}{' (chosen)' * chosen}"
+        table.add_column(name, justify="right", style="green" if chosen else "", min_width=8)
+    for label, term, figures, shape in FIGURES:
+        values = [_figures(one.terms, term, figures) for one in choices]
+        if any(values):
+            table.add_row(label, *(shape.format(*value) if value else "-" for value in values))
+    table.add_row("cost of", style="bold")
+    costs = [_costs(one.terms) for one in choices]
+    for label in dict.fromkeys(label for its in costs for label in its):
+        parts = [its.get(label, 0.0) for its in costs]
+        if any(parts) or label in ALWAYS:
+            table.add_row(f"  {label}", *(f"{part:.4f}" for part in parts))
+    table.add_row("  total", *(f"{one.objective:.4f}" for one in choices), style="bold")
     table.add_row("predicted slowdown", *(f"{one.predicted_slowdown:.3f}" for one in choices))
     return table
+
+
+def _figures(terms: Sequence[Term], name: str, figures: Sequence[str]) -> list[float]:
+    """These figures of the first term of this name that has them; none where none has."""
+    for term in terms:
+        if term.name == name and all(figure in term.figures for figure in figures):
+            return [term.figures[figure] for figure in figures]
+    return []
+
+
+def _costs(terms: Sequence[Term]) -> dict[str, float]:
+    """What makes up the objective, by what a person calls it."""
+    found: dict[str, float] = {}
+    for term in terms:
+        missed = term.figures.get("wishes_missed", 0.0)
+        others = term.name if not term.cost and term.penalty else f"{term.name}, the others"
+        for label, part in ((term.name, term.cost), (others, term.penalty - missed), ("wishes not met", missed)):
+            if part or label == term.name:
+                found[label] = found.get(label, 0.0) + part
+    return found

@@ -37,6 +37,9 @@ INTERRUPTED = 130
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the series (.svg, .png or .pdf)."
 )
+@click.option(
+    "--compare", metavar="KEY=V1,V2,...", help="Run it with each value of a key, as sharing.mode=off,same-node."
+)
 @click.option("--traces", type=click.Path(path_type=Path, dir_okay=False), help="Recorded VMs to follow (Parquet).")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
@@ -45,6 +48,7 @@ def command(
     every_s: float | None,
     picture: Path | None,
     traces: Path | None,
+    compare: str | None,
     as_json: bool,
     **replaced: Any,
 ) -> None:
@@ -52,11 +56,16 @@ def command(
 
     SCENARIO is a file (TOML) or the name of one that comes with domicile; a name that is none of them lists them.
     Ctrl-C ends it early and shows what was simulated up to there.
+
+    --compare runs it once with each value of a key: sharing.mode=off,same-node,any-node, or
+    tiering.mode=off,other-nodes,far-memory, or domain.NAME.sharing, or any other. Where a policy predicts what it comes
+    to, that stands beside.
     """
     # imported here: --help is to be quick
     import msgspec  # noqa: PLC0415
 
     from domicile.cli.output import print_json, say_if_compiling, show  # noqa: PLC0415
+    from domicile.cli.side_by_side import side_by_side  # noqa: PLC0415
     from domicile.cli.simulate_view import summary_view  # noqa: PLC0415
     from domicile.cli.time_lines import TimeLines  # noqa: PLC0415
     from domicile.policies.registry import POLICIES  # noqa: PLC0415
@@ -72,6 +81,11 @@ def command(
 
     asked = load_scenario(scenario)
     given = {key: value for key, value in replaced.items() if value is not None}
+    if compare is not None:
+        if series or picture or every_s:
+            raise click.UsageError("--compare tells of several runs; --series, --picture and --every of one")
+        side_by_side(msgspec.structs.replace(asked, **given), scenario, compare, traces, as_json)
+        return
     asked = check_scenario(msgspec.structs.replace(asked, **given), scenario, POLICIES)
     topology = read_topology(asked.machine)
     guests = guests_of(asked, topology, scenario, parse_cpus)

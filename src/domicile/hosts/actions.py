@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domicile.state.model import Reservation
+from domicile.state.moves import MoveOrder
 
 __all__ = [
     "Action",
     "CreatePaused",
     "Destroy",
+    "EndMove",
+    "Halt",
     "Hold",
     "Lease",
     "LetGo",
@@ -17,6 +20,8 @@ __all__ = [
     "Release",
     "Reserve",
     "SetAffinity",
+    "SetMemory",
+    "StartMove",
     "Unpause",
 ]
 
@@ -112,7 +117,50 @@ class Manage:
     who: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetMemory:
+    """Tell a domain's balloon driver to bring it to this much memory; it does so in its own time, if it can.
+
+    Raises `Refused` where the domain is not the one of this UUID.
+    """
+
+    domain: str
+    uuid: str
+    target_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartMove:
+    """Begin to move a domain's memory to other nodes: it goes on by itself, and snapshots tell how far it is.
+
+    Raises `Refused` where the domain is not the one of this UUID, is being moved already, or this host cannot do it.
+    """
+
+    order: MoveOrder
+
+
+@dataclass(frozen=True, slots=True)
+class EndMove:
+    """Take note of a move that ended; call one off that still goes on, which it then ends by itself, in its own time.
+
+    One that is not there (any more) is no error.
+    """
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop every manager of this host: all holds end now, whoever made them, and until `why` is None again `Manage` and
+    `Hold` raise `Halted`, as does `SetAffinity` from the connection that manages the host. `why` is for a person.
+
+    It belongs to the host, not to this connection, and lasts until it is lifted or the host boots.
+    """
+
+    why: str | None
+
+
 Lease = Reserve | Release | Hold | LetGo | Manage
 """What belongs to the connection that asked for it, and ends with it."""
 
-Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity
+Action = Lease | CreatePaused | Unpause | Destroy | SetAffinity | SetMemory | StartMove | EndMove | Halt

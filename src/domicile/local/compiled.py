@@ -8,12 +8,6 @@ sources of the entrance's package: Numba finds out by itself that an entrance's 
 part has which lies in another. So **an entrance uses parts and constants of its own folder only**. Where nothing can be
 written, every process compiles anew.
 
-A part is compiled once for each list of argument types, and for Numba the number 0, written where it is called, has a
-type of its own: write no whole number as an argument of a big part, else it and all that it calls is compiled again.
-
-Numba links all that a function calls into it, and of the whole makes machine code: of what lies ten calls deep ten
-times. So parts are kept from that: what they are for LLVM is linked into the entrance, and optimised there, once.
-
 Importing this module is cheap; Numba is imported where the first function is marked.
 """
 
@@ -23,7 +17,6 @@ import functools
 import hashlib
 import os
 import tempfile
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,14 +29,8 @@ __all__ = ["cache_folder", "entrance", "inlined", "maker", "part", "swift", "whe
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_waiting: list[Callable[[], Callable[[], None] | None]] = []
+_waiting: list[Callable[[], None]] = []
 """Who wants to know that something is being compiled."""
-
-_until_done: list[Callable[[], None]] = []
-"""What is to be called when that is over."""
-
-_parts: set[Any] = set()
-"""Functions that are linked into others before they are optimised."""
 
 
 def entrance(function: Callable[P, R]) -> Callable[P, R]:
@@ -81,9 +68,8 @@ def maker(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _part(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    bare = _numba().njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
-    _parts.add(bare)
-    return cast("Callable[P, R]", bare)
+    bare = _numba().njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    return cast("Callable[P, R]", bare(function))
 
 
 @functools.cache
@@ -103,82 +89,33 @@ def cache_folder(package: Path) -> Path | None:
 
 
 @contextmanager
-def when_compiling(tell: Callable[[], Callable[[], None] | None]) -> Iterator[None]:
-    """Have somebody told, once, when something has to be compiled meanwhile: whoever waits should know for what.
-    `tell` may give what is to be called when it is done."""
+def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Have somebody told, once, when something has to be compiled meanwhile: whoever waits should know for what."""
     _waiting.append(tell)
     try:
         yield
     finally:
         if tell in _waiting:
             _waiting.remove(tell)
-        _over()
 
 
 def _tell() -> None:
     while _waiting:
-        over = _waiting.pop()()
-        if over is not None:
-            _until_done.append(over)
-
-
-def _over() -> None:
-    while _until_done:
-        _until_done.pop()()
+        _waiting.pop()()
 
 
 @functools.cache
 def _numba() -> Any:
-    """Numba, which takes a second to import; it says when it compiles, and works parts out once."""
+    """Numba, which takes a second to import; it says when it compiles."""
     import numba  # noqa: PLC0415
-    from numba.core import codegen, event  # noqa: PLC0415
-
-    config: Any = numba.config
-    usual_level = config.OPT
-    within: list[bool] = []
-
-    def in_a_part() -> bool:
-        return bool(within) and within[-1]
+    from numba.core import event  # noqa: PLC0415
 
     class Compiles(event.Listener):
-        """What is being compiled: for each function whether it is a part, the innermost last."""
-
-        def on_start(self, what: Any) -> None:
+        def on_start(self, _: Any) -> None:
             _tell()
-            within.append(what.data["dispatcher"] in _parts)
-            config.OPT = 0 if in_a_part() else usual_level
 
         def on_end(self, _: Any) -> None:
-            within.pop()
-            config.OPT = 0 if in_a_part() else usual_level
-            if not within:
-                _over()
+            pass
 
     event.register("numba:compile", Compiles())  # type: ignore[no-untyped-call]
-    _work_parts_out_once(codegen, in_a_part)
     return numba
-
-
-def _work_parts_out_once(codegen: Any, in_a_part: Callable[[], bool]) -> None:
-    """Have Numba (0.68, core/codegen.py) leave a part as it is: nothing is linked into it, it is not optimised, and no
-    machine code is made of it. Whoever calls it links it, and all that it calls, instead."""
-    library, generator = codegen.JITCodeLibrary, codegen.JITCPUCodegen
-    finalize, link, set_env = library.finalize, library.add_linking_library, generator.set_env
-    left_open: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def finalize_unless_a_part(its: Any) -> None:
-        if not in_a_part():
-            finalize(its)
-            return
-        its._finalize_dynamic_globals()  # noqa: SLF001
-        its._finalized = True  # noqa: SLF001
-        left_open.add(its)
-
-    def link_with_what_is_open(its: Any, other: Any) -> None:
-        link(its, other)
-        if other in left_open:
-            its._linking_libraries += other._linking_libraries  # noqa: SLF001
-
-    library.finalize, library.add_linking_library = finalize_unless_a_part, link_with_what_is_open
-    # where a function's Python objects are: a part has none, and no address before it is linked
-    generator.set_env = lambda its, name, env: None if in_a_part() else set_env(its, name, env)

@@ -1,4 +1,7 @@
-"""Where domicile keeps what outlives a process: the user's state folder, or the one that `DOMICILE_STATE` names."""
+"""Where domicile keeps what outlives a process: the user's state folder, or the one that `DOMICILE_STATE` names.
+
+The service keeps its part in `SERVICE_FOLDER`, where root's commands find it without being told.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,25 @@ import platformdirs
 
 from domicile.errors import HostFailed
 
-__all__ = ["STATE_VARIABLE", "file_stem", "private_folder", "state_folder"]
+__all__ = ["STATE_VARIABLE", "file_stem", "private_folder", "state_file", "state_folder"]
 
 STATE_VARIABLE = "DOMICILE_STATE"
+SERVICE_FOLDER = Path("/var/lib/domicile")
+"""`StateDirectory=` of the unit that `domicile run --unit` prints."""
 
 
 def state_folder() -> Path:
     """The folder that holds simulated hosts and journals; it need not be there yet."""
     given = os.environ.get(STATE_VARIABLE)
     return Path(given).absolute() if given else Path(platformdirs.user_state_dir("domicile"))
+
+
+def state_file(relative: str) -> Path:
+    """A file in the state folder; for root, who named no folder, the service's where that has one."""
+    of_service = SERVICE_FOLDER / relative
+    if not os.environ.get(STATE_VARIABLE) and os.geteuid() == 0 and of_service.exists():
+        return of_service
+    return state_folder() / relative
 
 
 def private_folder(path: Path) -> Path:

@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from domicile.errors import DomicileError, HostFailed, Refused
+from domicile.errors import DomicileError, Halted, HostFailed, Refused, ReservationConflict
 from domicile.hosts.actions import Hold, LetGo, Manage, SetAffinity
-from domicile.hosts.protocol import Host
+from domicile.hosts.protocol import Host, no_progress
+from domicile.local.process import is_alive
 from domicile.manager.intents import Act, ActStatus
 from domicile.manager.journal import Journal
 from domicile.policies.scheduling.follow import Rules, follow
 from domicile.policies.scheduling.holds import Held
 from domicile.policies.scheduling.plan import Holding, LettingGo, SchedulingPlan, SoftChange
 from domicile.policies.scheduling.watch import Watch, observe
+from domicile.state.mandate import Mandate
 from domicile.state.model import MemoryMapAge, Snapshot
+from domicile.state.request import Intent
 
-__all__ = ["LOOKS", "Balancer", "Done", "managing", "settle_acts", "undo"]
+__all__ = ["LOOKS", "Balancer", "Done", "managing", "settle", "settle_acts", "undo"]
 
 LOOKS = 2
 """Looks at the host in a round of `domicile run`: where a vCPU ran is known from where it is found."""
@@ -48,37 +51,63 @@ def managing(host: Host, who: str) -> Iterator[None]:
 
 @dataclass
 class Balancer:
-    """The manager of one host between its rounds: what it has seen, and what it holds."""
+    """The manager of one host between its rounds: what it may do, what it has seen, and what it holds."""
 
     host: Host
     journal: Journal
-    rules: Rules = Rules()  # noqa: RUF009 - immutable
+    intent: Intent = Intent()  # noqa: RUF009 - immutable
     watch: Watch = Watch()  # noqa: RUF009 - immutable
     held: dict[tuple[str, int], Held] = field(default_factory=dict)
+    mapped_at: float | None = None
+    """When the last memory map was asked for, by the host's clock."""
+
+    @property
+    def mandate(self) -> Mandate:
+        """What it may do."""
+        return self.intent.mandate
 
     def look(self, memory_map: MemoryMapAge = MemoryMapAge.RECENT) -> Snapshot:
         """One more snapshot, folded into what was seen."""
         snapshot = self.host.snapshot(memory_map)
+        if memory_map is not MemoryMapAge.NONE:
+            self.mapped_at = snapshot.taken_at
         self.watch = observe(self.watch, snapshot)
         return snapshot
 
-    def watch_for(self, seconds: float, every_s: float = 1.0) -> Snapshot:
-        """Look again and again for so many seconds of the host's time; the last look is with a memory map."""
+    def watch_for(
+        self, seconds: float, every_s: float = 1.0, progress: Callable[[float], None] = no_progress
+    ) -> Snapshot:
+        """Look again and again for so many seconds of the host's time; the last look has a memory map, if one is due.
+
+        `progress` is called now and then while nothing is asked of the host.
+        """
         snapshot = self.watch.last or self.look(MemoryMapAge.NONE)
         passed_s = 0.0
         while passed_s < seconds:
             step_s = min(every_s, seconds - passed_s)
-            self.host.wait(step_s)
+            self.host.wait(step_s, progress)
             passed_s += step_s
-            snapshot = self.look(MemoryMapAge.NONE if passed_s < seconds else MemoryMapAge.RECENT)
+            snapshot = self.look(MemoryMapAge.NONE if passed_s < seconds else self._map_age(step_s))
         return snapshot
+
+    def _map_age(self, step_s: float) -> MemoryMapAge:
+        """Whether a memory map is due once `step_s` has passed since the last look."""
+        last = self.watch.last
+        if self.mapped_at is None or last is None:
+            return MemoryMapAge.RECENT
+        # a clock that was set back would put it off for as long
+        since_s = last.taken_at + step_s - self.mapped_at
+        return MemoryMapAge.NONE if 0 <= since_s < self.mandate.memory_map_every_s else MemoryMapAge.RECENT
 
     def decide(self, snapshot: Snapshot) -> SchedulingPlan:
         """What to change; nothing is changed."""
-        return follow(snapshot, self.watch, self.held, self.rules)
+        mandate = self.mandate
+        leave = {each.name: "domicile.toml says so" for each in snapshot.domains if not mandate.may_touch(each.name)}
+        leave |= {move.order.domain: "its memory is being moved" for move in snapshot.moves if move.end is None}
+        return follow(snapshot, self.watch, self.held, Rules(start=mandate.start, leave=leave, intent=self.intent))
 
     def carry_out(self, plan: SchedulingPlan) -> Done:
-        """Do it. What one domain refuses does not keep the others from theirs; `HostFailed` ends it."""
+        """Do it. What one domain refuses does not keep the others from theirs; `HostFailed` and `Halted` end it."""
         failed: list[str] = []
         for each in plan.let_go:
             self._let_go(each)
@@ -99,7 +128,10 @@ class Balancer:
     def _hold(self, each: Holding, failed: list[str]) -> None:
         try:
             self.host.perform(Hold(each.domain, each.uuid, each.vcpu, each.cpus, each.before))
-        except Refused as error:
+        except Halted:
+            raise
+        except (Refused, ReservationConflict) as error:
+            # the second: somebody else has set it since we looked
             self.held.pop((each.uuid, each.vcpu), None)
             failed.append(str(error))
         else:
@@ -113,17 +145,24 @@ class Balancer:
             if before != change.cpus
         ]
         acts = self.journal.begin_acts("balance", "domicile", wanted)
-        for act in acts:
-            perform(self.host, self.journal, act, failed)
+        for number, act in enumerate(acts):
+            try:
+                perform(self.host, self.journal, act, failed)
+            except Halted:
+                for rest in acts[number:]:
+                    self.journal.end_act(rest, ActStatus.FAILED)
+                raise
         return acts[0].plan
 
 
 def perform(host: Host, journal: Journal, act: Act, failed: list[str]) -> None:
-    """Carry out one change that is written down, and write down what came of it."""
+    """Carry out one change that is written down, and write down what came of it, unless it raises (`HostFailed`,
+    `Halted`).
+    """
     try:
         host.perform(SetAffinity(act.domain, act.vcpu, soft=act.wanted))
-    except HostFailed:
-        # whether it was done is for the next to find out, who can look at the host
+    except (HostFailed, Halted):
+        # whether it was done where the host failed is for the next to find out, who can look at it
         raise
     except DomicileError as error:
         journal.end_act(act, ActStatus.FAILED)
@@ -132,14 +171,31 @@ def perform(host: Host, journal: Journal, act: Act, failed: list[str]) -> None:
         journal.end_act(act, ActStatus.DONE)
 
 
+def settle(balancer: Balancer) -> list[Act]:
+    """Find out first what became of what others began, who are not there any more."""
+    owners = {plan.id: plan.owner for plan in balancer.journal.plans()}
+    return settle_acts(balancer.look(), balancer.journal, lambda plan: is_alive(owners[plan]))
+
+
 def settle_acts(snapshot: Snapshot, journal: Journal, is_alive: Callable[[int], bool]) -> list[Act]:
-    """Find out what became of changes whose manager died over them; returns those. `is_alive` tells by plan."""
+    """Find out what became of changes whose manager died over them; returns those. `is_alive` tells by plan.
+
+    For the host's manager alone: what was being put back, nobody else is putting back any more.
+    """
     soft = _soft(snapshot)
-    return [
-        journal.end_act(act, ActStatus.DONE if soft.get((act.uuid, act.vcpu)) == act.wanted else ActStatus.FAILED)
-        for act in journal.acts()
-        if act.status is ActStatus.PLANNED and not is_alive(act.plan)
-    ]
+    ended = []
+    for act in journal.acts():
+        now = soft.get((act.uuid, act.vcpu))
+        if act.status is ActStatus.PLANNED and not is_alive(act.plan):
+            ended.append(journal.end_act(act, ActStatus.DONE if now == act.wanted else ActStatus.FAILED))
+        elif act.status is ActStatus.UNDOING:
+            ended.append(journal.end_act(act, ActStatus.DONE if now == act.wanted else _put_back(act, now)))
+    return ended
+
+
+def _put_back(act: Act, now: frozenset[int] | None) -> ActStatus:
+    """What a change is that is not in force any more."""
+    return ActStatus.UNDONE if now == act.before else ActStatus.LEFT
 
 
 def undo(host: Host, journal: Journal, plan: int) -> list[Act]:
@@ -148,17 +204,25 @@ def undo(host: Host, journal: Journal, plan: int) -> list[Act]:
     What somebody else has set since is left to them. Returns the changes with what became of each. Raises `Refused`
     where there is nothing to undo.
     """
-    done = [act for act in journal.acts(plan) if act.status is ActStatus.DONE]
+    done = [act for act in journal.acts(plan) if act.status in {ActStatus.DONE, ActStatus.UNDOING}]
     if not done:
         raise Refused(f"plan {plan}: has changed no affinity that could be put back; see domicile history")
     soft = _soft(host.snapshot())
     ended = []
     for act in reversed(done):
-        if soft.get((act.uuid, act.vcpu)) != act.wanted:
-            ended.append(journal.end_act(act, ActStatus.LEFT))
+        now = soft.get((act.uuid, act.vcpu))
+        if now != act.wanted:
+            ended.append(journal.end_act(act, _put_back(act, now)))
             continue
-        host.perform(SetAffinity(act.domain, act.vcpu, soft=act.before))
-        ended.append(journal.end_act(act, ActStatus.UNDONE))
+        undoing = journal.end_act(act, ActStatus.UNDOING)
+        try:
+            host.perform(SetAffinity(act.domain, act.vcpu, soft=act.before))
+        except HostFailed:
+            raise
+        except DomicileError:
+            journal.end_act(undoing, ActStatus.DONE)
+            raise
+        ended.append(journal.end_act(undoing, ActStatus.UNDONE))
     return ended
 
 

@@ -9,8 +9,21 @@ from typing import Any
 
 from domicile.local.process import ProcessId
 from domicile.state.model import Vnode
+from domicile.state.moves import MoveOrder
 
-__all__ = ["Act", "ActStatus", "DomainIntent", "Event", "IntentStatus", "Plan", "Seen", "Wanted"]
+__all__ = [
+    "Act",
+    "ActStatus",
+    "DomainIntent",
+    "Event",
+    "IntentStatus",
+    "MemoryAct",
+    "MoveIntent",
+    "MoveStatus",
+    "Plan",
+    "Seen",
+    "Wanted",
+]
 
 
 class IntentStatus(StrEnum):
@@ -84,6 +97,8 @@ class ActStatus(StrEnum):
     PLANNED = "planned"
     DONE = "done"
     FAILED = "failed"
+    UNDOING = "undoing"
+    """Is about to be put back, or was when who did it died."""
     UNDONE = "undone"
     LEFT = "left"
     """Was to be undone, and somebody else had set it since."""
@@ -106,8 +121,70 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryAct:
+    """A change of what a domain's balloon driver is to bring it to, and why. `id` and `plan` are 0 until it is written
+    down. What the guest makes of it is another matter.
+    """
+
+    domain: str
+    uuid: str
+    before_mib: int
+    wanted_mib: int
+    reason: str
+    id: int = 0
+    plan: int = 0
+    status: ActStatus = ActStatus.PLANNED
+    changed_at: float = 0.0
+
+
+class MoveStatus(StrEnum):
+    """How far a move of a domain's memory came. What is planned or begun is pending."""
+
+    PLANNED = "planned"
+    BEGUN = "begun"
+    """The host has it, and goes on with it by itself."""
+    MOVED = "moved"
+    PARTLY = "partly moved"
+    """It ended well, and not all of its memory is where it was to be: Xen takes other nodes without a word."""
+    FAILED = "failed"
+    """The domain runs, most often as it was."""
+    LOST = "lost"
+    """The domain does not run any more."""
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveIntent:
+    """A move of a domain's memory: what was ordered, why, and how the domain was. `id` and `plan` are 0 until it is
+    written down.
+
+    `before` has its pages by node, None where no memory map told; `soft` the soft affinity that its vCPUs had, and
+    `seen` where its pages were afterwards. `gain` is the predicted gain in slowdown, over all domains. `undoes` is the
+    id of the move that this one puts back, 0 for none.
+    """
+
+    order: MoveOrder
+    before: Mapping[int, int] | None
+    soft: tuple[frozenset[int], ...]
+    reason: str
+    gain: float = 0.0
+    undoes: int = 0
+    seen: Mapping[int, int] | None = None
+    status: MoveStatus = MoveStatus.PLANNED
+    why: str = ""
+    id: int = 0
+    plan: int = 0
+    changed_at: float = 0.0
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not yet known what became of it."""
+        return self.status in {MoveStatus.PLANNED, MoveStatus.BEGUN}
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What was decided together. `kind` is create, balance or undo."""
+    """What was decided together. `kind` is create, balance, migrate or undo."""
 
     id: int
     kind: str

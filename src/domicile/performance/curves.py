@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
 
-__all__ = ["BEND_POWER", "QUEUE_POWER", "Floats", "pressure", "sharing", "sharing_parts"]
+__all__ = ["BEND_POWER", "LEAST_BOUND", "QUEUE_POWER", "Floats", "crowding", "pressure", "sharing", "sharing_parts"]
 
 Floats = npt.NDArray[np.float64]
 """An array of 64-bit floats."""
@@ -18,6 +18,9 @@ Floats = npt.NDArray[np.float64]
 BEND_POWER = 6
 QUEUE_POWER = 24
 """Powers of utilisation with which latency bends, and with which it ends at the peak: see `loaded`."""
+
+LEAST_BOUND = 0.05
+"""Where hardly anything waits for memory, what is missing at the peak still stretches time."""
 
 NO_CPU = 1e-6
 """Cores of a node without any: a demand there gives a slowdown that nothing else reaches, and no demand gives 1."""
@@ -67,3 +70,27 @@ def pressure(utilisation: Floats, assumptions: Assumptions, saturated: float | N
     twelfth = sixth * sixth
     loaded = linear * below + bend * sixth + queue * (twelfth * twelfth)
     return np.asarray((1.0 + loaded) * np.maximum(utilisation, 1.0) - 1.0, dtype=np.float64)
+
+
+def crowding(wanted: Floats, assumptions: Assumptions) -> Floats:
+    """Growth of memory latency, as a share of idle latency, where `wanted` times a controller's or link's peak would be
+    asked for if nothing slowed anybody.
+
+    Who waits asks for less: traffic w and time s settle where s = 1 + b * pressure(w / s), b being the share of time
+    that is memory latency, and at the peak s = w. The longer of both times, 1 + b * linear * w and w, rounded off where
+    they meet, is that within 2 % for the usual constants, rises and bends upwards all the way, and takes a few
+    operations:
+
+        s = ((1 + b * linear * w) ** 8 + w ** 8) ** (1/8)        crowding = (s - 1) / b
+
+    """
+    bound = max(assumptions.memory_bound, LEAST_BOUND)
+    slowed = 1.0 + bound * assumptions.pressure_linear * wanted
+    slowed *= slowed
+    slowed *= slowed
+    slowed *= slowed
+    full = wanted * wanted
+    full *= full
+    full *= full
+    full += slowed
+    return np.asarray((np.sqrt(np.sqrt(np.sqrt(full))) - 1.0) / bound, dtype=np.float64)

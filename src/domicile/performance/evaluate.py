@@ -30,7 +30,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
 from domicile.performance.memory_system import memory_system
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Repeated", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,25 +161,78 @@ def evaluate(machine: Machine, load: MachineLoad, assumptions: Assumptions = DEF
     finite (a cap may be infinite).
     """
     system, names = _system(machine, assumptions)
-    domains, nodes, resources = load.domains, load.nodes, len(system.peak)
     varying = (load.cpu_share, load.memory_share, load.dma_share)
     given = _given(load)
     _check_shapes(machine, load, given)
     lead: tuple[int, ...] = ()
     if any(array.ndim > 2 for array in varying):
         lead = np.broadcast_shapes(*(array.shape[:-2] for array in varying))
-    count = math.prod(lead)
+    want, memory, buffers = (_flat(array, lead) for array in varying)
+    found = _evaluation(system, names, given, Place(want, memory, buffers), lead)
+    if found is None:
+        raise ValueError(_what_is_wrong(machine, load, given))
+    return found
+
+
+class Repeated:
+    """`evaluate` for one load time and again, as a simulation asks for it. Between two calls only changes who runs
+    where and what follows from it: the rest is checked and laid out once, since that takes as long as the loops."""
+
+    def __init__(self, machine: Machine, load: MachineLoad, assumptions: Assumptions = DEFAULT) -> None:
+        """`load` has no leading dimensions. Raises `ValueError` as `evaluate`, as far as it is known by now."""
+        self._system, self._names = _system(machine, assumptions)
+        self._machine, self._load, self._given = machine, load, _given(load)
+        _check_shapes(machine, load, self._given)
+        self._shape = (load.domains, load.nodes)
+
+    def evaluate(
+        self,
+        cpu_share: Floats,
+        memory_share: Floats,
+        dma_share: Floats,
+        demand_vcpus: Floats,
+        dma_gbs: Floats,
+        messages_per_s: Floats,
+    ) -> Evaluation:
+        """The load with these fields of `MachineLoad`. Raises as `evaluate`."""
+        rows, talk = self._shape, self._given.messages.shape
+        fits = cpu_share.shape == memory_share.shape == dma_share.shape == dma_gbs.shape == rows
+        if not fits or messages_per_s.shape != talk:
+            raise ValueError(f"arrays do not fit {self._shape[0]} domains x {self._shape[1]} nodes")
+        self._given.figures[0] = demand_vcpus
+        known = self._given
+        given = Given(known.figures, known.pool, _floats(dma_gbs), known.peers, _floats(messages_per_s))
+        place = Place(_floats(cpu_share)[None], _floats(memory_share)[None], _floats(dma_share)[None])
+        found = _evaluation(self._system, self._names, given, place, ())
+        if found is None:
+            load = replace(
+                self._load,
+                cpu_share=cpu_share,
+                memory_share=memory_share,
+                dma_share=dma_share,
+                demand_vcpus=demand_vcpus,
+                dma_gbs=dma_gbs,
+                messages_per_s=messages_per_s,
+            )
+            raise ValueError(_what_is_wrong(self._machine, load, given))
+        return found
+
+
+def _evaluation(
+    system: System, names: tuple[str, ...], given: Given, place: Place, lead: tuple[int, ...]
+) -> Evaluation | None:
+    """What the loops make of it; None for what they refuse."""
+    count, resources = math.prod(lead), len(system.peak)
+    domains, nodes = place.want.shape[1:]
     out = Outcomes(
         running=np.empty((count, domains, nodes)),
         figures=np.empty((FIGURES, count, domains)),
         utilisation=np.empty((count, resources)),
     )
-    want, memory, buffers = (_flat(array, lead) for array in varying)
-    if not _loops()(system, given, Place(want, memory, buffers), out):
-        raise ValueError(_what_is_wrong(machine, load, given))
-    figures = out.figures.reshape((FIGURES, *lead, domains))
+    if not _loops()(system, given, place, out):
+        return None
     return Evaluation(
-        figures=figures,
+        figures=out.figures.reshape((FIGURES, *lead, domains)),
         running=out.running.reshape((*lead, domains, nodes)),
         utilisation=out.utilisation.reshape((*lead, resources)),
         resources=names,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure, sharing, sharing_parts
+from domicile.performance.curves import Floats, crowding, sharing, sharing_parts
 from domicile.performance.machine import Machine
 from domicile.performance.predict import own_pressure
 from domicile.performance.tenants import Tenants
@@ -287,7 +287,7 @@ class Trial:
         field, traffic = self.field, self.sends
         a = field.assumptions
         cpu, neighbours = self._cpu(nodes, vcpus)
-        controller = pressure((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
+        controller = crowding((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
         # of a node that stands in a row twice, what it would cost with a share of 0 is nothing
         neighbours = neighbours + (self.felt[nodes] * (controller - self.controller[nodes])).sum(axis=1)
         if nodes.shape[1] == 1:
@@ -299,7 +299,7 @@ class Trial:
             spread = vcpus[:, :, None] * memory[:, None, :]
             remote = nodes[:, :, None] != nodes[:, None, :]
             link = np.where(
-                remote, pressure((field.traffic[pair] + traffic * spread) / field.machine.bandwidth_gbs[pair], a), 0.0
+                remote, crowding((field.traffic[pair] + traffic * spread) / field.machine.bandwidth_gbs[pair], a), 0.0
             )
             neighbours = neighbours + (field.felt[pair] * (link - self.link[pair])).sum(axis=(1, 2))
             spread *= field.relative[pair]
@@ -377,6 +377,6 @@ def _confined(machine: Machine, newcomer: Newcomer, nodes: Indices, vcpus: Float
 def _pressures(machine: Machine, traffic: Floats, assumptions: Assumptions) -> tuple[Floats, Floats]:
     """Pressure on each node's memory (N), and on the way between two nodes (N x N, 0 on the diagonal)."""
     peak = machine.bandwidth_gbs
-    link = pressure(traffic / peak, assumptions)
+    link = crowding(traffic / peak, assumptions)
     np.fill_diagonal(link, 0.0)
-    return pressure(traffic.sum(axis=0) / peak.diagonal(), assumptions), link
+    return crowding(traffic.sum(axis=0) / peak.diagonal(), assumptions), link

@@ -33,7 +33,8 @@ class Machine:
     `latency_ns` and `bandwidth_gbs`: N x N, complete. `cores`, `pcpus`: Q x N. `memory_mib`: N. `node_of_cpu` and
     `pool_of_cpu`: by CPU id, -1 where there is none. `core_of_cpu`: by CPU id, a number of its own for every core.
     `latency_measured`: whether the latencies are measured or worked out from distances. `measured`: what else was
-    measured on it. `memory_systems`: by assumptions, what `evaluate` worked out of it all.
+    measured on it. `memory_systems`: by assumptions, what `evaluate` worked out of it all. `spreads`: by hard affinity,
+    soft affinity and cpupool, what `tenants` worked out of them.
     """
 
     topology: Topology
@@ -49,6 +50,9 @@ class Machine:
     latency_measured: bool
     measured: MachineFile | None = None
     memory_systems: dict[Assumptions, tuple[System, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    spreads: dict[tuple[frozenset[int], frozenset[int], int], tuple[Floats, bool]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def of(
@@ -107,6 +111,18 @@ class Machine:
         both = np.maximum((self.latency_ns + self.latency_ns.T) / 2.0 / self.best_latency_ns - 1.0, 0.0)
         np.fill_diagonal(both, 0.0)
         return _fixed(both)
+
+    @cached_property
+    def own_memory(self) -> tuple[Floats, Floats]:
+        """Of the nodes that have cores: how many, and the bandwidth of each node's own memory; not to be written to."""
+        cores = self.cores.sum(axis=0)
+        usable = np.flatnonzero(cores > 0)
+        return _fixed(cores[usable]), _fixed(self.bandwidth_gbs[usable, usable])
+
+    @cached_property
+    def cpus_of_pools(self) -> tuple[frozenset[int], ...]:
+        """The ids of the CPUs of each cpupool."""
+        return tuple(frozenset(np.flatnonzero(self.pool_of_cpu == pool).tolist()) for pool in range(len(self.pools)))
 
     def fullness(self, demand: Floats) -> Floats:
         """How much of each pool's pCPUs a demand (... x Q x N) takes, from 0 to 1; ... x Q x 1."""

@@ -6,8 +6,9 @@
 itself. Terms add up: each is the loss that it alone causes, which is exact to first order and keeps them explainable.
 This is the first order of `evaluate`, kept beside it because sums by node and by pair of nodes are what `Field` needs
 to try thousands of places for a newcomer without evaluating everybody anew; tests hold the two together. What it leaves
-out of the model: that traffic falls as latency rises, caches (but for `company`), links that several pairs of nodes
-share, messages. Weights count to first order: what domains on a node lose because its pCPUs are short is divided
+out of the model: caches (but for `company`), links that several pairs of nodes share, messages, and that traffic falls
+as latency rises, but for each controller and link by itself (`curves.crowding`, with the usual `memory_bound` for
+all). Weights count to first order: what domains on a node lose because its pCPUs are short is divided
 between them in inverse proportion to their weight, the same in the mean (weighted by demand) as without. Shapes: D
 domains, N nodes; `vcpu_share` and `memory_share` may have leading dimensions, so that thousands of assignments are one
 call.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.curves import Floats, pressure, sharing_parts
+from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness
@@ -73,14 +74,12 @@ def own_pressure(
     """Pressure that domains of these demands put on the memory of their best node when alone: the part of it that is
     no slowdown, since nothing could be faster. More than a core's worth of demand for each core is not counted.
     `traffic_gbs`: of a busy vCPU of each."""
-    cores = machine.cores.sum(axis=0)
-    usable = np.flatnonzero(cores > 0)
-    if not usable.size:
+    cores, peaks = machine.own_memory
+    if not peaks.size:
         return np.zeros_like(demand)
-    busy = np.minimum(np.asarray(demand)[..., None], cores[usable])
-    peaks = machine.bandwidth_gbs[usable, usable]
+    busy = np.minimum(np.asarray(demand)[..., None], cores)
     each = assumptions.traffic_gbs if traffic_gbs is None else traffic_gbs
-    return pressure(np.asarray(each * (busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
+    return crowding(np.asarray(each * (busy / peaks).min(axis=-1), dtype=np.float64), assumptions)
 
 
 def _cpu(machine: Machine, tenants: Tenants, busy: Floats, assumptions: Assumptions) -> Floats:
@@ -103,6 +102,6 @@ def _cpu(machine: Machine, tenants: Tenants, busy: Floats, assumptions: Assumpti
 def _pressure(machine: Machine, traffic: Floats, assumptions: Assumptions) -> Floats:
     """Latency added on the way from each node to each node, as a share of idle latency; ... x N x N."""
     peak = machine.bandwidth_gbs
-    controller = pressure(traffic.sum(axis=-2) / peak.diagonal(), assumptions)
-    link = pressure(traffic / peak, assumptions) * (1.0 - np.eye(machine.nodes))
+    controller = crowding(traffic.sum(axis=-2) / peak.diagonal(), assumptions)
+    link = crowding(traffic / peak, assumptions) * (1.0 - np.eye(machine.nodes))
     return np.asarray(controller[..., None, :] + link, dtype=np.float64)

@@ -40,13 +40,19 @@ def remembered_machine(
     pools = tuple(cpupools)
     found = next((one for one in _known if _equal(one, topology, pools, assumptions)), None)
     if found is None:
-        found = _Known(topology, pools, assumptions, Machine.of(topology, pools, assumptions))
+        found = _Known(topology, pools, assumptions, _worked_out(Machine.of(topology, pools, assumptions)))
     _known = (found, *(one for one in _known if one is not found))[:KEPT]
     if found.topology is topology:
         return found.machine
     # a copy shares what was worked out; devices, notes and free memory are those of the topology asked for
     machine = copy.copy(found.machine)
     object.__setattr__(machine, "topology", topology)
+    return machine
+
+
+def _worked_out(machine: Machine) -> Machine:
+    """With everything that depends on the machine alone, so that the copies have it."""
+    _ = machine.relative, machine.remoteness, machine.own_memory, machine.cpus_of_pools
     return machine
 
 

@@ -50,9 +50,14 @@ class Tenants:
         return cls((), np.zeros(0), empty, empty, empty, np.zeros(0, dtype=np.intp), np.zeros(0))
 
 
+SPREADS_KEPT = 4096
+"""Affinities that a machine remembers at most; a host has a few for each node."""
+
+
 @dataclass(frozen=True)
 class _Affinities:
-    """Node shares of CPU sets, remembered: most vCPUs of a host share a handful of sets.
+    """Node shares of CPU sets, remembered: most vCPUs of a host share a handful of sets, and the next snapshot has the
+    same ones (`Machine.spreads`).
 
     Sets are remembered by identity first, since hashing a set of a thousand CPUs for every vCPU would cost more than
     the rest; the snapshot keeps them alive.
@@ -60,7 +65,6 @@ class _Affinities:
 
     machine: Machine
     shares: dict[tuple[int, int, int], tuple[Floats, bool]] = field(default_factory=dict)
-    equal: dict[tuple[frozenset[int], frozenset[int], int], tuple[Floats, bool]] = field(default_factory=dict)
     pcpus: dict[tuple[frozenset[int], int], Floats] = field(default_factory=dict)
     counts: dict[tuple[frozenset[int], int], tuple[Floats, Floats]] = field(default_factory=dict)
 
@@ -81,10 +85,13 @@ class _Affinities:
         same = (id(hard), id(soft), pool)
         found = self.shares.get(same)
         if found is None:
-            equal = (hard, soft, pool)
-            if equal not in self.equal:
-                self.equal[equal] = self._share(hard, soft, pool)
-            found = self.shares[same] = self.equal[equal]
+            known, equal = self.machine.spreads, (hard, soft, pool)
+            found = known.get(equal)
+            if found is None:
+                if len(known) >= SPREADS_KEPT:
+                    known.clear()
+                found = known[equal] = self._share(hard, soft, pool)
+            self.shares[same] = found
         return found
 
     def _share(self, hard: frozenset[int], soft: frozenset[int], pool: int) -> tuple[Floats, bool]:
@@ -110,43 +117,61 @@ def residents(
     """
     load = load or {}
     affinities = _Affinities(machine)
+    pools, index = {name: row for row, name in enumerate(machine.pools)}, machine.topology.node_index
     promised = {reservation.domain: reservation for reservation in snapshot.reservations}
     there = {domain.name for domain in snapshot.domains}
     coming = [reservation for name, reservation in promised.items() if name not in there]
     rows = len(snapshot.domains) + len(coming)
-    shape = (rows, machine.nodes)
-    demand, pool, confined = np.zeros(rows), np.zeros(rows, dtype=np.intp), np.zeros(rows)
-    vcpus, memory, devices = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    narrow_rows = []
+    demand: list[float] = []
+    pool: list[int] = []
+    shares: list[Floats] = []
+    mapped: list[int] = []
+    pages: list[int] = []
+    reserved: dict[int, Floats] = {}
+    narrow_rows: list[int] = []
+    devices = np.zeros((rows, machine.nodes))
 
     for row, domain in enumerate(snapshot.domains):
-        its_pool = pool[row] = machine.pool_index(domain.cpupool) or 0
+        its_pool = pools.get(domain.cpupool, 0)
+        pool.append(its_pool)
+        runs = _runs(domain)
         measured = load.get(domain.name) if load else None
-        demand[row] = _usual_demand(domain, snapshot, assumptions) if measured is None else measured
+        if measured is None:
+            measured = _usual_demand(domain, sum([count for _, _, count in runs]), snapshot, assumptions)
+        demand.append(measured)
         if domain.devices:
             devices[row] = device_shares(machine, domain.devices)
         reservation = promised.get(domain.name) if promised else None
         if reservation and any(reservation.memory_mib.values()):
             # while it is built its affinity is not set yet; what was reserved says where it will be
-            vcpus[row], memory[row] = _reserved_shares(machine, reservation)
+            share, reserved[row] = _reserved_shares(machine, reservation)
+            shares.append(share)
             continue
-        share, narrow = _vcpu_share(domain, affinities, its_pool)
-        vcpus[row] = share
-        if not _mapped_memory(machine, domain, memory[row]):
-            memory[row] = _memory_share(machine, domain, share)
+        share, narrow = _vcpu_share(runs, affinities, its_pool)
+        shares.append(share)
+        for node, count in (domain.pages_by_node or {}).items():
+            if node in index:
+                mapped.append(row * machine.nodes + index[node])
+                pages.append(count)
         if narrow:
             narrow_rows.append(row)
     for row, reservation in enumerate(coming, start=len(snapshot.domains)):
-        demand[row] = load.get(reservation.domain, reservation.vcpus * assumptions.vcpu_demand)
-        vcpus[row], memory[row] = _reserved_shares(machine, reservation)
+        demand.append(load.get(reservation.domain, reservation.vcpus * assumptions.vcpu_demand))
+        pool.append(0)
+        share, reserved[row] = _reserved_shares(machine, reservation)
+        shares.append(share)
 
+    names = tuple([domain.name for domain in snapshot.domains] + [reservation.domain for reservation in coming])
+    vcpus = np.array(shares, dtype=np.float64).reshape(rows, machine.nodes)
+    memory = _memory_shares(machine, snapshot.domains, vcpus, mapped, pages, reserved)
+    wanted, rows_of = np.array(demand, dtype=np.float64), np.array(pool, dtype=np.intp)
+    confined = np.zeros(rows)
     if narrow_rows:
         bound = [snapshot.domains[row] for row in narrow_rows]
         confined[narrow_rows] = _confinement(
-            machine, affinities, bound, pool[narrow_rows], demand[narrow_rows], vcpus[narrow_rows], assumptions
+            machine, affinities, bound, rows_of[narrow_rows], wanted[narrow_rows], vcpus[narrow_rows], assumptions
         )
-    names = tuple(domain.name for domain in snapshot.domains) + tuple(reservation.domain for reservation in coming)
-    return Tenants(names, demand, vcpus, memory, devices, pool, confined)
+    return Tenants(names, wanted, vcpus, memory, devices, rows_of, confined)
 
 
 def device_shares(machine: Machine, addresses: Sequence[str]) -> Floats:
@@ -160,8 +185,7 @@ def device_shares(machine: Machine, addresses: Sequence[str]) -> Floats:
     return shares / shares.sum() if shares.any() else shares
 
 
-def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) -> float:
-    online = [vcpu.online for vcpu in domain.vcpus].count(True)
+def _usual_demand(domain: Domain, online: int, snapshot: Snapshot, assumptions: Assumptions) -> float:
     if domain.id != 0:
         return online * assumptions.vcpu_demand
     idle_ns = snapshot.pcpu_idle_ns
@@ -174,8 +198,11 @@ def _usual_demand(domain: Domain, snapshot: Snapshot, assumptions: Assumptions) 
     return min(used_ns / age_ns, float(online))
 
 
-def _vcpu_share(domain: Domain, affinities: _Affinities, pool: int) -> tuple[Floats, bool]:
-    runs = _runs(domain)
+Run = tuple[frozenset[int], frozenset[int], int]
+"""Hard and soft affinity of vCPUs, and how many have the very same sets."""
+
+
+def _vcpu_share(runs: Sequence[Run], affinities: _Affinities, pool: int) -> tuple[Floats, bool]:
     if len(runs) == 1:
         ((hard, soft, _),) = runs
         return affinities.share(hard, soft, pool)
@@ -188,9 +215,9 @@ def _vcpu_share(domain: Domain, affinities: _Affinities, pool: int) -> tuple[Flo
     return share, narrow
 
 
-def _runs(domain: Domain) -> list[tuple[frozenset[int], frozenset[int], int]]:
-    """Hard and soft affinity of the vCPUs that are online, and how many in a row have the very same sets."""
-    found: list[tuple[frozenset[int], frozenset[int], int]] = []
+def _runs(domain: Domain) -> list[Run]:
+    """The vCPUs that are online, those in a row with the same sets together."""
+    found: list[Run] = []
     hard: frozenset[int] | None = None
     soft: frozenset[int] | None = None
     count = 0
@@ -235,19 +262,27 @@ def _union(sets: Mapping[int, frozenset[int]]) -> frozenset[int]:
     return first.union(*others) if others else first
 
 
-def _mapped_memory(machine: Machine, domain: Domain, into: Floats) -> bool:
-    """Fill in (N) where its pages are; False, and nothing filled in, where no memory map says."""
-    if not domain.pages_by_node:
-        return False
-    index = machine.topology.node_index
-    total = 0
-    for node, pages in domain.pages_by_node.items():
-        if node in index:
-            into[index[node]] = pages
-            total += pages
-    if total:
-        into /= total
-    return total > 0
+def _memory_shares(
+    machine: Machine,
+    domains: Sequence[Domain],
+    vcpu_share: Floats,
+    mapped: Sequence[int],
+    pages: Sequence[int],
+    reserved: Mapping[int, Floats],
+) -> Floats:
+    """Where the memory of each row is (D x N): `pages` are on the `mapped` elements of this array; what is `reserved`
+    goes before that."""
+    rows, nodes = vcpu_share.shape
+    counted = np.bincount(np.array(mapped, dtype=np.intp), weights=pages, minlength=rows * nodes)
+    memory = counted.reshape(rows, nodes).astype(np.float64)
+    total = memory.sum(axis=1)
+    memory /= np.where(total > 0, total, 1.0)[:, None]
+    for row in np.flatnonzero(total == 0).tolist():
+        if row not in reserved:
+            memory[row] = _memory_share(machine, domains[row], vcpu_share[row])
+    for row, share in reserved.items():
+        memory[row] = share
+    return memory
 
 
 def _memory_share(machine: Machine, domain: Domain, vcpu_share: Floats) -> Floats:

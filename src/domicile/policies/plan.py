@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from domicile.state.model import Vnode
 
-__all__ = ["VNODES_TERM", "Alternative", "Placement", "PlacementPlan", "Term"]
+__all__ = ["VNODES_TERM", "Alternative", "Explanation", "Placement", "PlacementPlan", "Term"]
 
 VNODES_TERM = "virtual nodes"
 """The name of the term that tells of a guest's virtual nodes: it costs nothing, its reason says why they are as they
@@ -41,6 +41,63 @@ class Alternative:
     objective: float = 0.0
 
 
+class Explanation:
+    """Why a domain goes where it does: the terms of the objective there, and the next best sets of nodes.
+
+    Worked out when it is first asked for, from what does not change, and then remembered: of most plans nobody asks,
+    and it takes as long as finding the place. Until then it keeps the search's arrays and the snapshot alive.
+    """
+
+    __slots__ = ("_found", "_work_out")
+
+    def __init__(self, work_out: Callable[[], tuple[Sequence[Term], Sequence[Alternative]]]) -> None:
+        self._work_out: Callable[[], tuple[Sequence[Term], Sequence[Alternative]]] | None = work_out
+        self._found: tuple[tuple[Term, ...], tuple[Alternative, ...]] = ((), ())
+
+    @classmethod
+    def of(cls, terms: Sequence[Term] = (), alternatives: Sequence[Alternative] = ()) -> Explanation:
+        """What is known already."""
+        return cls(lambda: (terms, alternatives))
+
+    def _both(self) -> tuple[tuple[Term, ...], tuple[Alternative, ...]]:
+        work_out = self._work_out
+        if work_out is not None:
+            terms, alternatives = work_out()
+            self._found = tuple(terms), tuple(alternatives)
+            self._work_out = None
+        return self._found
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the chosen nodes."""
+        return self._both()[0]
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """The next best sets, best first."""
+        return self._both()[1]
+
+    def and_then(self, term: Term) -> Explanation:
+        """With one more term, after the others."""
+        return Explanation(lambda: ((*self.terms, term), self.alternatives))
+
+    def instead_of(self, alternatives: Sequence[Alternative]) -> Explanation:
+        """With other sets beside the chosen one."""
+        return Explanation(lambda: (self.terms, alternatives))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Explanation) and self._both() == other._both()
+
+    def __hash__(self) -> int:
+        return hash(self._both())
+
+    def __repr__(self) -> str:
+        return f"Explanation.of{self._both()!r}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Explanation.of, self._both()
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one domain is to live.
@@ -59,11 +116,20 @@ class Placement:
     memory_mib: Mapping[int, int]
     reserve_mib: Mapping[int, int]
     predicted_slowdown: float
-    terms: tuple[Term, ...] = ()
-    alternatives: tuple[Alternative, ...] = ()
     objective: float = 0.0
+    explanation: Explanation = field(default_factory=Explanation.of)
     vnodes: tuple[Vnode, ...] = ()
     hard: bool = False
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the objective."""
+        return self.explanation.terms
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """The next best sets of nodes."""
+        return self.explanation.alternatives
 
     @property
     def reasons(self) -> tuple[str, ...]:

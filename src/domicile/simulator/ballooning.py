@@ -40,7 +40,7 @@ class Ballooning:
     @property
     def due(self) -> bool:
         """Whether any has something to do."""
-        return self._balloons.due_s() < float("inf")
+        return bool(self._records) and self._balloons.due_s() < float("inf")
 
     @property
     def records(self) -> tuple[BalloonRecord, ...]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from domicile.errors import Refused
 from domicile.performance.assumptions import DEFAULT
 from domicile.performance.machine import Machine
 from domicile.simulator.guests import ColdUse, GuestSpec
@@ -25,20 +26,25 @@ from domicile.simulator.memory.coldpool import POOL, ColdPool, Kind, PoolPolicy
 from domicile.simulator.memory.flow import Flow
 from domicile.simulator.memory.heap import Heap, Request
 from domicile.state.model import PAGES_PER_MIB
+from domicile.state.request import TieringMode
 from domicile.topology.model import Topology
 
-__all__ = ["ColdPages", "PoolOptions", "PoolRecord", "PooledBy"]
+__all__ = ["POLICY_OF", "ColdPages", "PoolOptions", "PoolRecord", "PooledBy"]
 
 CALL_S = 1e-6
 DISK_S = 100e-6
 LINES_PER_PAGE = 64
 
+POLICY_OF = {TieringMode.OTHER_NODES: PoolPolicy.NOT_OWN, TieringMode.FAR_MEMORY: PoolPolicy.FAR}
+"""What an administrator's word means for the pool."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """The policy; nodes (rows) that are far memory; what it leaves free of every node."""
+    """The policy of domains that have none of their own (None: they put nothing); nodes (rows) that are far memory;
+    what it leaves free of every node."""
 
-    policy: PoolPolicy
+    policy: PoolPolicy | None
     far_nodes: tuple[int, ...] = ()
     spare_mib: int = 64
 
@@ -89,6 +95,7 @@ class ColdPages:
     pool: ColdPool
     _latency_ns: npt.NDArray[np.float64]
     _users: dict[str, ColdUse] = field(default_factory=dict)
+    _policies: dict[str, PoolPolicy] = field(default_factory=dict)
     _memory: dict[str, int] = field(default_factory=dict)
     _out: dict[str, int] = field(default_factory=dict)
     _carry: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -96,7 +103,8 @@ class ColdPages:
     @classmethod
     def on(cls, heap: Heap, topology: Topology, options: PoolOptions) -> ColdPages:
         """An empty pool. Raises `Refused` for far memory where none is named."""
-        pool = ColdPool.on(heap, options.policy, options.far_nodes, options.spare_mib * PAGES_PER_MIB)
+        usual = options.policy or PoolPolicy.NOT_OWN  # without one, whoever uses it has a policy of its own
+        pool = ColdPool.on(heap, usual, options.far_nodes, options.spare_mib * PAGES_PER_MIB)
         return cls(options, pool, Machine.of(topology).latency_ns)
 
     @property
@@ -105,14 +113,19 @@ class ColdPages:
         return bool(self._users)
 
     def come(self, spec: GuestSpec) -> None:
-        """A domain has its memory."""
-        if spec.cold is not None:
+        """A domain has its memory. Raises `Refused` if its pages are to go to far memory, and none is named."""
+        policy = self.options.policy if spec.tiering is None else POLICY_OF.get(spec.tiering)
+        if policy is PoolPolicy.FAR and not self.options.far_nodes:
+            raise Refused(f"{spec.name}: cold pages can go to far memory only where nodes with far memory are named")
+        if spec.cold is not None and policy is not None:
             self._users[spec.name] = spec.cold
+            self._policies[spec.name] = policy
             self._memory[spec.name] = spec.memory_mib * PAGES_PER_MIB
             self._out[spec.name] = 0
 
     def go(self, heap: Heap, name: str) -> None:
         """A domain is destroyed: its pages in the pool are free."""
+        self._policies.pop(name, None)
         if self._users.pop(name, None) is not None:
             self.pool.flush(heap, name)
 
@@ -147,7 +160,7 @@ class ColdPages:
         stats = self.pool.stats
         by_node = ledger.heap.pages_of(POOL)
         return PoolRecord(
-            str(self.options.policy),
+            str(self.options.policy or TieringMode.OFF),
             {ids[node]: int(by_node[node]) // PAGES_PER_MIB for node in np.flatnonzero(by_node)},
             stats.put // PAGES_PER_MIB,
             stats.refused // PAGES_PER_MIB,
@@ -227,7 +240,7 @@ class ColdPages:
             share = min(-(-wanted * int(before[node]) // int(before.sum())), wanted - total, int(own[node]))
             if share <= 0:
                 continue
-            put = self.pool.put(heap, name, node, heap.affinity_of(name), share, kind)
+            put = self.pool.put(heap, name, node, heap.affinity_of(name), share, kind, self._policies[name])
             heap.give_back(name, node, put)
             pages.take_from(part, node, put)
             total += put

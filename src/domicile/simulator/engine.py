@@ -26,6 +26,7 @@ from domicile.simulator.placing import Place, Seat, seat
 from domicile.simulator.progress import ProgressModel, burden
 from domicile.simulator.scheduler.counts import counts
 from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, STEP, TRACE
+from domicile.simulator.scheduler.paces import go_on
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.traces import RecordedVm
@@ -66,7 +67,6 @@ class Simulation:
         self.epoch_quanta = max(round(epoch_s * QUANTA_PER_S), 1)
         self.memory = memory or HostMemory(topology)
         self._traffic: Floats | None = None
-        self._burden: Floats | float = 1.0
         self.refused: dict[str, str] = {}
         self._place = place
         self._seats: dict[int, Seat] = {}
@@ -86,12 +86,15 @@ class Simulation:
         )
         nodes = len(self._node_ids)
         self._home = np.ones((len(guests), nodes))  # 1.0 where it is at home
+        self._active = np.zeros(len(guests), dtype=np.bool_)
         self._pcpus = np.maximum(np.bincount(self.scheduler.cpus["node"], minlength=nodes), 1)
         # a row for every part of its memory that a domain can come to have
         parts = [min(nodes, guest.vcpus) if guest.sees_nodes else 1 for guest in guests]
         self._first_row = np.concatenate([[0], np.cumsum(parts)])
         self._domain_of_row = np.repeat(np.arange(len(guests)), parts)
         self._row_of = self._first_row[self._domain_of]
+        self._unburdened = np.ones(len(self._domain_of_row))
+        self._burden = self._unburdened
         self._accesses = np.zeros((len(self._domain_of_row), nodes))
         number_of = {guest.name: number for number, guest in enumerate(guests)}
         self._devices = DeviceTraffic(topology, guests, self._domain_of_row)
@@ -144,22 +147,27 @@ class Simulation:
             until = min(goal, self._events[0][0] if self._events else goal)
             self.scheduler.step(until - self.scheduler.quantum)
 
-    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
-        """Change the affinity of a domain's vCPUs now (`xl vcpu-pin`): its memory stays. None leaves one as it is."""
+    def pin(self, name: str, hard: frozenset[int] | None, soft: frozenset[int] | None, vcpu: int | None = None) -> None:
+        """Change the affinity of a domain's vCPUs, or of one, now (`xl vcpu-pin`): its memory stays. None leaves one as
+        it is."""
         number = self._number(name)
         if number is None:
             return
         before = self._seats[number]
-        count = self.guests[number].vcpus
-        changed = replace(
-            before,
-            hard=before.hard if hard is None else (hard,) * count,
-            soft=before.soft if soft is None else (soft,) * count,
-        )
+        which = range(self.guests[number].vcpus) if vcpu is None else (vcpu,)
+        hards, softs = list(before.hard), list(before.soft)
+        for each in which:
+            hards[each] = hards[each] if hard is None else hard
+            softs[each] = softs[each] if soft is None else soft
+        changed = replace(before, hard=tuple(hards), soft=tuple(softs))
         self._seats[number], self._home[number] = changed, self._home_of(changed)
-        for vcpu in range(count):
-            index = int(self._first_vcpu[number]) + vcpu
-            self.scheduler.pin(index, self._mask(changed.hard[vcpu]), self._mask(changed.soft[vcpu]))
+        for each in which:
+            index = int(self._first_vcpu[number]) + each
+            self.scheduler.pin(index, self._mask(hards[each]), self._mask(softs[each]))
+
+    def is_there(self, name: str) -> bool:
+        """Whether a domain of this name has started and not ended."""
+        return self._number(name) is not None
 
     def move_memory(self, name: str, nodes: Sequence[int], rate_gbs: float = MOVE_GBS) -> None:
         """Begin to move a domain's memory to these nodes (ids)."""
@@ -246,6 +254,7 @@ class Simulation:
         """
         guest, first = self.guests[number], int(self._first_row[number])
         self._seats[number], self._home[number] = placed, self._home_of(placed)
+        self._active[number] = True
         accesses = self.memory.accesses(guest.name)
         self._accesses[first : first + len(accesses)] = accesses
         for vcpu, index in enumerate(self.vcpus_of(number)):
@@ -263,6 +272,7 @@ class Simulation:
         """A domain ends."""
         if self._seats.pop(number, None) is None:
             return
+        self._active[number] = False
         for index in self.vcpus_of(number):
             self.scheduler.stop(index)
             self._pauses.forget(index)
@@ -271,7 +281,7 @@ class Simulation:
 
     def _move_memory(self, now_s: float, seconds: float, ran_s: Floats) -> None:
         """Let what moves memory go on for as long as the epoch was; `ran_s`: vCPUs' time by domain and node."""
-        self._traffic, self._burden = None, 1.0
+        self._traffic, self._burden = None, self._unburdened
         if not self.memory.changing:
             return
         busy = ran_s / seconds  # vCPUs' worth
@@ -347,47 +357,39 @@ class Simulation:
 
     def close_epoch(self, start: int, end: int) -> Epoch:
         """Close the epoch of these quanta: count what happened, and ask the performance model how fast it goes on."""
-        scheduler, vcpus = self.scheduler, self.scheduler.vcpus
+        scheduler = self.scheduler
         seconds = (end - start) / QUANTA_PER_S
         found = counts(scheduler, self._row_of, self._domain_of_row, self._accesses, self._home)
-
-        def by_row(values: Floats) -> Floats:
-            return np.bincount(self._domain_of_row, weights=values, minlength=len(self.guests)).astype(np.float64)
-
         io = None
         if self._devices:
             running = [number for number in self._seats if not self._pauses.has(int(self._first_vcpu[number]))]
             io = self._devices.load(self.memory, running, found.domain_s / seconds)
         pace = self._progress.pace(found.row_s / seconds, self._accesses, self._traffic, io)
         self.xen.count(found.domain_s)
-        ran = found.ran_s > 0
-        safe_s = np.where(ran, found.ran_s, 1.0)
-        active = np.zeros(len(self.guests), dtype=np.bool_)
-        active[list(self._seats)] = True
+        self._pauses.note(scheduler, seconds)
+        rows = (self._row_of, self._domain_of_row, found.row_s, found.ran_s)
+        gbs, stretch = go_on(scheduler, *rows, pace.terms, pace.bandwidth_gbs, self.xen.longer, self._burden)
         epoch = Epoch(
             start_s=start / QUANTA_PER_S,
             end_s=end / QUANTA_PER_S,
-            active=active,
+            active=self._active.copy(),
             ran_s=found.domain_s,
             waited_s=found.waited_s,
             wanted_s=found.wanted_s,
             work_s=found.work_s,
-            remote=np.where(ran, 1.0 - found.near_s / safe_s, 0.0),
-            home=np.where(ran, found.home_s / safe_s, 1.0),
+            remote=found.remote,
+            home=found.home,
             moves=found.moves,
             node_moves=found.node_moves,
-            bandwidth_gbs=by_row(pace.bandwidth_gbs),
-            stretch=np.where(ran, by_row(pace.stretch * found.row_s.sum(axis=1)) / safe_s, 1.0),
+            bandwidth_gbs=gbs,
+            stretch=stretch,
             busy=found.busy_ns / (self._pcpus * seconds * 1e9),
             controller=pace.controller,
             free_mib=self.memory.free_mib,
             io_gbs=np.zeros(len(self.guests)) if io is None else io.gbs,
             io_remote=np.zeros(len(self.guests)) if io is None else io.remote,
         )
-        vcpus["stretch"] = (pace.stretch * self._burden * self.xen.stretch(found.row_s))[self._row_of]
         self._move_memory(start / QUANTA_PER_S, seconds, found.domain_s)
         if scheduler.kind is SchedulerKind.NUMA:
             scheduler.lost[:] = self._lost()[self._row_of]
-        self._pauses.note(scheduler, seconds)
-        scheduler.clear_counts()
         return epoch

@@ -8,7 +8,7 @@ from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.memory.balloon import USUAL_MANNERS, Manners
 from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.model import DomainType
-from domicile.state.request import GuestRequest
+from domicile.state.request import GuestRequest, SharingMode, TieringMode
 
 __all__ = ["ColdUse", "DeviceUse", "GuestSpec"]
 
@@ -44,7 +44,7 @@ class GuestSpec:
     `trace` is the number of the recorded VM that its demand follows. Only its first `busy_vcpus` do the workload, the
     others idle; None for all. `balloon`: how its balloon driver answers. `equal_pages`: share of its memory whose
     content every domain of its workload has; `cold`: what it puts into the cold-page pool; `io`: its traffic through a
-    device. Dom0 is the first guest of a host.
+    device. `sharing` and `tiering`: its own modes, None for the host's. Dom0 is the first guest of a host.
     """
 
     name: str
@@ -69,6 +69,8 @@ class GuestSpec:
     equal_pages: float = 0.0
     cold: ColdUse | None = None
     io: DeviceUse | None = None
+    sharing: SharingMode | None = None
+    tiering: TieringMode | None = None
     source: str = field(default="", compare=False)
 
     def demand(self, vcpu: int) -> Demand:

@@ -124,6 +124,11 @@ class HostMemory:
         return (self._sharing is not None and self._sharing.busy) or (self._pool is not None and self._pool.busy)
 
     @property
+    def moving(self) -> frozenset[str]:
+        """The domains whose pages are being moved one by one."""
+        return frozenset(move.domain for move in self._moves)
+
+    @property
     def migrations(self) -> tuple[MigrationRecord, ...]:
         """The migrations asked for, and what became of them."""
         return self._migrations.records

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 Columns = dict[str, list[bool | int | float]]
 
 FOLLOWS: Mapping[str, frozenset[str]] = {
-    "vcpus": frozenset({"domain", "weight", "has_soft", "may", "likes"}),
+    "vcpus": frozenset({"domain", "weight", "capped", "has_soft", "may", "likes"}),
     "lines": frozenset({"key", "vcpu"}),
     "demands": frozenset({"kind", "closed", "level", "on_s", "off_s", "first", "end"}),
     "doms": frozenset({"weight", "cap"}),

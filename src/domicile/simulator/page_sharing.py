@@ -24,6 +24,7 @@ from domicile.simulator.memory.flow import apportion
 from domicile.simulator.memory.heap import Heap, Pages
 from domicile.simulator.memory.sharing import SHARED, Group, Sharing, SharingPolicy, SharingStep
 from domicile.state.model import PAGES_PER_MIB
+from domicile.state.request import SharingMode
 
 __all__ = ["PageSharing", "SharedBy", "SharingOptions", "SharingRecord"]
 
@@ -32,9 +33,10 @@ UNIT_PAGES = PAGES_PER_MIB
 
 @dataclass(frozen=True, slots=True)
 class SharingOptions:
-    """The policy, how much content a second the scanner looks at, and how much of what it shares a domain writes to."""
+    """The policy of domains that have none of their own (None: they share nothing), how much content a second the
+    scanner looks at, and how much of what it shares a domain writes to."""
 
-    policy: SharingPolicy
+    policy: SharingPolicy | None
     scan_mib_s: float = 20.0
     written_mib_s: float = 0.1
 
@@ -77,7 +79,8 @@ class PageSharing:
     def on(cls, heap: Heap, options: SharingOptions) -> PageSharing:
         """Nothing shared yet."""
         scan, written = options.scan_mib_s * PAGES_PER_MIB, options.written_mib_s * PAGES_PER_MIB
-        return cls(options, Sharing.on(heap, options.policy, scan, written, UNIT_PAGES))
+        usual = options.policy or SharingPolicy.SAME_NODE  # without one, whoever shares has a policy of its own
+        return cls(options, Sharing.on(heap, usual, scan, written, UNIT_PAGES))
 
     @property
     def busy(self) -> bool:
@@ -86,9 +89,11 @@ class PageSharing:
 
     def come(self, ledger: Ledger, spec: GuestSpec) -> None:
         """A domain has its memory."""
+        policy = self._policy_of(spec)
         nodes = self._scattered(ledger.own(spec.name), spec)
-        if len(nodes) == 0:
+        if len(nodes) == 0 or policy is None:
             return
+        self.sharing.policies[spec.name] = policy
         self.sharing.kept[spec.name] = ledger.overhead[spec.name]
         group = self._groups.get(spec.workload.name)
         if group is None:
@@ -131,7 +136,7 @@ class PageSharing:
                 domains.append(SharedBy(name, int(pages.sum()) // PAGES_PER_MIB, away // PAGES_PER_MIB))
         frames = int(heap.pages_of(SHARED).sum()) // PAGES_PER_MIB
         return SharingRecord(
-            str(self.options.policy),
+            str(self.options.policy or SharingMode.OFF),
             frames,
             sum(each.shared_mib for each in domains) - frames,
             self._freed // PAGES_PER_MIB,
@@ -139,6 +144,12 @@ class PageSharing:
             self._refused // PAGES_PER_MIB,
             tuple(domains),
         )
+
+    def _policy_of(self, spec: GuestSpec) -> SharingPolicy | None:
+        """A domain's own policy, else the host's; None for none."""
+        if spec.sharing is None:
+            return self.options.policy
+        return None if spec.sharing is SharingMode.OFF else SharingPolicy(spec.sharing)
 
     def _count(self, step: SharingStep) -> SharingStep:
         self._freed += step.freed_pages

@@ -27,8 +27,7 @@ class Pauses:
 
     def note(self, scheduler: Scheduler, seconds: float) -> None:
         """An epoch is over, and its counts are still there."""
-        runs = self._since == RUNS
-        self._wants[runs] = scheduler.vcpus["wanted_ns"][runs] / (seconds * 1e9)
+        np.divide(scheduler.vcpus["wanted_ns"], seconds * 1e9, out=self._wants, where=self._since == RUNS)
 
     def has(self, vcpu: int) -> bool:
         """Whether a vCPU is paused."""

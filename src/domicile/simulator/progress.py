@@ -8,13 +8,14 @@ together, as the model takes the vCPUs of a row to use all of its memory alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.arrays import BANDWIDTH, DISTANCE, PEERS
 from domicile.performance.assumptions import DEFAULT, Assumptions
-from domicile.performance.evaluate import evaluate
+from domicile.performance.evaluate import Repeated
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
 from domicile.simulator.device_traffic import IoLoad
@@ -30,11 +31,10 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pace:
-    """How R rows get on: `stretch` (R, time that a unit of work takes over what it takes at best, while running),
-    `latency_ns` and `bandwidth_gbs` of each (R), and `controller` (N, utilisation of each node's memory)."""
+    """How R rows get on: `terms` (T x R; 1 and all of them: the time that a unit of work takes over what it takes at
+    best, while running), `bandwidth_gbs` of each (R), and `controller` (N, utilisation of each node's memory)."""
 
-    stretch: Floats
-    latency_ns: Floats
+    terms: Floats
     bandwidth_gbs: Floats
     controller: Floats
 
@@ -53,16 +53,19 @@ class ProgressModel:
         """`peers` are pairs of rows that talk; the first one's workload says how often. `device_bound` (R): what each
         loses when its device is as much further away as local memory's latency is long; None for nothing."""
         self._machine = Machine.of(topology, (), assumptions)
-        self._assumptions = assumptions
         self._bound = np.array([workload.memory_bound for workload in workloads])
         self._device_bound = np.zeros(len(workloads)) if device_bound is None else device_bound
         self._peers = np.array(peers, dtype=np.intp).reshape(-1, 2)
         self._messages = np.array([workloads[first].messages_per_s for first, _ in peers])
-        # without and with the rows that stand for copying, one for each node
         nodes = len(topology.nodes)
-        self._at_rest = tuple(self._resting(workloads, more, nodes) for more in (0, nodes))
+        self._no_dma = np.zeros((len(workloads), nodes))
+        # without and with the rows that stand for copying, one for each node
+        self._models = tuple(
+            Repeated(self._machine, self._resting(workloads, more, nodes, assumptions), assumptions)
+            for more in (0, nodes)
+        )
 
-    def _resting(self, workloads: Sequence[Workload], more: int, nodes: int) -> MachineLoad:
+    def _resting(self, workloads: Sequence[Workload], more: int, nodes: int, assumptions: Assumptions) -> MachineLoad:
         """What does not change of the load: with so many rows more in which nothing runs."""
         nobody = np.zeros((len(workloads) + more, nodes))
         return MachineLoad.of(
@@ -75,7 +78,7 @@ class ProgressModel:
             device_bound=_padded(self._device_bound, more),
             peers=self._peers,
             messages_per_s=self._messages,
-            assumptions=self._assumptions,
+            assumptions=assumptions,
         )
 
     def lost(self, accesses: Floats) -> Floats:
@@ -89,7 +92,7 @@ class ProgressModel:
         add up to 1, or are 0; R x N each); `traffic`: of copying memory, in GB/s (N x N: the node of the CPUs, that of
         the memory); `io`: the devices'."""
         rows, nodes = busy.shape
-        dma_gbs, dma_share = (np.zeros_like(busy), accesses) if io is None else (io.dma_gbs, io.dma_share)
+        dma_gbs, dma_share = (self._no_dma, accesses) if io is None else (io.dma_gbs, io.dma_share)
         if io is not None:
             traffic = io.copied if traffic is None else traffic + io.copied
         if traffic is not None:
@@ -98,28 +101,15 @@ class ProgressModel:
             busy, accesses = np.concatenate([busy, none]), np.concatenate([accesses, none])
             dma_gbs, dma_share = np.concatenate([dma_gbs, traffic.T]), np.concatenate([dma_share, np.eye(nodes)])
         found = self._pace(busy, accesses, dma_gbs, dma_share)
-        return Pace(found.stretch[:rows], found.latency_ns[:rows], found.bandwidth_gbs[:rows], found.controller)
+        if traffic is None:
+            return found
+        return Pace(np.ascontiguousarray(found.terms[:, :rows]), found.bandwidth_gbs[:rows], found.controller)
 
     def _pace(self, busy: Floats, accesses: Floats, dma_gbs: Floats, dma_share: Floats) -> Pace:
         ran = busy.sum(axis=1)
-        load = replace(
-            self._at_rest[len(busy) > len(self._bound)],
-            cpu_share=busy,
-            memory_share=accesses,
-            dma_share=dma_share,
-            demand_vcpus=ran,
-            dma_gbs=dma_gbs,
-            messages_per_s=self._messages * ran[self._peers[:, 0]],
-        )
-        found = evaluate(self._machine, load, self._assumptions)
-        stretch = 1.0 + found.distance + found.cache + found.load + found.devices + found.peers
-        # spread over many nodes a domain can be faster than on one; never without bound
-        return Pace(
-            stretch=np.where(ran > 0, np.maximum(stretch, 0.1), 1.0),
-            latency_ns=found.latency_ns,
-            bandwidth_gbs=found.bandwidth_gbs,
-            controller=found.node_utilisation,
-        )
+        messages = self._messages * ran[self._peers[:, 0]] if len(self._peers) else self._messages
+        found = self._models[len(busy) > len(self._bound)].evaluate(busy, accesses, dma_share, ran, dma_gbs, messages)
+        return Pace(found.figures[DISTANCE : PEERS + 1], found.figures[BANDWIDTH], found.node_utilisation)
 
 
 def burden(lost_s: Floats, ran_s: Floats) -> Floats:

@@ -67,12 +67,13 @@ def simulate(
     progress: Callable[[float], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     options: HostOptions = AS_XEN,
+    watch: Callable[[Simulation, Epoch], None] = lambda *_: None,
 ) -> Summary:
     """Run a scenario to its end, or until `stop` says so: what was counted after the warm-up.
 
     `cpus_of_events` is from `scenario_host.event_cpus`, `options` from `host_options` there. `progress` is called with
     the simulated time, once an epoch; `sinks` get a point every `every_s` (a five-hundredth of the duration), the
-    warm-up included.
+    warm-up included. `watch` sees the simulation after every epoch, to read.
     """
     end_s = scenario.warm_up_s + scenario.duration_s
     every_s = max(every_s or scenario.duration_s / USUAL_POINTS, scenario.epoch_s)
@@ -104,6 +105,7 @@ def simulate(
                     sink.write(sample)
                 point = Totals(len(names), len(nodes))
         progress(epoch.end_s)
+        watch(simulation, epoch)
         if stop():
             raise _Stop
 

@@ -11,14 +11,17 @@ seed = 1
 xen_memory = "local-stacks"       # Xen's own: boot-node (4.5), local-stacks (4.6 to 4.20), local (4.21)
 
 [sharing]                         # of pages with equal content; left out: off
-policy = "any-node"               # off, any-node, same-node
+mode = "any-node"                 # off, same-node, any-node (`policy` is the same)
 scan_mib_s = 20                   # how much the scanner looks at
 written_mib_s = 0.1               # how much of what it shares a domain writes to
 
-[cold_pool]                       # for pages that guests do not use; left out: off
-policy = "far"                    # off, any-node, not-own: none of the guest's own nodes, far: far_nodes only
+[tiering]                         # of pages that guests do not use; left out: off
+mode = "far-memory"               # off, other-nodes: none of the guest's own nodes, far-memory: far_nodes only
 far_nodes = [4]                   # left out: the nodes that have memory and no CPUs
 spare_mib = 64                    # what it leaves free of every node
+
+[cold_pool]                       # the same in the pool's words, with the same keys; one of both
+policy = "far"                    # off, any-node, not-own (other-nodes), far (far-memory)
 
 [dom0]
 vcpus = 4                         # left out: one for each pCPU, 16 at most
@@ -49,6 +52,7 @@ peers = ["db"]                    # domains that it talks to
 trace = "1019"                    # the recorded VM that it follows, with --traces
 balloon = {delay_s = 5, rate_mib_s = 100, least_mib = 512, kept_share = 0.2}      # how its balloon driver answers
 equal_pages = 0.3                 # share of its memory whose content all domains of its workload have
+sharing = "same-node"             # for this domain instead of the host's mode; `tiering` likewise
 cold = {ephemeral = 0.2, persistent = 0.1, put_mib_s = 100, get_mib_s = 1}        # what it puts into the cold pool
 
 [[workload]]
@@ -71,6 +75,7 @@ from __future__ import annotations
 import msgspec
 
 from domicile.state.model import DomainType
+from domicile.state.request import SharingMode, TieringMode
 from domicile.toml_file import TomlKind, decode_toml
 
 __all__ = [
@@ -84,6 +89,7 @@ __all__ = [
     "ScenarioIo",
     "ScenarioPool",
     "ScenarioSharing",
+    "ScenarioTiering",
     "ScenarioWorkload",
     "load_scenario",
     "scenario_names",
@@ -134,17 +140,31 @@ class ScenarioIo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScenarioSharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Page sharing; see `page_sharing.SharingOptions`."""
+    """Page sharing; see `page_sharing.SharingOptions`. `mode` and `policy` are the same, one of both."""
 
-    policy: str = OFF
+    mode: str | None = None
+    policy: str | None = None
     scan_mib_s: float = 20.0
     written_mib_s: float = 0.1
+
+    @property
+    def chosen(self) -> str:
+        """The host's mode."""
+        return self.mode or self.policy or OFF
 
 
 class ScenarioPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cold-page pool; see `cold_pages.PoolOptions`."""
 
     policy: str = OFF
+    far_nodes: tuple[int, ...] | None = None
+    spare_mib: int = 64
+
+
+class ScenarioTiering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same in an administrator's words."""
+
+    mode: str = OFF
     far_nodes: tuple[int, ...] | None = None
     spare_mib: int = 64
 
@@ -174,6 +194,8 @@ class ScenarioDomain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     equal_pages: float = 0.0
     cold: ScenarioCold | None = None
     io: ScenarioIo | None = None
+    sharing: SharingMode | None = None
+    tiering: TieringMode | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -238,6 +260,7 @@ class Scenario(
     dom0: Dom0 = Dom0()
     sharing: ScenarioSharing = ScenarioSharing()
     cold_pool: ScenarioPool = ScenarioPool()
+    tiering: ScenarioTiering = ScenarioTiering()
     workloads: tuple[ScenarioWorkload, ...] = ()
     events: tuple[ScenarioEvent, ...] = ()
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from domicile.errors import BadInput
 from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
 from domicile.simulator.memory.coldpool import PoolPolicy
-from domicile.simulator.memory.sharing import SharingPolicy
 from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioEvent, ScenarioWorkload
 from domicile.simulator.workloads import PATTERNS, WORKLOADS
+from domicile.state.request import SharingMode, TieringMode
 from domicile.toml_file import unit_of
 from domicile.topology.model import Topology
 
@@ -116,14 +116,23 @@ def _check_memory(check: Checker, scenario: Scenario) -> None:
     check.one_of("xen_memory", scenario.xen_memory, list(map(str, XenPolicy)))
     check.one_of("dom0.dma_buffers", scenario.dom0.dma_buffers, list(map(str, DmaPolicy)))
     check.number("dom0.dma_mib", scenario.dom0.dma_mib, 1, scenario.dom0.memory_mib)
-    sharing, pool = scenario.sharing, scenario.cold_pool
-    check.one_of("sharing.policy", sharing.policy, [OFF, *map(str, SharingPolicy)])
+    sharing, pool, tiering = scenario.sharing, scenario.cold_pool, scenario.tiering
+    for key in ("mode", "policy"):
+        if (mode := getattr(sharing, key)) is not None:
+            check.one_of(f"sharing.{key}", mode, list(map(str, SharingMode)))
+    if sharing.mode is not None and sharing.policy is not None:
+        raise BadInput(check.source, "mode and policy are the same; give one of them", "sharing.policy")
+    check.one_of("tiering.mode", tiering.mode, list(map(str, TieringMode)))
+    check.number("tiering.spare_mib", tiering.spare_mib, 0, 1 << 28)
+    if OFF not in (tiering.mode, pool.policy):
+        raise BadInput(check.source, "tiering and cold_pool are the same; give one of them", "cold_pool.policy")
     check.number("sharing.scan_mib_s", sharing.scan_mib_s, 0.0, 1e5)
     check.number("sharing.written_mib_s", sharing.written_mib_s, 0.0, 1e5)
     check.one_of("cold_pool.policy", pool.policy, [OFF, *map(str, PoolPolicy)])
     check.number("cold_pool.spare_mib", pool.spare_mib, 0, 1 << 28)
-    if pool.far_nodes == ():
-        raise BadInput(check.source, "names no node; leave it out or give some", "cold_pool.far_nodes")
+    for table, nodes in (("cold_pool", pool.far_nodes), ("tiering", tiering.far_nodes)):
+        if nodes == ():
+            raise BadInput(check.source, "names no node; leave it out or give some", f"{table}.far_nodes")
     for index, domain in enumerate(scenario.domains):
         place = f"domain[{index}]"
         check.number(f"{place}.equal_pages", domain.equal_pages, 0.0, 1.0)

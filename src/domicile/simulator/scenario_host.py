@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from domicile.errors import BadInput
-from domicile.simulator.cold_pages import PoolOptions
+from domicile.simulator.cold_pages import POLICY_OF, PoolOptions
 from domicile.simulator.guests import ColdUse, DeviceUse, GuestSpec
 from domicile.simulator.host_memory import DmaOptions, HostOptions
 from domicile.simulator.memory.balloon import Manners
@@ -18,10 +18,11 @@ from domicile.simulator.memory.boot import DmaPolicy, XenPolicy
 from domicile.simulator.memory.coldpool import PoolPolicy
 from domicile.simulator.memory.sharing import SharingPolicy
 from domicile.simulator.page_sharing import SharingOptions
-from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioPool
+from domicile.simulator.scenario import OFF, Scenario, ScenarioBalloon, ScenarioPool, ScenarioTiering
 from domicile.simulator.scenario_check import Checker
 from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.model import PAGES_PER_MIB, DomainType
+from domicile.state.request import SharingMode, TieringMode
 from domicile.topology.model import Topology
 
 __all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options"]
@@ -87,6 +88,8 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
                     equal_pages=asked.equal_pages,
                     io=None if asked.io is None else DeviceUse(**msgspec.structs.asdict(asked.io)),
                     cold=None if asked.cold is None else ColdUse(**msgspec.structs.asdict(asked.cold)),
+                    sharing=asked.sharing,
+                    tiering=asked.tiering,
                     source=source,
                 )
             )
@@ -96,7 +99,6 @@ def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: P
 def host_options(scenario: Scenario, topology: Topology, source: str) -> HostOptions:
     """What the scenario's host does with memory. Raises `BadInput` where the machine has no such node, or no far memory
     for a pool that is to be there."""
-    sharing, pool = scenario.sharing, scenario.cold_pool
     served = {domain.io.device for domain in scenario.domains if domain.io and domain.io.device not in domain.devices}
     rows = {
         device.address: None if device.node is None else topology.node_index[device.node]
@@ -105,25 +107,32 @@ def host_options(scenario: Scenario, topology: Topology, source: str) -> HostOpt
     }
     dma = DmaOptions(DmaPolicy(scenario.dom0.dma_buffers), scenario.dom0.dma_mib, rows)
     found = HostOptions(XenPolicy(scenario.xen_memory), dma)
-    if sharing.policy != OFF:
-        shares = SharingOptions(SharingPolicy(sharing.policy), sharing.scan_mib_s, sharing.written_mib_s)
-        found = replace(found, sharing=shares)
-    if pool.policy != OFF:
-        far = _far_nodes(pool, topology, source)
-        found = replace(found, pool=PoolOptions(PoolPolicy(pool.policy), far, pool.spare_mib))
-    return found
+    sharing = scenario.sharing
+    if sharing.chosen != OFF or any(domain.sharing not in {None, SharingMode.OFF} for domain in scenario.domains):
+        policy = None if sharing.chosen == OFF else SharingPolicy(sharing.chosen)
+        found = replace(found, sharing=SharingOptions(policy, sharing.scan_mib_s, sharing.written_mib_s))
+    return replace(found, pool=_pool_options(scenario, topology, source))
 
 
-def _far_nodes(pool: ScenarioPool, topology: Topology, source: str) -> tuple[int, ...]:
-    """Rows of the nodes with far memory."""
-    place = "cold_pool.far_nodes"
-    for node in pool.far_nodes or ():
+def _pool_options(scenario: Scenario, topology: Topology, source: str) -> PoolOptions | None:
+    """The cold-page pool, None where nobody puts anything."""
+    asked = {domain.tiering for domain in scenario.domains if domain.tiering not in {None, TieringMode.OFF}}
+    pool, tiering = scenario.cold_pool, scenario.tiering
+    policy = None if pool.policy == OFF else PoolPolicy(pool.policy)
+    table: ScenarioPool | ScenarioTiering = pool
+    if policy is None:
+        policy, table = POLICY_OF.get(TieringMode(tiering.mode)), tiering
+    if policy is None and not asked:
+        return None
+    place = "cold_pool.far_nodes" if table is pool else "tiering.far_nodes"
+    far = table.far_nodes
+    for node in far or ():
         Checker(source).one_of(place, node, topology.node_ids)
-    bare = [node.id for node in topology.nodes if node.memory_mib and not topology.cpus_by_node[node.id]]
-    nodes = bare if pool.far_nodes is None else pool.far_nodes
-    if not nodes and pool.policy == PoolPolicy.FAR:
+    if far is None:
+        far = tuple(node.id for node in topology.nodes if node.memory_mib and not topology.cpus_by_node[node.id])
+    if not far and (policy is PoolPolicy.FAR or TieringMode.FAR_MEMORY in asked):
         raise BadInput(source, "every node with memory has CPUs; name those to be used", place)
-    return tuple(topology.node_index[node] for node in nodes)
+    return PoolOptions(policy, tuple(topology.node_index[node] for node in far), table.spare_mib)
 
 
 def check_traces(scenario: Scenario, source: str, known: Sequence[str]) -> None:

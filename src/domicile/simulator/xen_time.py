@@ -49,13 +49,9 @@ class XenCost:
         self._remote = 1.0 - shares.diagonal()
         own = machine.latency_ns.diagonal()
         longer = (shares * machine.latency_ns).sum(axis=1) / own - 1.0
-        self._longer = TIME * DEFAULT.memory_bound * np.maximum(longer, 0.0)
+        self.longer: Floats = TIME * DEFAULT.memory_bound * np.maximum(longer, 0.0)
+        """By node (N): how much longer everything takes for who runs there, as a share."""
         self._ran_s = np.zeros(nodes)
-
-    def stretch(self, busy: Floats) -> Floats:
-        """How much longer everything takes for R rows that run there (R x N)."""
-        ran = busy.sum(axis=1)
-        return np.asarray(1.0 + (busy * self._longer).sum(axis=1) / np.maximum(ran, 1e-9), dtype=np.float64)
 
     def count(self, ran_s: Floats) -> None:
         """Add an epoch: the time that domains' vCPUs ran on each node (D x N)."""
@@ -69,4 +65,4 @@ class XenCost:
     def record(self) -> XenRecord:
         """What it has come to."""
         share = self._ran_s / max(float(self._ran_s.sum()), 1e-9)
-        return XenRecord(str(self._policy), float((share * self._remote).sum()), float((share * self._longer).sum()))
+        return XenRecord(str(self._policy), float((share * self._remote).sum()), float((share * self.longer).sum()))

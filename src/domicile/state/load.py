@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from domicile.state.model import Domain, Snapshot
 
-__all__ = ["Load", "load_between"]
+__all__ = ["Load", "load_between", "used_between"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,18 @@ def _domain_load(earlier: Snapshot, later: Snapshot, window_s: float) -> dict[st
     """CPUs' worth of time used by each domain that both snapshots have."""
     loads = {}
     for same, domain in _in_both(earlier, later):
-        if same.time_ns is None or domain.time_ns is None:
-            continue
-        used_s = max(domain.time_ns - same.time_ns, 0) / 1e9
-        loads[domain.name] = min(used_s / window_s, float(len(domain.vcpus)))
+        used = used_between(same, domain, window_s)
+        if used is not None:
+            loads[domain.name] = used
     return loads
+
+
+def used_between(earlier: Domain, later: Domain, window_s: float) -> float | None:
+    """CPUs' worth of time that a domain used, as two snapshots have it; None where the host does not tell."""
+    before_ns, now_ns = earlier.time_ns, later.time_ns
+    if before_ns is None or now_ns is None:
+        return None
+    return min(max(now_ns - before_ns, 0) / 1e9 / window_s, float(len(later.vcpus)))
 
 
 def _slowdowns(earlier: Snapshot, later: Snapshot) -> dict[str, float]:

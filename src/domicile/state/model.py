@@ -6,12 +6,14 @@ frozensets of ids, always written out: "all" is the set of all CPUs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from domicile.state.ballooning import about_to_take_mib, taken_by_node
+from domicile.state.moves import MoveState, MoveWay
 from domicile.topology.model import Topology
 
 __all__ = [
@@ -71,7 +73,8 @@ class Domain:
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
     its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
     `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
-    simulated one knows its guests' work.
+    simulated one knows its guests' work. `backends` are the bridges (by name) and disks (by path) that Dom0 serves it,
+    none where that is not known.
     """
 
     id: int
@@ -94,6 +97,7 @@ class Domain:
     work_ns: int | None = None
     target_mib: int | None = None
     started_at: float | None = None
+    backends: tuple[str, ...] = ()
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:
@@ -105,8 +109,12 @@ class Domain:
     @property
     def time_ns(self) -> int | None:
         """CPU time of all vCPUs together, None where the host does not tell."""
-        times = [vcpu.time_ns for vcpu in self.vcpus if vcpu.time_ns is not None]
-        return sum(times) if len(times) == len(self.vcpus) else None
+        total = 0
+        for vcpu in self.vcpus:
+            if vcpu.time_ns is None:
+                return None
+            total += vcpu.time_ns
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,9 @@ class Snapshot:
     `backing` is the PCI device behind each of Dom0's bridges and disks (`xenbr0`, `/dev/sda`, `/dev/mapper/vg-lv`),
     where that is known.
     `manager` is who changes this host of their own accord, "" for nobody; `holds` are the vCPUs that are held for them.
+    `moves` are those that go on, and those that ended and nobody has taken note of; `saved` the UUIDs of domains of
+    which a move has left a file on the host.
+    `halted` is why nobody may (`domicile stop`), "" where anybody may.
     `commandline` is what Xen was booted with, "" where the host does not tell. `assignable_devices` are the PCI
     addresses that Dom0 keeps for guests (bound to pciback), in use or not.
     """
@@ -190,12 +201,15 @@ class Snapshot:
     host_id: str = ""
     notes: tuple[str, ...] = ()
     manager: str = ""
+    halted: str = ""
     holds: tuple[HeldVcpu, ...] = ()
+    moves: tuple[MoveState, ...] = ()
+    saved: tuple[str, ...] = ()
 
     @cached_property
     def outstanding_mib(self) -> dict[int, int]:
-        """Node id to memory promised there and not yet taken: by reservations, and to domains that are about to take it
-        (`ballooning`).
+        """Node id to memory promised there and not yet taken: by reservations, by moves, and to domains that are about
+        to take it (`ballooning`).
 
         A domain under construction has taken part of its reservation already: that part is gone from the free memory,
         so only the rest is outstanding; the part is taken to be spread over the reserved nodes in proportion.
@@ -210,6 +224,13 @@ class Snapshot:
                 share = -(-mib * max(total - taken, 0) // total) if total else 0
                 outstanding[node] = outstanding.get(node, 0) + share
         reserved = {reservation.domain for reservation in self.reservations}
+        for move in self.moves:
+            if move.end is None:
+                reserved.add(move.order.domain)
+                domain = next((each for each in self.domains if each.uuid == move.order.uuid), None)
+                reserved |= {domain.name} if domain else set()
+                for node, mib in self._owed_mib(move, domain, outstanding).items():
+                    outstanding[node] = outstanding.get(node, 0) + mib
         for domain in self.domains:
             mib = 0 if domain.name in reserved else about_to_take_mib(domain)
             if mib:
@@ -217,6 +238,22 @@ class Snapshot:
                 for node, part in taken_by_node(mib, left, domain.node_affinity).items():
                     outstanding[node] += part
         return outstanding
+
+    def _owed_mib(self, move: MoveState, domain: Domain | None, outstanding: Mapping[int, int]) -> dict[int, int]:
+        """Node id to what a move has yet to take there.
+
+        A balloon is promised what its guest is to have on its new nodes beyond what it has there, from the beginning
+        on, so that nobody else is. What it gives back of others may be taken by anybody.
+        """
+        order = move.order
+        if order.way is MoveWay.BALLOON:
+            has = domain.memory_by_node_mib if domain else {}
+            if has is not None:
+                return {n: max(order.after_mib.get(n, 0) - has.get(n, 0), 0) for n in order.nodes} if domain else {}
+            left = {node.id: max((node.free_mib or 0) - outstanding[node.id], 0) for node in self.topology.nodes}
+            return taken_by_node(order.memory_mib - order.least_mib, left, order.nodes)
+        share = max(order.memory_mib - move.taken_mib, 0) / max(order.memory_mib, 1)
+        return {node: math.ceil(mib * share) for node, mib in order.after_mib.items()}
 
     def available_mib(self, node: int) -> int:
         """Free memory of a node that is not promised to anybody; never negative."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domicile.state.mandate import Mandate
 from domicile.state.model import DomainType, Vnode
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "GroupKind",
     "GuestRequest",
     "Intent",
+    "SharingMode",
+    "TieringMode",
     "VnumaMode",
     "VnumaWish",
 ]
@@ -104,6 +107,28 @@ class VnumaMode(StrEnum):
     """Nobody."""
 
 
+class SharingMode(StrEnum):
+    """Among whom pages of equal content are kept once."""
+
+    OFF = "off"
+    """Every domain has its own."""
+    SAME_NODE = "same-node"
+    """Among domains whose pages are on one node: nobody's accesses become remote."""
+    ANY_NODE = "any-node"
+    """Among all, wherever the one copy is."""
+
+
+class TieringMode(StrEnum):
+    """Where pages go that a domain does not use."""
+
+    OFF = "off"
+    """They stay where they are."""
+    OTHER_NODES = "other-nodes"
+    """To any node but those that the domain's memory prefers."""
+    FAR_MEMORY = "far-memory"
+    """To nodes with far memory: those without CPUs (CXL, persistent memory), or those that are named as such."""
+
+
 VnumaWish = VnumaMode | int
 """What is wanted of a guest's virtual topology: a mode, or so many virtual nodes."""
 
@@ -126,7 +151,8 @@ class Character:
 class Intent:
     """The administrator's intent that `xl.cfg` has no word for (`domicile.toml`).
 
-    `vnuma` holds for all domains but those that `vnuma_by_domain` names.
+    `vnuma` holds for all domains but those that `vnuma_by_domain` names, `sharing` and `tiering` likewise. `far_nodes`
+    are node ids that are far memory, None for those that have memory and no CPUs. `mandate` is what the manager may do.
     """
 
     groups: tuple[Group, ...] = ()
@@ -134,7 +160,21 @@ class Intent:
     domains: tuple[Character, ...] = ()
     vnuma: VnumaWish = VnumaMode.AUTO
     vnuma_by_domain: tuple[tuple[str, VnumaWish], ...] = ()
+    sharing: SharingMode = SharingMode.OFF
+    sharing_by_domain: tuple[tuple[str, SharingMode], ...] = ()
+    tiering: TieringMode = TieringMode.OFF
+    tiering_by_domain: tuple[tuple[str, TieringMode], ...] = ()
+    far_nodes: tuple[int, ...] | None = None
+    mandate: Mandate = Mandate()  # noqa: RUF009 - immutable
 
     def vnuma_of(self, domain: str) -> VnumaWish:
         """What is wanted of this domain's virtual topology."""
         return dict(self.vnuma_by_domain).get(domain, self.vnuma)
+
+    def sharing_of(self, domain: str) -> SharingMode:
+        """Among whom this domain's pages are shared."""
+        return dict(self.sharing_by_domain).get(domain, self.sharing)
+
+    def tiering_of(self, domain: str) -> TieringMode:
+        """Where this domain's cold pages go."""
+        return dict(self.tiering_by_domain).get(domain, self.tiering)

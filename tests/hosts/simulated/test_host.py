@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from sim_machines import config, machine, read_guest
 
-from domicile.errors import BadInput, HostFailed, NotEnoughMemory, Refused, ReservationConflict
+from domicile.errors import BadInput, Halted, HostFailed, NotEnoughMemory, Refused, ReservationConflict
 from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    Halt,
     Hold,
     LetGo,
     Manage,
@@ -490,3 +491,29 @@ class TestLeases:
             host.perform(Manage(""))
             other.perform(Manage("the daemon, again"))
         host.perform(Manage("me"))
+
+    def test_a_halt_ends_holds_and_keeps_managers_out(self, host: SimulatedHost) -> None:
+        web = start(host, "web")
+        host.perform(Manage("the daemon"))
+        host.perform(self.hold(web, {2}))
+        with again() as other:
+            assert other.snapshot().halted == ""
+            other.perform(Halt("enough"))
+            assert self.hard(host) == self.ALL
+            for action in (self.hold(web, {3}), SetAffinity("web", 0, soft=frozenset({3})), Manage("again")):
+                with pytest.raises(Halted, match="stopped: enough; `domicile stop --off`"):
+                    host.perform(action)
+            # what a person does is their own affair
+            other.perform(SetAffinity("web", 0, hard=frozenset({3})))
+        host.perform(LetGo(web.uuid, 1))
+        host.perform(Manage(""))
+        with again() as later:
+            assert later.snapshot().halted == "enough"
+            with pytest.raises(Halted):
+                later.perform(Manage("me"))
+            later.perform(Halt(None))
+            later.perform(Halt(None))
+            assert host.snapshot().halted == ""
+            later.perform(Manage("me"))
+            later.perform(self.hold(web, {3}))
+            assert self.hard(host) == {3}

@@ -187,6 +187,8 @@ def change(command: str, argv: list[str]) -> int:
             target["paused"] = False
         elif command == "destroy":
             found["domains"].remove(target)
+        elif command == "mem-set":
+            target["memory"] = int(argv[1].rstrip("m"))
         else:
             before = target["affinity"].get(argv[1], ["all", target.get("soft", "all")])
             target["affinity"][argv[1]] = [b if a == "-" else a for a, b in zip(argv[2:], before, strict=True)]
@@ -234,7 +236,7 @@ def main() -> int:
     if "print" in wanted or wanted.get("status"):
         sys.stdout.write(wanted.get("print", ""))
         return int(wanted.get("status", 0))
-    return change(command, argv) if command in ("unpause", "destroy", "vcpu-pin") else show(command, argv)
+    return change(command, argv) if command in ("unpause", "destroy", "vcpu-pin", "mem-set") else show(command, argv)
 
 
 if __name__ == "__main__":

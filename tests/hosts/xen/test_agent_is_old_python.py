@@ -1,4 +1,4 @@
-"""`agent.py` has to run on the Python 3.6 of XCP-ng 8's Dom0, from the standard library alone."""
+"""`agent.py` and `mover.py` have to run on the Python 3.6 of XCP-ng 8's Dom0, from the standard library alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from importlib import resources
 
 import pytest
 
-SOURCE = resources.files("domicile.hosts.xen").joinpath("agent.py").read_text()
-TREE = ast.parse(SOURCE, feature_version=(3, 6))
+SOURCES = {name: resources.files("domicile.hosts.xen").joinpath(name).read_text() for name in ("agent.py", "mover.py")}
+BOTH = pytest.mark.parametrize("source", list(SOURCES.values()), ids=list(SOURCES))
+
+
+def tree(source: str) -> ast.Module:
+    return ast.parse(source, feature_version=(3, 6))
+
 
 LATER_KEYWORDS = {"capture_output", "text"}  # of subprocess, 3.7
 LATER = {
@@ -48,40 +53,45 @@ LATER_MODULES = {
 }
 
 
-def imported() -> set[str]:
+def imported(source: str) -> set[str]:
     """The modules it imports, by statement or by name."""
-    found = {alias.name for node in ast.walk(TREE) if isinstance(node, ast.Import) for alias in node.names}
-    found |= {str(node.module) for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom)}
+    found = {alias.name for node in ast.walk(tree(source)) if isinstance(node, ast.Import) for alias in node.names}
+    found |= {str(node.module) for node in ast.walk(tree(source)) if isinstance(node, ast.ImportFrom)}
     return found
 
 
-def test_only_the_standard_library() -> None:
-    assert {name.partition(".")[0] for name in imported()} <= sys.stdlib_module_names
-    assert not imported() & LATER_MODULES
-    assert "__future__" not in imported()
+@BOTH
+def test_only_the_standard_library(source: str) -> None:
+    assert {name.partition(".")[0] for name in imported(source)} <= sys.stdlib_module_names
+    assert not imported(source) & LATER_MODULES
+    assert "__future__" not in imported(source)
 
 
-def test_nothing_that_came_later() -> None:
-    used = {node.attr for node in ast.walk(TREE) if isinstance(node, ast.Attribute)}
-    used |= {node.id for node in ast.walk(TREE) if isinstance(node, ast.Name)}
+@BOTH
+def test_nothing_that_came_later(source: str) -> None:
+    used = {node.attr for node in ast.walk(tree(source)) if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in ast.walk(tree(source)) if isinstance(node, ast.Name)}
     assert not used & LATER
-    assert not {node.arg for node in ast.walk(TREE) if isinstance(node, ast.keyword)} & LATER_KEYWORDS
+    assert not {node.arg for node in ast.walk(tree(source)) if isinstance(node, ast.keyword)} & LATER_KEYWORDS
 
 
+@BOTH
 @pytest.mark.parametrize("kind", ["NamedExpr", "AsyncFor", "Match", "TryStar"])
-def test_no_later_syntax(kind: str) -> None:
-    assert not [node for node in ast.walk(TREE) if type(node).__name__ == kind]
+def test_no_later_syntax(source: str, kind: str) -> None:
+    assert not [node for node in ast.walk(tree(source)) if type(node).__name__ == kind]
 
 
-def test_annotations_hold_when_they_are_evaluated() -> None:
+@BOTH
+def test_annotations_hold_when_they_are_evaluated(source: str) -> None:
     """Python 3.6 evaluates them where they stand: no `list[int]`, no `X | None`, no names defined further down."""
-    assert not re.search(r"(?:->|: )(?:list|dict|tuple|set)\[", SOURCE)
-    for node in ast.walk(TREE):
+    assert not re.search(r"(?:->|: )(?:list|dict|tuple|set)\[", source)
+    for node in ast.walk(tree(source)):
         if isinstance(node, ast.FunctionDef):
             notes = [argument.annotation for argument in node.args.args + node.args.kwonlyargs] + [node.returns]
             assert not [note for note in notes if isinstance(note, ast.BinOp)]
             assert not node.args.posonlyargs
 
 
-def test_f_strings_have_no_equals_sign() -> None:
-    assert not re.search(r"""f["'][^"']*\{[^}"']*=\}""", SOURCE)
+@BOTH
+def test_f_strings_have_no_equals_sign(source: str) -> None:
+    assert not re.search(r"""f["'][^"']*\{[^}"']*=\}""", source)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from domicile.errors import Refused, ReservationConflict
-from domicile.hosts.actions import Hold, LetGo, Manage, SetAffinity
+from domicile.errors import Halted, HostFailed, Refused, ReservationConflict
+from domicile.hosts.actions import Halt, Hold, LetGo, Manage, SetAffinity
 from domicile.hosts.xen.channel import Runtime
 from domicile.hosts.xen.host import XenHost
 
@@ -123,3 +123,51 @@ def test_one_manages_a_host_at_a_time(dom0: FakeDom0, runtime: Runtime) -> None:
             other.perform(Manage(""))
             host.perform(Manage("once more"))
         other.perform(Manage("me"))
+
+
+@pytest.mark.parametrize("halter", [Runtime.PYTHON, Runtime.SHELL])
+def test_a_halt_ends_holds_and_keeps_managers_out(web: FakeDom0, runtime: Runtime, halter: Runtime) -> None:
+    why = 'root on "there": enough'
+    with web.open(runtime) as manager:
+        manager.perform(Manage("the daemon"))
+        manager.perform(hold({2}))
+        with web.open(halter) as other:
+            assert other.snapshot().halted == ""
+            other.perform(Halt(why))
+            assert hard(manager) == ALL
+            assert manager.snapshot().halted == why
+            for action in (hold({3}), SetAffinity("web", 0, soft=frozenset({3})), Manage("again")):
+                with pytest.raises(Halted, match=r"managers of this host are stopped: .*enough.*domicile stop --off"):
+                    manager.perform(action)
+            # what a person does is their own affair
+            other.perform(SetAffinity("web", 0, hard=frozenset({3})))
+            assert hard(manager, 0) == {3}
+        manager.perform(LetGo(UUID, 1))
+        manager.perform(Manage(""))
+        with pytest.raises(Halted):
+            manager.perform(Manage("the daemon"))
+    # it outlives connections, and is lifted through any
+    with web.open(runtime) as later:
+        assert later.snapshot().halted == why
+        assert hard(later) == ALL
+        with web.open(halter) as other:
+            other.perform(Halt(None))
+            other.perform(Halt(None))
+        later.perform(Manage("the daemon"))
+        later.perform(hold({2}))
+        assert later.snapshot().halted == ""
+
+
+def test_a_halt_that_cannot_let_go_says_so_and_holds(web: FakeDom0, runtime: Runtime) -> None:
+    with web.open() as manager:
+        manager.perform(hold({2}))
+        with web.open(runtime) as other:
+            web.behave(vcpu_pin={"status": 1, "stderr": "libxl: error: no\n"})
+            with pytest.raises(HostFailed, match="managers are stopped, but 1 vCPU"):
+                other.perform(Halt("enough"))
+            web.behave()
+            with pytest.raises(Halted):
+                manager.perform(hold({3}))
+            assert hard(other) == {2}
+            other.perform(Halt("enough"))
+            assert hard(other) == ALL

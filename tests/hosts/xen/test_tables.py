@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domicile.errors import HostFailed
+from domicile.hosts.xen import xl_list, xl_vcpu_list
 from domicile.hosts.xen.cpu_list import format_list, parse_list
 from domicile.hosts.xen.xl_claims import parse_claims_table
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
@@ -163,3 +164,40 @@ def test_a_huge_line_is_told_briefly() -> None:
     with pytest.raises(HostFailed) as caught:
         parse_vcpu_table("Name ID\n" + "a 1 " * 500_000)
     assert len(str(caught.value)) < 300
+
+
+LIST_LINE = (
+    "web server                                   7   256     2     -b----      12.3 "
+    "11111111-0000-4000-8000-000000000007        -                -          Pool-0 0-1,3"
+)
+VCPU_LINE = "web server                           7     1    12   -b-      12.3  0-3,8 / all"
+PIECES = ["", " ", "  ", "\t", "-", "0", "x", ".", "/", "none", "any cpu", "Pool-0", "\x85", "\u0663", "9" * 6]
+
+
+@st.composite
+def nearly(draw: st.DrawFn, line: str) -> str:
+    """A row with some stretches of it replaced by something else."""
+    for _ in range(draw(st.integers(0, 2))):
+        begin = draw(st.integers(0, len(line)))
+        end = draw(st.integers(begin, min(begin + 4, len(line))))
+        line = line[:begin] + draw(st.sampled_from(PIECES)) + line[end:]
+    return line
+
+
+@given(nearly(VCPU_LINE))
+def test_splitting_a_vcpu_finds_what_the_expression_finds(line: str) -> None:
+    found, match = xl_vcpu_list._usual_row(line), xl_vcpu_list.ROW.fullmatch(line)
+    assert found is None or (match is not None and found == xl_vcpu_list._row(match))
+
+
+@given(nearly(LIST_LINE), st.sampled_from([["Pool-0"], ["Pool-0", "- Pool-0"], ["x"]]))
+def test_splitting_a_domain_finds_what_the_expression_finds(line: str, pools: list[str]) -> None:
+    found, match = xl_list._usual_row(line, frozenset(pools)), xl_list.ROW.fullmatch(line)
+    if any(" " in pool for pool in pools):
+        found = None
+    assert found is None or (match is not None and found == xl_list._row(match, pools))
+
+
+def test_usual_rows_are_split() -> None:
+    assert xl_vcpu_list._usual_row(VCPU_LINE) is not None
+    assert xl_list._usual_row(LIST_LINE, frozenset({"Pool-0"})) is not None

@@ -69,7 +69,7 @@ def test_random_is_by_seed_and_name_and_evenly_spread() -> None:
     assert all(abs(count - 100) <= 4 * np.sqrt(400 * 0.25 * 0.75) for count in counts)
     assert all(len(nodes) == 1 for nodes in found)
     assert nodes_of(random_set.place(on, requests[:40])) == found[:40]
-    assert nodes_of(random_set.place(on, requests[:40], seed=1)) != found[:40]
+    assert nodes_of(random_set.seeded(1)(on, requests[:40])) != found[:40]
 
 
 def test_nova_sorts_by_vcpus_and_then_by_memory() -> None:

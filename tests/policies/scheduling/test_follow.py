@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import ALL, NODES, TOPOLOGY, busy, host, seen
 
+from domicile.performance.assumptions import DEFAULT
 from domicile.policies.scheduling.follow import Rules, follow
 from domicile.policies.scheduling.holds import Held
 from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.room import Room, rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Cpupool, Domain, Snapshot
+from domicile.state.request import Character, DevicePolicy, Intent
 
 
 def held_after(plan: SchedulingPlan, held: dict[tuple[str, int], Held]) -> dict[tuple[str, int], Held]:
@@ -76,6 +79,27 @@ class TestFollowing:
 
 
 class TestLeftAlone:
+    def test_who_hardly_leans_on_memory_need_not_follow_it(self) -> None:
+        snapshot, watch = seen(busy("a", [2, 3], memory=2, soft=NODES[1]))
+        compute = Intent(domains=(Character("a", memory_bound=0.0, traffic_gbs=0.0),))
+        assert not follow(snapshot, watch, {}, Rules(intent=compute)).soft
+        leaning = Intent(domains=(Character("a", memory_bound=0.8),))
+        [usual], [more] = (follow(snapshot, watch, {}, Rules(intent=each)).soft for each in (Intent(), leaning))
+        assert more.gain > 1.9 * usual.gain
+
+    def test_of_two_homes_the_one_beside_its_backends_is_taken(self) -> None:
+        """Half of its memory is on node 0 and half on node 3, where Dom0 runs."""
+        dom0 = busy("Domain-0", [6], memory=3, soft=NODES[3], number=0)
+        plain = busy("a", [0], memory={0: 128, 3: 128})
+        snapshot, watch = seen(dom0, replace(plain, backends=("xenbr0",)), share=0.2)
+        rules = Rules(start=0.01)
+        [change] = follow(snapshot, watch, {}, rules).soft
+        assert change.nodes == (3,)
+        [alone] = follow(*seen(dom0, plain, share=0.2), {}, rules).soft
+        assert alone.nodes == (0,)
+        ignored = replace(rules, intent=Intent(devices=DevicePolicy.IGNORED))
+        assert follow(snapshot, watch, {}, ignored).soft == (alone,)
+
     def test_hard_affinity_of_the_administrator(self) -> None:
         snapshot, watch = seen(busy("a", [2, 3], memory=2, hard=NODES[1]))
         plan = follow(snapshot, watch, {})
@@ -88,7 +112,7 @@ class TestLeftAlone:
 
     def test_dom0_and_whom_the_intent_names(self) -> None:
         snapshot, watch = seen(busy("Domain-0", [0, 1], memory=3, number=0), busy("a", [0, 1], memory=3))
-        plan = follow(snapshot, watch, {}, Rules(leave=("a",)))
+        plan = follow(snapshot, watch, {}, Rules(leave={"a": "domicile.toml says so"}))
         assert not plan
         assert dict(plan.left).keys() == {"Domain-0", "a"}
 
@@ -98,6 +122,12 @@ class TestLeftAlone:
         plan = follow(replace(snapshot, cpupools=pools), watch, {})
         assert {each.cpus for each in plan.hold} == {frozenset({0})}
 
+    def test_nobody_is_sent_away_from_its_memory_to_make_room(self) -> None:
+        """Two guests with two busy vCPUs each share a node of two pCPUs, the others idle: for holds to let go."""
+        guests = [busy(name, [0, 1], memory=0, soft=NODES[0]) for name in ("a", "b")]
+        snapshot, watch = seen(*guests)
+        assert follow(snapshot, watch, {}, Rules(start=0.001)).soft == ()
+
 
 class TestHolding:
     def test_who_strays_is_held_with_all_its_vcpus(self) -> None:
@@ -105,6 +135,14 @@ class TestHolding:
         plan = follow(snapshot, watch, {})
         assert [(each.vcpu, each.cpus, each.before) for each in plan.hold] == [(0, NODES[1], ALL), (1, NODES[1], ALL)]
         assert plan.hold[1].away == 1.0
+
+    def test_with_one_all_at_home_there_are_held_and_nobody_elsewhere(self) -> None:
+        guests = [busy("a", [5], memory=1, soft=NODES[1]), busy("b", [2], memory=1, soft=NODES[1])]
+        snapshot, watch = seen(*guests, busy("c", [6], memory=3, soft=NODES[3]), share=0.9)
+        plan = follow(snapshot, watch, {})
+        assert [each.domain for each in plan.hold] == ["a", "b"]
+        assert "100%" in plan.hold[0].reason
+        assert "others" in plan.hold[1].reason
 
     def test_who_is_held_stays_held_and_is_asked_once(self) -> None:
         snapshot, watch = seen(busy("a", [2, 5], memory=1, soft=NODES[1]))
@@ -198,7 +236,37 @@ def test_no_node_is_held_full(given_host: tuple[Snapshot, Watch]) -> None:
         assert each.cpus < ALL
         for cpu in each.cpus:
             wanted[cpu // 2] += watch.demand[each.uuid] / vcpus[each.uuid] / len(each.cpus)
-    assert all(want <= 2 * 1.02 + 1e-9 for want in wanted.values())
+    room = rooms(snapshot, watch, DEFAULT)
+    assert all(want <= 2 * room[node].share(1.02, may_hide=False, held=True) + 1e-9 for node, want in wanted.items())
+
+
+def test_a_crowded_host_holds_what_others_with_room_let_go() -> None:
+    """Two guests at home on a node of two pCPUs want 2.2 of them: where all other nodes are as full nobody gains by
+    being let go, with room elsewhere one of the two does."""
+    guests = [
+        busy(
+            f"g{node}{turn}", [2 * node, (2 * node + 3) % 8], memory=node, soft=NODES[node], number=2 * node + turn + 1
+        )
+        for node in range(4)
+        for turn in (0, 1)
+    ]
+    snapshot, watch = seen(*guests, share=0.55)
+    plan = follow(snapshot, watch, {}, Rules(start=10.0))
+    assert {each.domain for each in plan.hold} == {each.name for each in guests}
+    snapshot, watch = seen(*guests[:2], share=0.55)
+    assert {each.domain for each in follow(snapshot, watch, {}, Rules(start=10.0)).hold} == {"g00"}
+
+
+def test_the_way_to_memory_is_what_may_be_waited_for() -> None:
+    """Four nodes at distances 10 and 20: memory on another one costs 0.4 of a vCPU's time."""
+    snapshot, watch = seen(busy("a", [0, 1], memory=0, soft=NODES[0]))
+    found = rooms(snapshot, watch, DEFAULT)
+    assert found[0].crowded == 0.0
+    assert found[0].worth == pytest.approx(0.4)
+    assert found[1].crowded == 0.0
+    assert Room(0.0, 0.4).share(1.02, may_hide=False, held=False) == 1.02
+    assert Room(0.0, 0.4).share(1.02, may_hide=True, held=False) < Room(0.0, 0.4).share(1.02, may_hide=True, held=True)
+    assert Room(1.0, 0.4).share(1.02, may_hide=True, held=True) == pytest.approx(1.42)
 
 
 def test_an_empty_host_wants_nothing() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from watched import busy, host
 
 from domicile.policies.scheduling.watch import Watch, observe
@@ -45,3 +47,25 @@ def test_a_domain_that_is_gone_is_forgotten() -> None:
 def test_a_look_that_is_not_later_changes_nothing() -> None:
     watch = observe(Watch(), host(busy("a", [0], memory=0), at=5))
     assert observe(watch, host(busy("a", [0], memory=0, ran_s=9), at=5)) is watch
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0.5, 20_000.0), st.integers(0, 10)), min_size=1, max_size=40),
+    st.sampled_from([1.0, 10.0]),
+)
+def test_as_if_all_that_is_older_were_made_less_at_every_look(
+    looks: list[tuple[int, float, int]], half_life_s: float
+) -> None:
+    """Against the plain sum; hundreds of half-lives go by, which no float holds without being made small again."""
+    at = ran_s = 0.0
+    watch = observe(Watch(), host(busy("a", [0], memory=0)), half_life_s)
+    seen = [0.0] * 4
+    for node, passed_s, tenths in looks:
+        at, ran_s = at + passed_s, ran_s + tenths / 10 * passed_s
+        watch = observe(watch, host(busy("a", [2 * node], memory=0, ran_s=ran_s), at=at), half_life_s)
+        seen = [0.5 ** (passed_s / half_life_s) * time_s for time_s in seen]
+        seen[node] += tenths / 10 * passed_s
+        # less than this is nothing
+        for home in range(4) if sum(seen) > 1e-6 else ():
+            expected = 1.0 - seen[home] / sum(seen)
+            assert watch.away("uuid-a", 0, {home}) == pytest.approx(expected, abs=1e-6)

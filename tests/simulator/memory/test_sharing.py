@@ -83,6 +83,8 @@ class SharingMachine(RuleBasedStateMachine):
                 assert len(self.heap.alloc_many(name, UNIT, Request(node=node, exact=True)))
             nodes[name] = np.array(where, dtype=np.int16)
         self.sharing.add_group(nodes)
+        own = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(SharingPolicy))
+        self.sharing.policies.update(data.draw(own))
         self.policy = policy
 
     @rule(dt=st.sampled_from([0.3, 1.0, 2.0]))

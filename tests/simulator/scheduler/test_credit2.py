@@ -72,3 +72,18 @@ def test_hard_affinity_stands_against_the_balancer() -> None:
     made = scheduler(FOUR_NODES, SchedulerKind.CREDIT2, [2], hard=hard)
     made.step(1000)
     assert made.ran_ns[:, 1].sum() == made.ran_ns.sum()
+
+
+def test_run_queues_that_are_settled_together_come_to_the_same_as_one_by_one() -> None:
+    """They are settled together where a domain has a cap; one that nobody can come to makes no difference."""
+    found = []
+    for cap in (0.0, 1000.0):
+        levels = [1.0, 0.3, 0.7, 0.05]
+        machine = numa_machine(4, 2, threads=2)
+        made = scheduler(machine, SchedulerKind.CREDIT2, [6, 9, 7, 8], caps=[cap, 0.0, cap, 0.0], levels=levels)
+        made.demands["closed"] = np.arange(30) % 3 > 0
+        made.step(700)
+        fields = ("pending_ns", "credit", "load", "work_ns", "waited_ns", "processor", "queue", "joined", "moves")
+        found.append([made.vcpus[field].tolist() for field in fields] + [made.ran_ns.tolist()])
+    assert found[0] == found[1]
+    assert sum(found[0][-2]) > 0

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from domicile.errors import Refused, ReservationConflict
+from domicile.errors import Halted, Refused, ReservationConflict
 from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    EndMove,
+    Halt,
     Hold,
     Lease,
     LetGo,
@@ -20,10 +22,14 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    SetMemory,
+    StartMove,
     Unpause,
 )
+from domicile.hosts.simulated.ballooning import set_memory
 from domicile.hosts.simulated.build import ReadGuest, build
 from domicile.hosts.simulated.memory import node_affinity
+from domicile.hosts.simulated.moving import end_move, start_move
 from domicile.hosts.simulated.placement import ChooseNodes
 from domicile.hosts.simulated.state import Held, Office, Owner, Promise, Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, Vcpu
@@ -47,9 +53,28 @@ def carry_out(
         case Destroy(name, uuid):
             return _destroy(state, name, uuid)
         case SetAffinity():
+            if state.office and state.office.owner == owner:
+                _refuse_if_halted(state)
             return _set_affinity(state, action)
+        case SetMemory() | StartMove() | EndMove() | Halt():
+            return _host_wide(state, action, owner)
         case _:
             return _lease(state, action, owner)
+
+
+def _host_wide(state: SimulatedState, action: SetMemory | StartMove | EndMove | Halt, owner: Owner) -> SimulatedState:
+    """What belongs to the host, and to nobody's connection."""
+    if state.office and state.office.owner == owner and not isinstance(action, EndMove | Halt):
+        _refuse_if_halted(state)
+    match action:
+        case SetMemory():
+            return set_memory(state, action.domain, action.uuid, action.target_mib)
+        case StartMove(order):
+            return start_move(state, order)
+        case EndMove(token):
+            return end_move(state, token)
+        case Halt(why):
+            return _halt(state, why)
 
 
 def _lease(state: SimulatedState, action: Lease, owner: Owner) -> SimulatedState:
@@ -102,7 +127,20 @@ def _destroy(state: SimulatedState, name: str, uuid: str) -> SimulatedState:
     return replace(state, residents=tuple(each for each in state.residents if each is not resident))
 
 
+def _halt(state: SimulatedState, why: str | None) -> SimulatedState:
+    if why is not None:
+        for held in state.holds:
+            state = state.let_go(held)
+    return replace(state, halted=why or "")
+
+
+def _refuse_if_halted(state: SimulatedState) -> None:
+    if state.halted:
+        raise Halted(f"managers of this host are stopped: {state.halted}; `domicile stop --off` lets them start again")
+
+
 def _hold(state: SimulatedState, action: Hold, owner: Owner) -> SimulatedState:
+    _refuse_if_halted(state)
     domain = _resident(state, action.domain).domain
     if domain.uuid != action.uuid:
         raise Refused(f"{domain.name}: is another now, of UUID {domain.uuid}")
@@ -124,6 +162,8 @@ def _manage(state: SimulatedState, who: str, owner: Owner) -> SimulatedState:
             return state
         pid = state.office.owner.process.pid
         raise Refused(f"this host is managed by {state.office.who} (process {pid})")
+    if who:
+        _refuse_if_halted(state)
     return replace(state, office=Office(who, owner) if who else None)
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from domicile.errors import Refused
+from domicile.hosts.simulated.ballooning import ballooned, ballooning
+from domicile.hosts.simulated.moving import goes_on, moved_on
 from domicile.hosts.simulated.state import Machine, Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, Vnode
 
@@ -26,11 +28,23 @@ SCHEDULERS = ("credit2", "credit", "numa")
 DOM0_WORKLOAD = "dom0"
 
 
+MOVING_STEP_S = 1.0
+"""While memory is on its way, it and the rest of the host take turns of this length."""
+
+
 def advance(state: SimulatedState, seconds: float) -> SimulatedState:
     """The host when so many seconds more have passed, rounded up to whole quanta of 10 ms.
 
     Raises `Refused` where its schedulers are not simulated, ValueError where what was kept is not of this host.
     """
+    while seconds > MOVING_STEP_S and (goes_on(state) or ballooning(state)):
+        state = advance(state, MOVING_STEP_S)
+        seconds -= MOVING_STEP_S
+    return moved_on(ballooned(_lived_through(state, seconds), seconds), seconds)
+
+
+def _lived_through(state: SimulatedState, seconds: float) -> SimulatedState:
+    """What the scheduler and the memory system make of it."""
     # imported here: the engine and its compiler take long, and only time needs them
     from domicile.simulator.living import advance as let_pass  # noqa: PLC0415
 

@@ -9,9 +9,21 @@ from functools import cached_property
 
 from domicile.local.process import ProcessId
 from domicile.state.model import PAGES_PER_MIB, Cpupool, Domain, Reservation
+from domicile.state.moves import MoveState
 from domicile.topology.model import Topology
 
-__all__ = ["BUSY", "Clock", "Held", "Machine", "Office", "Owner", "Promise", "Resident", "SimulatedState"]
+__all__ = [
+    "BUSY",
+    "BalloonDriver",
+    "Clock",
+    "Held",
+    "Machine",
+    "Office",
+    "Owner",
+    "Promise",
+    "Resident",
+    "SimulatedState",
+]
 
 BUSY = "busy"
 """What a domain does of which nothing else is said: all vCPUs compute, as placement takes them to."""
@@ -26,6 +38,17 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class BalloonDriver:
+    """A guest's balloon driver: so much it gives or takes in a second, and the share of its memory that it cannot free.
+
+    One that does not answer has a rate of 0.
+    """
+
+    rate_mib_s: float = 256.0
+    keeps: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class Resident:
     """A domain on the host, with what `Domain` has no field for.
 
@@ -35,6 +58,7 @@ class Resident:
     `auto_node_affinity`: node-affinity is derived again when a vCPU's affinity changes. `owner` is the connection
     that it ends with, None once it was unpaused. `workload` is what it does (a name of `domicile.simulator.workloads`),
     and `busy_vcpus` how many of its vCPUs do it (None for all): the others idle. Dom0 does what a Dom0 does.
+    `balloon` is what its balloon driver can do.
     """
 
     domain: Domain
@@ -43,6 +67,7 @@ class Resident:
     owner: Owner | None = None
     workload: str = BUSY
     busy_vcpus: int | None = None
+    balloon: BalloonDriver = BalloonDriver()
 
     def pages_on(self, node: int) -> int:
         """All that it takes of a node."""
@@ -120,6 +145,8 @@ class SimulatedState:
     next_id: int = 1
     holds: tuple[Held, ...] = ()
     office: Office | None = None
+    moves: tuple[MoveState, ...] = ()
+    halted: str = ""
 
     @cached_property
     def free_pages(self) -> dict[int, int]:
@@ -161,6 +188,15 @@ class SimulatedState:
         for held in ended:
             after = after.let_go(held)
         return after
+
+    def move(self, token: str) -> MoveState | None:
+        """The move of this token."""
+        return next((each for each in self.moves if each.order.token == token), None)
+
+    def with_move(self, move: MoveState) -> SimulatedState:
+        """The state with this move in place of the one of its token, or as a new one."""
+        others = tuple(each for each in self.moves if each.order.token != move.order.token)
+        return replace(self, moves=(*others, move))
 
     def held(self, uuid: str, vcpu: int) -> Held | None:
         """The hold on a vCPU."""

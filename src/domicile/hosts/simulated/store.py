@@ -18,6 +18,7 @@ from domicile.errors import BadInput
 from domicile.hosts.simulated.state import Clock, Held, Machine, Office, Owner, Promise, Resident, SimulatedState
 from domicile.local.database import Database, Format
 from domicile.local.process import is_alive
+from domicile.state.moves import MoveState
 from domicile.topology.check import checked
 from domicile.topology.model import Topology
 
@@ -29,7 +30,8 @@ CLOCK_TABLE = """CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), st
                up_ns INTEGER NOT NULL, seed INTEGER NOT NULL, idle_ns TEXT NOT NULL, record BLOB NOT NULL)"""
 
 OWNED_TABLE = "CREATE TABLE owned (kind TEXT NOT NULL, record TEXT NOT NULL)"
-"""What ends with a connection, other than reservations: holds on vCPUs, the manager's office."""
+"""What ends with a connection, other than reservations: holds on vCPUs, the manager's office. And what is nobody's:
+moves, and why nobody may have the office."""
 
 FORMAT = Format(
     application_id=0x444F4D53,  # "DOMS"
@@ -117,6 +119,8 @@ class Store:
                 ),
                 holds=tuple(_owned(connection, "hold", Held)),
                 office=next(iter(_owned(connection, "office", Office)), None),
+                moves=tuple(_owned(connection, "move", MoveState)),
+                halted=next(iter(_owned(connection, "halted", str)), ""),
                 clock=_clock(connection),
                 generation=row["generation"],
                 next_id=row["next_id"],
@@ -157,7 +161,8 @@ def _save_new(connection: sqlite3.Connection, state: SimulatedState) -> None:
         (_text(state.machine), state.generation, state.next_id),
     )
     _insert_clock(connection, state.clock)
-    _save_changes(connection, replace(state, residents=(), promises=(), holds=(), office=None), state)
+    none = replace(state, residents=(), promises=(), holds=(), office=None, halted="", moves=())
+    _save_changes(connection, none, state)
 
 
 def _clock(connection: sqlite3.Connection) -> Clock:
@@ -203,14 +208,21 @@ def _save_changes(connection: sqlite3.Connection, before: SimulatedState, after:
     )
     if (before.generation, before.next_id) != (after.generation, after.next_id):
         connection.execute("UPDATE machine SET generation = ?, next_id = ?", (after.generation, after.next_id))
-    if (before.holds, before.office) != (after.holds, after.office):
+    if _others(before) != _others(after):
         connection.execute("DELETE FROM owned")
-        owned = [("hold", _text(each)) for each in after.holds]
-        owned += [("office", _text(after.office))] if after.office else []
+        owned = [(kind, _text(each)) for kind, each in _others(after)]
         connection.executemany("INSERT INTO owned (kind, record) VALUES (?, ?)", owned)
     if before.clock != after.clock:
         connection.execute("DELETE FROM clock")
         _insert_clock(connection, after.clock)
+
+
+def _others(state: SimulatedState) -> list[tuple[str, object]]:
+    """What is in the table `owned`: kind and record of each."""
+    found: list[tuple[str, object]] = [("hold", each) for each in state.holds]
+    found += [("office", state.office)] if state.office else []
+    found += [("move", each) for each in state.moves]
+    return found + ([("halted", state.halted)] if state.halted else [])
 
 
 def _text(record: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from domicile.hosts.simulated.moving import is_saved, is_second_copy
 from domicile.hosts.simulated.state import Resident, SimulatedState
 from domicile.state.model import PAGES_PER_MIB, Domain, HeldVcpu, Snapshot, Vcpu
 
@@ -26,7 +27,9 @@ def snapshot_of(state: SimulatedState) -> Snapshot:
     )
     return Snapshot(
         topology=replace(topology, nodes=nodes),
-        domains=tuple(_domain(state, resident, busy) for resident in state.residents),
+        domains=tuple(
+            _domain(state, resident, busy) for resident in state.residents if not is_second_copy(state, resident)
+        ),
         taken_at=state.clock.now,
         reservations=tuple(promise.reservation for promise in state.promises),
         reservations_generation=str(state.generation),
@@ -36,7 +39,10 @@ def snapshot_of(state: SimulatedState) -> Snapshot:
         scheduler=state.machine.cpupools[0].scheduler,
         xen_version=XEN_VERSION,
         host_id=state.machine.host_id,
+        moves=state.moves,
+        saved=tuple(sorted(move.order.uuid for move in state.moves if move.end is None and is_saved(state, move))),
         manager=state.office.who if state.office else "",
+        halted=state.halted,
         holds=tuple(HeldVcpu(held.uuid, held.vcpu, held.given, held.before) for held in state.holds),
     )
 

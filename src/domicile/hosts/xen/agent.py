@@ -13,8 +13,10 @@ uses the same files. `lock` is taken with flock(2). `generation` counts the rese
 owner: the owner dead, the file means nothing. `building/` records are those of domains created and not yet unpaused:
 the second line is "PID STARTTIME" of `xl create`, the third the domain's name as JSON. A file in `holds/` (name: the
 domain's UUID, a dot, the vCPU) says in its second line which hard affinity it had and which it was given;
-`office/manager` who changes this host of their own accord, as JSON in its second line. `memory-map` holds the last dump
-of debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from the dump's header on.
+`office/manager` who changes this host of their own accord, as JSON in its second line. `halted`, as JSON, says why
+nobody may; it is nobody's, and is there until it is taken away. `moves/` has a folder for each domain whose memory is
+on its way to other nodes, or was: see `mover.py`, which is sent along and does it. `memory-map` holds the last dump of
+debug key `u`: a line "UPTIME DURATION" in seconds, then the console's text from its header on.
 
 Answers hold `xl`'s tables, unread: the client has the parsers. Starting `xl` costs far more than what it does (half a
 second of CPU time under the lab's emulation), so where Xen's Python bindings and libxenctrl can be asked, `Direct`
@@ -43,6 +45,7 @@ RUN_DIR = os.environ.get("DOMICILE_RUN_DIR", "/run/domicile")
 USERDATA = "/var/lib/xen/userdata-d.%d.%s.libxl-json"
 SYS_DIR = os.environ.get("DOMICILE_SYS_DIR", "/sys")
 PCI_DIR = os.environ.get("DOMICILE_PCI_DIR", "/sys/bus/pci")
+SAVE_DIR = os.environ.get("DOMICILE_SAVE_DIR", "/var/lib/xen/domicile")
 SRAT = os.environ.get("DOMICILE_SRAT", "/sys/firmware/acpi/tables/SRAT")
 QUICK_S = 60.0
 LOCK_S = 30.0
@@ -67,7 +70,10 @@ LIBXENCTRL_VERSIONS = ["4.%d" % minor for minor in range(5, 22)]
 
 
 class Problem(Exception):
-    """What went wrong, for the client: kind is "refused", "conflict" or "failed"; output is what `xl` printed."""
+    """What went wrong, for the client; output is what `xl` printed.
+
+    kind is "refused", "halted", "conflict" or "failed".
+    """
 
     def __init__(self, kind: str, message: str, output: str = "") -> None:
         super().__init__(message)
@@ -281,6 +287,13 @@ def uptime() -> float:
     return float(read_text("/proc/uptime").split()[0])
 
 
+def saved_domains() -> List[str]:
+    """The UUIDs of domains that a move has saved and not started again."""
+    with suppress(OSError):
+        return sorted(name[:-5] for name in os.listdir(SAVE_DIR) if name.endswith(".save"))
+    return []
+
+
 def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
@@ -374,6 +387,8 @@ def essence(config: Dict[str, Any]) -> Dict[str, Any]:
         "vnuma_nodes": b_info.get("vnuma_nodes") or [],
         "sched_params": b_info.get("sched_params") or {},
         "pcidevs": config.get("pcidevs") or [],
+        "backends": [nic["bridge"] for nic in config.get("nics") or [] if nic.get("bridge")]
+        + [disk["pdev_path"] for disk in config.get("disks") or [] if disk.get("pdev_path")],
     }
 
 
@@ -404,7 +419,7 @@ class Shelf:
     def __init__(self, wait: Callable[[float], Any]) -> None:
         self.wait = wait
         self.me = Owner(os.getpid(), start_time(os.getpid()) or "")
-        for folder in (RUN_DIR, *map(self.path, ("reservations", "building", "holds", "office"))):
+        for folder in (RUN_DIR, *map(self.path, ("reservations", "building", "holds", "office", "moves"))):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.lstat(RUN_DIR)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -759,6 +774,7 @@ class Agent:
         """UUID to name of the domains created here and not unpaused."""
         self.configs = {}  # type: Dict[str, Tuple[Any, Dict[str, Any]]]
         self.classes = {}  # type: Dict[str, str]
+        self.movers = []  # type: List[Any]
         self.programs_run = 0
         self.backing = backing()
 
@@ -917,7 +933,19 @@ class Agent:
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> Dict[str, Any]:
         """Set a vCPU's affinity; "-" leaves that kind as it is."""
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
         self.pin(self.the(name).id, vcpu, hard, soft)
+        return {}
+
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> Dict[str, Any]:
+        """Set what a domain's balloon driver is to bring it to."""
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
+        row = self.the(name)
+        if row.uuid != uuid:
+            raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
+        self.xl(["mem-set", str(row.id), "%dm" % target_mib], strict=True)
         return {}
 
     def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> Dict[str, Any]:
@@ -927,6 +955,7 @@ class Agent:
             raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
         record = self.shelf.path("holds", "%s.%d" % (uuid, vcpu))
         with self.shelf.locked():
+            self.refuse_if_halted()
             owner, line = self.held(record)
             if owner.alive() and owner != self.shelf.me:
                 raise Problem("refused", "vCPU %d of %s is held by process %d" % (vcpu, name, owner.pid))
@@ -957,8 +986,128 @@ class Agent:
             elif who is not None:
                 raise Problem("refused", "this host is managed by %s (process %d here)" % (json.loads(line), owner.pid))
             if who is not None:
+                self.refuse_if_halted()
                 self.shelf.write(record, "%d %s\n%s\n" % (*self.shelf.me, json.dumps(who)))
         return {}
+
+    def halt(self, why: Any) -> Dict[str, Any]:
+        """Stop every manager of this host and end all holds, whoever made them; None lets managers start again."""
+        mark, kept = self.shelf.path("halted"), []  # type: str, List[str]
+        with self.shelf.locked():
+            if why is None:
+                self.shelf.remove(mark)
+                return {}
+            # the mark first: killed in between, nobody holds anew what was let go
+            self.shelf.write(mark, json.dumps(why) + "\n")
+            for path, _, _ in self.shelf.records("holds"):
+                try:
+                    self.give_back(path)
+                except (Problem, OSError, ValueError) as error:
+                    # the record stays: whoever made it tries again when it ends, and so does the next agent
+                    kept.append(str(error))
+        if kept:
+            raise Problem("failed", "managers are stopped, but %d vCPUs could not be let go: %s" % (len(kept), kept[0]))
+        return {}
+
+    def halted(self) -> str:
+        """Why nobody may change this host of their own accord; "" if they may."""
+        mark = read_text(self.shelf.path("halted"))
+        return str(json.loads(mark)) if mark else ""
+
+    def refuse_if_halted(self) -> None:
+        """Raise if somebody has stopped the managers of this host."""
+        why = self.halted()
+        if why:
+            raise Problem("halted", "managers of this host are stopped: %s" % why)
+
+    # -- moves ---------------------------------------------------------------------------------------------------
+
+    def move(self, order: Dict[str, Any], program: str) -> Dict[str, Any]:
+        """Begin to move a domain's memory: `program` is mover.py, which outlives us."""
+        token, name, uuid = order["token"], order["domain"], order["uuid"]
+        if not TOKEN.match(token):
+            raise Problem("failed", "%r cannot be a move's token" % token)
+        if self.xc is None:
+            raise Problem("refused", "moving memory takes Xen's Python bindings in Dom0 (%s)" % self.problem)
+        if self.held(self.shelf.path("office", "manager"))[0] == self.shelf.me:
+            self.refuse_if_halted()
+        self.sweep()
+        with self.shelf.locked():
+            for folder in self.moves():
+                if os.path.basename(folder) == token:
+                    raise Problem("refused", "there is a move %s already" % token)
+                if self.unended(folder) and json.loads(read_text(folder + "/order"))["uuid"] == uuid:
+                    raise Problem("refused", "%s is being moved already" % name)
+            row = self.the(name)
+            if row.uuid != uuid:
+                raise Problem("refused", "domain %d, %s, is another now, of UUID %s" % (row.id, name, row.uuid))
+            if row.id == 0:
+                raise Problem("refused", "Dom0 is not moved")
+            self.shelf.write(self.shelf.path("mover.py"), program)
+            folder = self.shelf.path("moves", token)
+            os.mkdir(folder, 0o700)
+            self.shelf.write(folder + "/order", json.dumps(dict(order, xl=self.xl_path)))
+            self.start_mover(folder)
+        return {}
+
+    def end_move(self, token: str) -> Dict[str, Any]:
+        """Forget a move that ended; call off one that goes on."""
+        folder = self.shelf.path("moves", token)
+        if TOKEN.match(token) and os.path.isdir(folder):
+            with self.shelf.locked():
+                if self.unended(folder):
+                    self.shelf.write(folder + "/cancel", "")
+                else:
+                    for name in os.listdir(folder):
+                        self.shelf.remove(os.path.join(folder, name))
+                    os.rmdir(folder)
+        return {}
+
+    def moves(self) -> List[str]:
+        """The folders of moves; one without an order never began."""
+        found = [self.shelf.path("moves", name) for name in sorted(os.listdir(self.shelf.path("moves")))]
+        return [folder for folder in found if os.path.exists(folder + "/order")]
+
+    def unended(self, folder: str) -> bool:
+        """Whether a move goes on, or should."""
+        return not os.path.exists(folder + "/result")
+
+    def start_mover(self, folder: str) -> None:
+        """Start what moves, or goes on with what one that was killed had begun."""
+        import subprocess  # noqa: PLC0415
+
+        with open(folder + "/log", "ab") as log:
+            mover = subprocess.Popen(
+                [sys.executable, "-ISu", self.shelf.path("mover.py"), folder],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=dict(os.environ, PATH=search_path()),
+            )
+        self.movers.append(mover)
+        self.shelf.write(folder + "/mover", "%d %s\n" % (mover.pid, start_time(mover.pid)))
+
+    def moving(self) -> List[Dict[str, Any]]:
+        """All moves, as they stand."""
+        # a child that ended is known to have ended once somebody asks
+        self.movers = [mover for mover in self.movers if mover.poll() is None]
+        found = []
+        for folder in self.moves():
+            # what is seen to go on may end meanwhile: the result is read first, for it never goes away before the order
+            result, order = read_text(folder + "/result"), read_text(folder + "/order")
+            if order:
+                # "STAGE DONE TOTAL", and a stage can be two words
+                stage, _, done = read_text(folder + "/progress").rpartition(" ")[0].rpartition(" ")
+                found.append(
+                    {
+                        "order": json.loads(order),
+                        "stage": stage,
+                        "done_mib": int(done or 0),
+                        "result": json.loads(result) if result else None,
+                    }
+                )
+        return found
 
     # -- affinity ------------------------------------------------------------------------------------------------
 
@@ -1029,6 +1178,12 @@ class Agent:
             while builder.alive():
                 self.link.wait(0.05)
             self.abandon(os.path.basename(path))
+        for folder in self.moves():
+            if self.unended(folder) and not owner_from(read_text(folder + "/mover")).alive():
+                with self.shelf.locked():
+                    # somebody else may have started it again, or it may have come to its end
+                    if self.unended(folder) and not owner_from(read_text(folder + "/mover")).alive():
+                        self.start_mover(folder)
         if any(not owner.alive() for _, owner, _ in self.shelf.records("holds")):
             with self.shelf.locked():
                 for path, owner, _ in self.shelf.records("holds"):
@@ -1075,6 +1230,7 @@ class Agent:
                 if owner.alive() and len(lines[0].split()) == 2
             ]
             owner, manager = self.held(self.shelf.path("office", "manager"))
+            halted = self.halted()
         tables = self.tables(notes)
         ids = [(int(m.group(2)), m.group(4)) for m in map(LIST_ROW.match, tables["domains"].split("\n")) if m]
         tables.update(
@@ -1085,7 +1241,10 @@ class Agent:
                 "generation": generation,
                 "reservations": reservations,
                 "holds": holds,
+                "moves": self.moving(),
+                "saved": saved_domains(),
                 "manager": json.loads(manager) if owner.alive() else "",
+                "halted": halted,
                 "pci_devices": pci_devices(),
                 "backing": self.backing,
                 "pci_classes": self.pci_classes(),
@@ -1285,9 +1444,13 @@ class Agent:
             "unpause": self.unpause,
             "destroy": self.destroy,
             "set_affinity": self.set_affinity,
+            "set_memory": self.set_memory,
             "hold": self.hold,
             "let_go": self.let_go,
             "manage": self.manage,
+            "move": self.move,
+            "end_move": self.end_move,
+            "halt": self.halt,
             "boot_log": self.boot_log,
         }  # type: Dict[str, Callable[..., Dict[str, Any]]]
         try:

@@ -337,6 +337,7 @@ state() {
         # shellcheck disable=SC2086
         ! alive $_owner || value manager "$_line"
     fi
+    [ ! -e "$RUN/halted" ] || value halted "$(cat "$RUN/halted")"
 }
 
 # pci_classes: a line "ADDRESS CLASS" for each PCI device
@@ -484,12 +485,46 @@ act() {
     show act $_status "$1" && [ -n "$_uuid" ] && rm -f "$RUN/building/$_uuid"
 }
 
+# halted: fails, saying why, if somebody has stopped the managers of this host
+halted() {
+    [ ! -e "$RUN/halted" ] || problem halted "managers of this host are stopped: $(cat "$RUN/halted")"
+}
+
+# halt [WHY-AS-JSON]: stop every manager and end all holds, whoever made them; without WHY let managers start again
+halt() {
+    locked lock halt_locked "$1"
+}
+
+halt_locked() {
+    [ -n "$1" ] || { rm -f "$RUN/halted"; return; }
+    _kept=0
+    write "$RUN/halted" "$1"
+    for _held in $(names holds); do
+        give_back "$_held" || _kept=$((_kept + 1))
+    done
+    [ $_kept = 0 ] || problem failed "managers are stopped, but $_kept vCPUs could not be let go"
+}
+
+# managing: whether this is the connection of the host's manager
+managing() {
+    _owner=''
+    [ ! -e "$RUN/office/manager" ] || read -r _owner <"$RUN/office/manager"
+    [ "$_owner" = "$ME" ]
+}
+
+# set_affinity ID VCPU HARD SOFT
+set_affinity() {
+    ! managing || halted || return
+    act "" vcpu-pin "$@"
+}
+
 # hold UUID ID VCPU BEFORE HELD
 hold() {
     locked lock hold_locked "$@"
 }
 
 hold_locked() {
+    halted || return
     _record=$RUN/holds/$1.$3
     _had=$4 _now=$(hard_affinity "$2" "$3")
     if [ -e "$_record" ]; then
@@ -530,7 +565,7 @@ manage_locked() {
         [ -z "$1" ] || problem refused "this host is managed by $_name (process ${_owner%% *} there)"
     else
         rm -f "$RUN/office/manager"
-        [ -z "$1" ] || write "$RUN/office/manager" "$ME
-$1"
+        [ -z "$1" ] || { halted && write "$RUN/office/manager" "$ME
+$1"; }
     fi
 }

@@ -81,6 +81,23 @@ class AgentChannel:
         """See `Channel`."""
         self._call("manage", {"who": who or None}, QUICK_S)
 
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> None:
+        """See `Channel`."""
+        self._call("set_memory", {"name": name, "uuid": uuid, "target_mib": target_mib}, 2 * QUICK_S)
+
+    def move(self, order: dict[str, Any]) -> None:
+        """See `Channel`."""
+        program = resources.files(__package__).joinpath("mover.py").read_text(encoding="utf-8")
+        self._call("move", {"order": order, "program": program}, 2 * QUICK_S)
+
+    def end_move(self, token: str) -> None:
+        """See `Channel`."""
+        self._call("end_move", {"token": token}, QUICK_S)
+
+    def halt(self, why: str | None) -> None:
+        """See `Channel`."""
+        self._call("halt", {"why": why}, 2 * QUICK_S)
+
     def beat(self) -> None:
         """See `Channel`."""
         self._conversation.beat(b"\n")

@@ -8,45 +8,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from operator import attrgetter
+
+import msgspec
 
 from domicile.errors import BadInput, HostFailed
 from domicile.hosts.xen.cpu_list import parse_list
 from domicile.hosts.xen.memory_map import MemoryMap, parse_memory_map
-from domicile.hosts.xen.raw import DomainConfig, RawSnapshot
+from domicile.hosts.xen.raw import DomainConfig, RawMove, RawSnapshot
 from domicile.hosts.xen.xl_claims import parse_claims_table
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
 from domicile.hosts.xen.xl_list import NO_NAME, ListRow, parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import VcpuRow, parse_vcpu_table
 from domicile.state.model import Cpupool, Domain, DomainType, HeldVcpu, Snapshot, Vcpu, Vnode
+from domicile.state.moves import INCOMING, MoveState
 from domicile.topology.model import Device, Topology
 from domicile.topology.pci import device_name
 from domicile.topology.xl_info import XlInfo, parse_xl_info
 
-__all__ = ["assemble", "disagreement"]
+__all__ = ["Tables", "assemble", "disagreement", "read_tables"]
 
 DEFAULT_WEIGHT = 256
+NOT_TOLD = DomainConfig()
+BY_NUMBER = attrgetter("vcpu")
+TYPES = {each.value: each for each in DomainType}
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+ENDS = (INCOMING, "--migratedaway")
+RESTORING = "restoring"
+"""What `mover.py` calls it when it reads a saved domain back."""
 UNSET_KB = 1 << 52
 """libxl's "unset" for memory is 2^64 - 1 KiB; no domain has 4 EiB."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What `xl` printed, read."""
+    """What `xl` printed, read. `topology` is that of `info`, with the devices that Dom0 sees.
+
+    `sets` has what a list as printed stands for, once for all vCPUs that share it; `node_sets` the same of nodes.
+    """
 
     info: XlInfo
+    topology: Topology
     rows: Sequence[ListRow]
     vcpus: Mapping[int, Sequence[VcpuRow]]
     claimed_mib: Mapping[int, int]
     cpupools: tuple[Cpupool, ...]
     every: frozenset[int]
+    sets: dict[str, frozenset[int]] = field(default_factory=dict)
+    node_sets: dict[str, frozenset[int] | None] = field(default_factory=dict)
 
 
-def assemble(raw: RawSnapshot, where: str) -> Snapshot:
-    """The snapshot; what is only half there is left out, with a note. Raises `HostFailed` where a table is garbled."""
-    tables = _read(raw, where)
-    topology = tables.info.topology
+def assemble(raw: RawSnapshot, where: str, tables: Tables | None = None) -> Snapshot:
+    """The snapshot; what is only half there is left out, with a note. `tables` are those of `raw`, if they are read.
+
+    Raises `HostFailed` where a table is garbled.
+    """
+    tables = tables or read_tables(raw, where)
+    topology = tables.topology
     memory_map = parse_memory_map(raw.memory_map.text) if raw.memory_map else None
     notes = [*topology.notes, *raw.notes]
     if raw.memory_map and memory_map is None:
@@ -55,15 +75,16 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
             "a larger ring helps (conring_size=1M on Xen's command line)"
         )
     domains = []
-    for row in tables.rows:
+    for row in _without_second_copies(tables.rows):
         problem = _unusable(row, tables.vcpus.get(row.id, ()))
         if problem:
             notes.append(f"domain {row.id} ({row.name}) left out: {problem}")
         else:
             domains.append(_domain(row, tables, raw, memory_map))
+    moves = _moves(raw, tables.rows, notes)
     return Snapshot(
-        topology=replace(topology, source=where, devices=_devices(topology, raw)),
-        domains=tuple(sorted(domains, key=lambda domain: domain.id)),
+        topology=topology,
+        domains=tuple(sorted(domains, key=attrgetter("id"))),
         taken_at=raw.taken_at,
         reservations=raw.reservations,
         reservations_generation=raw.generation,
@@ -83,8 +104,31 @@ def assemble(raw: RawSnapshot, where: str) -> Snapshot:
         host_id=raw.host_id,
         notes=tuple(notes),
         manager=raw.manager,
-        holds=tuple(_hold(line, frozenset(cpu.id for cpu in topology.cpus)) for line in raw.holds),
+        moves=moves,
+        saved=raw.saved,
+        halted=raw.halted,
+        holds=tuple(_hold(line, tables.every) for line in raw.holds),
     )
+
+
+def _moves(raw: RawSnapshot, rows: Sequence[ListRow], notes: list[str]) -> tuple[MoveState, ...]:
+    """The moves that make sense; the others are noted."""
+    found = []
+    for each in raw.moves:
+        try:
+            found.append(_move(msgspec.convert(each, RawMove, strict=False), rows))
+        except msgspec.ValidationError as error:
+            notes.append(f"a move left out, in /run/domicile/moves: {error}")
+    return tuple(found)
+
+
+def _move(raw: RawMove, rows: Sequence[ListRow]) -> MoveState:
+    """A move, with what its domain's second copy has so far: one that is received, or one that is read back."""
+    order = raw.order
+    second = order.domain if raw.stage == RESTORING else order.domain + INCOMING
+    taken = sum(row.memory_mib for row in rows if row.name == second and row.uuid == order.uuid and not row.dying)
+    end = raw.result.ended if raw.result else None
+    return MoveState(order, raw.stage, raw.done_mib, taken, end, raw.result.why if raw.result else "")
 
 
 def _hold(line: str, every: frozenset[int]) -> HeldVcpu:
@@ -94,26 +138,37 @@ def _hold(line: str, every: frozenset[int]) -> HeldVcpu:
     return HeldVcpu(uuid, int(vcpu), parse_list(given, every), parse_list(before, every))
 
 
-def _devices(topology: Topology, raw: RawSnapshot) -> tuple[Device, ...]:
+@lru_cache(maxsize=4)
+def _machine(
+    info: str, where: str, pci_devices: tuple[str, ...], pci_classes: tuple[tuple[str, str], ...]
+) -> tuple[XlInfo, Topology]:
+    """`xl info -n`, read. While no memory is given or taken it is the same text: the same records, with all that was
+    worked out from them. Raises `BadInput`.
+    """
+    found = parse_xl_info(info, f"{where}: `xl info -n`")
+    devices = _devices(found.topology, pci_devices, dict(pci_classes))
+    return found, replace(found.topology, source=where, devices=devices)
+
+
+def _devices(topology: Topology, pci_devices: Sequence[str], pci_classes: Mapping[str, str]) -> tuple[Device, ...]:
     """Xen's table, which has only devices whose node the platform tells, and the others that Dom0 sees."""
     nodes = {device.address: device.node for device in topology.devices}
-    found = sorted({*nodes, *(address for address in raw.pci_devices if PCI_ADDRESS.fullmatch(address))})
+    found = sorted({*nodes, *(address for address in pci_devices if PCI_ADDRESS.fullmatch(address))})
     return tuple(
-        Device(address, nodes.get(address), device_name(raw.pci_classes.get(address), None, None)) for address in found
+        Device(address, nodes.get(address), device_name(pci_classes.get(address), None, None)) for address in found
     )
 
 
-def disagreement(raw: RawSnapshot, where: str) -> bool:
+def disagreement(tables: Tables) -> bool:
     """Whether a domain started or ended between the tables: another snapshot may be whole."""
-    tables = _read(raw, where)
     half = any(_unusable(row, tables.vcpus.get(row.id, ())) and not row.dying for row in tables.rows)
     return half or not set(tables.vcpus) <= {row.id for row in tables.rows}
 
 
-def _read(raw: RawSnapshot, where: str) -> Tables:
+def read_tables(raw: RawSnapshot, where: str) -> Tables:
     """All tables. Raises `HostFailed` for a garbled one."""
     try:
-        info = parse_xl_info(raw.info, f"{where}: `xl info -n`")
+        info, topology = _machine(raw.info, where, raw.pci_devices, tuple(raw.pci_classes.items()))
         schedulers = parse_cpupool_schedulers(raw.schedulers) if raw.schedulers else {}
         pools = parse_cpupool_cpus(raw.cpupools, schedulers)
         vcpus: dict[int, list[VcpuRow]] = {}
@@ -126,7 +181,18 @@ def _read(raw: RawSnapshot, where: str) -> Tables:
     except HostFailed as error:
         raise HostFailed(f"{where}: {error}") from error
     cpupools = tuple(Cpupool(name, cpus, schedulers.get(name, info.scheduler)) for name, cpus in pools.items())
-    return Tables(info, rows, vcpus, claimed, cpupools, frozenset(cpu.id for cpu in info.topology.cpus))
+    every = frozenset(cpu.id for cpu in topology.cpus)
+    return Tables(info, topology, rows, vcpus, claimed, cpupools, every)
+
+
+def _without_second_copies(rows: Sequence[ListRow]) -> list[ListRow]:
+    """A domain that is migrated to its own host is there twice for a while, once under a longer name."""
+    named = {(row.uuid, row.name) for row in rows if not row.dying}
+    return [
+        row
+        for row in rows
+        if not any((row.uuid, row.name.removesuffix(end)) in named for end in ENDS if row.name.endswith(end))
+    ]
 
 
 def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:
@@ -142,7 +208,7 @@ def _unusable(row: ListRow, vcpus: Sequence[VcpuRow]) -> str:
 
 def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMap | None) -> Domain:
     """One domain out of all tables."""
-    config = raw.configs.get(row.id, DomainConfig())
+    config = raw.configs.get(row.id, NOT_TOLD)
     claimed_mib = tables.claimed_mib.get(row.id, 0)
     memory_mib = max(row.memory_mib - claimed_mib, 0)
     max_memory_mib = (config.max_memkb or 0) // 1024 if (config.max_memkb or 0) < UNSET_KB else 0
@@ -154,15 +220,19 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
         vcpus=_vcpus(row, tables, raw),
         memory_mib=memory_mib,
         max_memory_mib=max(max_memory_mib, row.memory_mib),
-        type=DomainType(config.type) if config.type in tuple(DomainType) else None,
-        node_affinity=_node_affinity(row.nodes, tables.info.topology),
+        type=TYPES.get(config.type or ""),
+        node_affinity=_node_affinity(row.nodes, tables),
         pages_by_node=memory_map.pages.get(row.id) if memory_map else None,
         cpupool=row.cpupool,
         weight=scheduling.weight if scheduling.weight > 0 else DEFAULT_WEIGHT,
         cap_percent=max(scheduling.cap, 0),
-        devices=tuple(device.address for device in config.pcidevs),
+        devices=tuple([device.address for device in config.pcidevs]),
+        backends=config.backends,
         vnodes=tuple(
-            Vnode(node.pnode, node.memkb // 1024, frozenset(node.vcpus), node.distances) for node in config.vnuma_nodes
+            [
+                Vnode(node.pnode, node.memkb // 1024, frozenset(node.vcpus), node.distances)
+                for node in config.vnuma_nodes
+            ]
         ),
         claimed_mib=claimed_mib,
         paused=row.paused,
@@ -173,26 +243,28 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
 
 def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
     """A domain's vCPUs, ascending."""
-    every = tables.every
     times = raw.measured.vcpu_time_ns.get(row.id, ())
-    return tuple(
-        Vcpu(
-            id=vcpu.vcpu,
-            pcpu=vcpu.cpu,
-            hard_affinity=parse_list(vcpu.hard, every),
-            soft_affinity=parse_list(vcpu.soft, every),
-            online=vcpu.cpu is not None,
-            running=vcpu.running,
-            time_ns=times[vcpu.vcpu] if vcpu.vcpu < len(times) else round(vcpu.time_s * 1e9),
-        )
-        for vcpu in sorted(tables.vcpus.get(row.id, ()), key=lambda vcpu: vcpu.vcpu)
-    )
+    found = []
+    for _, vcpu, cpu, running, time_s, hard, soft in sorted(tables.vcpus.get(row.id, ()), key=BY_NUMBER):
+        time_ns = times[vcpu] if vcpu < len(times) else round(time_s * 1e9)
+        found.append(Vcpu(vcpu, cpu, _set(hard, tables), _set(soft, tables), cpu is not None, running, time_ns))
+    return tuple(found)
 
 
-def _node_affinity(nodes: str, topology: Topology) -> frozenset[int] | None:
+def _set(text: str, tables: Tables) -> frozenset[int]:
+    """The CPUs in a list as printed."""
+    found = tables.sets.get(text)
+    if found is None:
+        found = tables.sets[text] = parse_list(text, tables.every)
+    return found
+
+
+def _node_affinity(nodes: str, tables: Tables) -> frozenset[int] | None:
     """Node affinity; None where `xl` cannot tell.
 
     It prints only the first nr_nodes bits of the set: with gaps in the ids, a set of later nodes looks empty.
     """
-    found = parse_list(nodes, topology.node_ids)
-    return found & set(topology.node_ids) or None
+    if nodes not in tables.node_sets:
+        there = tables.topology.node_ids
+        tables.node_sets[nodes] = parse_list(nodes, there) & set(there) or None
+    return tables.node_sets[nodes]

@@ -11,7 +11,7 @@ import re
 from enum import StrEnum
 from typing import Any, Protocol
 
-from domicile.errors import HostFailed, Refused, ReservationConflict
+from domicile.errors import Halted, HostFailed, Refused, ReservationConflict
 from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.process import Conversation
 from domicile.hosts.xen.xl_errors import telling_lines
@@ -80,6 +80,14 @@ class Channel(Protocol):
 
     def manage(self, who: str) -> None: ...
 
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> None: ...
+
+    def move(self, order: dict[str, Any]) -> None: ...
+
+    def end_move(self, token: str) -> None: ...
+
+    def halt(self, why: str | None) -> None: ...
+
     def beat(self) -> None:
         """Tell the far side that we live."""
         ...
@@ -110,6 +118,8 @@ def error_for(where: str, kind: str, message: str, output: str) -> HostFailed | 
     """The error for what the far side reports."""
     if kind == "refused":
         return Refused(f"{where}: {message}")
+    if kind == "halted":
+        return Halted(f"{where}: {message}; `domicile stop --off` lets them start again")
     if kind == "conflict":
         return ReservationConflict(f"{where}: {message}; look again and decide again")
     if re.search(NO_DOM0, output):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import groupby
 
-__all__ = ["LIST", "format_list", "parse_list"]
+__all__ = ["LIST", "format_list", "is_list", "parse_list"]
 
 LIST = r"all|none|any cpu|[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*"
 """A regular expression for what `parse_list` reads."""
@@ -29,9 +29,15 @@ def parse_list(text: str, everything: Iterable[int]) -> frozenset[int]:
 
 
 @lru_cache(maxsize=8192)
+def is_list(text: str) -> bool:
+    """Whether this has the form of a list."""
+    return re.fullmatch(LIST, text, re.ASCII) is not None
+
+
+@lru_cache(maxsize=8192)
 def _ids(text: str) -> frozenset[int]:
     """A list that names its ids: the vCPUs of a host share a handful, and equal ones are one and the same object."""
-    if not re.fullmatch(LIST, text, re.ASCII):
+    if not is_list(text):
         raise ValueError(f"{text!r} is no list of ids")
     ids: set[int] = set()
     for part in text.split(","):

@@ -17,6 +17,8 @@ from domicile.hosts.actions import (
     Action,
     CreatePaused,
     Destroy,
+    EndMove,
+    Halt,
     Hold,
     Lease,
     LetGo,
@@ -24,11 +26,13 @@ from domicile.hosts.actions import (
     Release,
     Reserve,
     SetAffinity,
+    SetMemory,
+    StartMove,
     Unpause,
 )
 from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.hosts.xen.agent_channel import AgentChannel
-from domicile.hosts.xen.assemble import assemble, disagreement
+from domicile.hosts.xen.assemble import assemble, disagreement, read_tables
 from domicile.hosts.xen.boot_log import proximity_domains
 from domicile.hosts.xen.channel import Channel, Runtime, greet, start_command
 from domicile.hosts.xen.config_identity import config_identity
@@ -94,11 +98,13 @@ class XenHost:
     def snapshot(self, memory_map: MemoryMapAge = MemoryMapAge.NONE) -> Snapshot:
         """The host now: one round trip, a second one only if a domain came or went in the middle of the first."""
         raw = self.raw_snapshot(memory_map)
-        if disagreement(raw, self._where):
+        tables = read_tables(raw, self._where)
+        if disagreement(tables):
             again = MemoryMapAge.RECENT if memory_map is MemoryMapAge.NOW else memory_map
             raw = self.raw_snapshot(again)
-        found = assemble(raw, self._where)
-        self._everything = frozenset(cpu.id for cpu in found.topology.cpus)
+            tables = read_tables(raw, self._where)
+        found = assemble(raw, self._where, tables)
+        self._everything = tables.every
         return found
 
     def raw_snapshot(self, memory_map: MemoryMapAge) -> RawSnapshot:
@@ -156,8 +162,24 @@ class XenHost:
                 hard, soft = (("-" if cpus is None else _cpus(cpus)) for cpus in (action.hard, action.soft))
                 if (hard, soft) != ("-", "-"):
                     channel.set_affinity(action.domain, action.vcpu, hard, soft)
+            case SetMemory() | StartMove() | EndMove() | Halt():
+                self._carry_out_host_wide(action)
             case _:
                 self._carry_out_lease(action)
+
+    def _carry_out_host_wide(self, action: SetMemory | StartMove | EndMove | Halt) -> None:
+        channel = self._channel
+        match action:
+            case SetMemory():
+                channel.set_memory(action.domain, action.uuid, action.target_mib)
+            case StartMove():
+                if not TOKEN.fullmatch(action.order.token):
+                    raise BadInput("move", f"{action.order.token!r} cannot be its token")
+                channel.move(msgspec.to_builtins(action.order, str_keys=True, order="deterministic"))
+            case EndMove():
+                channel.end_move(action.token)
+            case Halt():
+                channel.halt(action.why)
 
     def _carry_out_lease(self, action: Lease) -> None:
         channel = self._channel

@@ -8,8 +8,18 @@ import msgspec
 
 from domicile.errors import HostFailed
 from domicile.state.model import Reservation
+from domicile.state.moves import MoveEnd, MoveOrder
 
-__all__ = ["DomainConfig", "Measured", "RawMemoryMap", "RawSnapshot", "SchedParams", "VnumaNode", "decode_raw"]
+__all__ = [
+    "DomainConfig",
+    "Measured",
+    "RawMemoryMap",
+    "RawMove",
+    "RawSnapshot",
+    "SchedParams",
+    "VnumaNode",
+    "decode_raw",
+]
 
 
 class VnumaNode(msgspec.Struct, frozen=True):
@@ -43,13 +53,14 @@ class PciDevice(msgspec.Struct, frozen=True):
 
 
 class DomainConfig(msgspec.Struct, frozen=True):
-    """The essence of a libxl_domain_config: see `agent.essence`."""
+    """The essence of a libxl_domain_config: see `agent.essence`. `backends` are bridges and the paths of disks."""
 
     type: str | None = None
     max_memkb: int | None = None
     vnuma_nodes: tuple[VnumaNode, ...] = ()
     sched_params: SchedParams = SchedParams()
     pcidevs: tuple[PciDevice, ...] = ()
+    backends: tuple[str, ...] = ()
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -71,10 +82,28 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
     text: str
 
 
+class MoveResult(msgspec.Struct, frozen=True):
+    """How a move ended (`mover.py`)."""
+
+    ended: MoveEnd
+    why: str = ""
+
+
+class RawMove(msgspec.Struct, frozen=True):
+    """A move as it stands, in `RawSnapshot.moves`; `result` once it has ended."""
+
+    order: MoveOrder
+    stage: str = ""
+    done_mib: int = 0
+    result: MoveResult | None = None
+
+
 class RawSnapshot(msgspec.Struct, frozen=True):
     """All of one round trip. `taken_at` is Dom0's clock; `programs` counts the subprocesses it took.
 
-    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host.
+    `moves` are read one by one: another version of domicile may have left one in a form of its own.
+    `holds` are lines "UUID.VCPU BEFORE GIVEN" with lists of CPUs, `manager` is who manages the host, `halted` why
+    nobody may.
     `pci_devices` are the addresses that Dom0 sees in /sys/bus/pci/devices, `pci_classes` their class codes there,
     `assignable_devices` what is in the folder of the driver pciback, `backing` the devices behind bridges and disks.
     """
@@ -94,6 +123,9 @@ class RawSnapshot(msgspec.Struct, frozen=True):
     memory_map: RawMemoryMap | None = None
     holds: tuple[str, ...] = ()
     manager: str = ""
+    moves: tuple[dict[str, Any], ...] = ()
+    saved: tuple[str, ...] = ()
+    halted: str = ""
     pci_devices: tuple[str, ...] = ()
     backing: dict[str, str] = {}
     pci_classes: dict[str, str] = {}

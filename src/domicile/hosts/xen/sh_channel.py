@@ -61,6 +61,7 @@ class ShChannel:
                 "reservations": [json.loads(line) for line in found["reservations"].split("\n") if line.strip()],
                 "holds": [line for line in found["holds"].split("\n") if line.strip()],
                 "manager": json.loads(found.get("manager") or '""'),
+                "halted": json.loads(found.get("halted") or '""'),
                 "pci_devices": found.get("pci_devices", "").split(),
                 "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
                 "assignable_devices": found.get("assignable_devices", "").split(),
@@ -121,7 +122,7 @@ class ShChannel:
 
     def set_affinity(self, name: str, vcpu: int, hard: str, soft: str) -> None:
         """See `Channel`."""
-        self._call(QUICK_S, "act", "", "vcpu-pin", str(self._the(name).id), str(vcpu), hard, soft)
+        self._call(QUICK_S, "set_affinity", str(self._the(name).id), str(vcpu), hard, soft)
 
     def hold(self, name: str, uuid: str, vcpu: int, before: str, held: str) -> None:
         """See `Channel`."""
@@ -137,6 +138,25 @@ class ShChannel:
     def manage(self, who: str) -> None:
         """See `Channel`."""
         self._call(QUICK_S, "manage", json.dumps(who) if who else "")
+
+    def set_memory(self, name: str, uuid: str, target_mib: int) -> None:
+        """See `Channel`."""
+        row = self._the(name)
+        if row.uuid != uuid:
+            raise Refused(f"{self._where}: domain {row.id}, {name}, is another now, of UUID {row.uuid}")
+        self._call(QUICK_S, "act", "", "mem-set", str(row.id), f"{target_mib}m")
+
+    def move(self, order: dict[str, Any]) -> None:
+        """See `Channel`."""
+        del order
+        raise Refused(f"{self._where}: moving memory takes Python 3.6 and Xen's bindings for it in Dom0")
+
+    def end_move(self, token: str) -> None:
+        """See `Channel`: without Python none ever begins here."""
+
+    def halt(self, why: str | None) -> None:
+        """See `Channel`."""
+        self._call(2 * QUICK_S, "halt", "" if why is None else json.dumps(why))
 
     def beat(self) -> None:
         """See `Channel`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from domicile.errors import HostFailed
 
-__all__ = ["matches", "nonsense"]
+__all__ = ["LONGEST", "is_plain", "lines", "matched", "matches", "nonsense"]
 
 SHOWN = 120
 LONGEST = 32768
@@ -25,13 +25,28 @@ def matches(text: str, row: re.Pattern[str], command: str) -> Iterator[tuple[int
 
     Raises `HostFailed` where the heading is missing or a line does not match whole.
     """
-    lines = text.split("\n")
-    if not lines[0].startswith("Name"):
-        raise nonsense(command, 1, lines[0])
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        match = row.fullmatch(line) if len(line) <= LONGEST else None
-        if match is None:
-            raise nonsense(command, number, line)
-        yield number, match
+    for number, line in lines(text, command):
+        yield number, matched(line, number, row, command)
+
+
+def lines(text: str, command: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line after the heading. Raises `HostFailed` where that is missing."""
+    found = text.split("\n")
+    if not found[0].startswith("Name"):
+        raise nonsense(command, 1, found[0])
+    for number, line in enumerate(found[1:], start=2):
+        if line and not line.isspace():
+            yield number, line
+
+
+def matched(line: str, number: int, row: re.Pattern[str], command: str) -> re.Match[str]:
+    """A line that has to be such a row, whole. Raises `HostFailed`."""
+    match = row.fullmatch(line) if len(line) <= LONGEST else None
+    if match is None:
+        raise nonsense(command, number, line)
+    return match
+
+
+def is_plain(line: str) -> bool:
+    """Whether spaces are all that separates its words, so that splitting it finds what an expression would."""
+    return line.isascii() and line.isprintable() and len(line) <= LONGEST

@@ -103,14 +103,23 @@ class TinyGuest:
 
     def sweeps(self, timeout_s: float = READY_TIMEOUT_S) -> int:
         """How often its busy vCPUs have gone over their memory since the load began, all together."""
-        self.dom0.run(["xenstore-rm", self._path("sweeps")])
-        output(self.dom0, ["xenstore-write", self._path("command"), "sweeps"])
+        return int(self._ask("sweeps", timeout_s))
+
+    def clock(self, timeout_s: float = READY_TIMEOUT_S) -> tuple[float, float]:
+        """What the guest takes the time to be: seconds since it booted, and since 1970."""
+        up_s, now_s = self._ask("clock", timeout_s).split()
+        return float(up_s), float(now_s)
+
+    def _ask(self, command: str, timeout_s: float) -> str:
+        """What it publishes when it is told to."""
+        self.dom0.run(["xenstore-rm", self._path(command)])
+        output(self.dom0, ["xenstore-write", self._path("command"), command])
         deadline = time.monotonic() + timeout_s
-        while (counted := self.published("sweeps")) is None:
+        while (answer := self.published(command)) is None:
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: no answer from the guest within {timeout_s:.0f} s")
             time.sleep(POLL_S / 4)
-        return int(counted)
+        return answer
 
     def console(self) -> str:
         """What it has written to its console (Dom0's xenconsoled keeps a log)."""

@@ -27,6 +27,7 @@ INITRD_NAME = "initrd.cpio"
 APPLETS = (
     "awk",
     "cat",
+    "date",
     "dmesg",
     "echo",
     "grep",

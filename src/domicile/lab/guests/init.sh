@@ -6,7 +6,8 @@
 # comes from the kernel's command line at boot, from the xenstore value data/domicile/command, or as a line typed at the
 # console; the command "sweeps" publishes how often the memory has been gone over since the load began.
 #
-# Published in xenstore under data/domicile: report (CPUs, memory, nodes), state (the load, or "error: ..."), sweeps.
+# Published in xenstore under data/domicile: report (CPUs, memory, nodes), state (the load, or "error: ..."), sweeps, and
+# clock (seconds since boot and since 1970), by the command "clock".
 
 export PATH=/bin
 mount -t proc proc /proc
@@ -126,6 +127,10 @@ while read -r line <&3; do
             publish state "$state"
             ;;
         sweeps) publish sweeps "$(cat /run/sweeps.* 2>/dev/null | awk '{ sum += $1 } END { printf "%.0f", sum }')" ;;
+        clock)
+            read -r up _ </proc/uptime
+            publish clock "$up $(date +%s)"
+            ;;
         lost*) refuse "the load on CPU ${line#lost } ended: what it found in memory was wrong, or there was too little" ;;
         *)
             # split into words, with no file names put in for what looks like a pattern

@@ -104,7 +104,7 @@ def measure(
             for number in range(1, scenario.windows + 1)
         )
     for guest in guests:
-        guest.require_load()
+        TinyGuest(lab, guest.name, int(output(lab, ["xl", "domid", guest.name]))).require_load()
     about = output(lab, ["xl", "info"])
     return Measurement(
         title=scenario.title,
@@ -190,7 +190,8 @@ def _measure_window(
 ) -> Window:
     # nothing is asked in Dom0 while a window is open: under emulation one `xl` keeps a pCPU busy for a second or more,
     # enough for the scheduler to move guests
-    ids = [guest.id for guest in guests]
+    # a manager may have moved one, which has another id then
+    ids = [int(output(lab, ["xl", "domid", guest.name])) for guest in guests]
     frames = frames_now(lab, machine, [0, *ids])
     owned = {FIRST_GUEST_OWNER + index: frames[domain] for index, domain in enumerate(ids)}
     counters.set_owners({DOM0_OWNER: frames[0], **owned})

@@ -12,19 +12,16 @@ where none of these fits, the fewest nodes with the most free memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 
 import numpy as np
 
 from domicile.policies.baselines.sets import first_set
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Batch, every_set, weigh
 from domicile.policies.placement.subject import Indices
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
 
 __all__ = ["place"]
 
@@ -32,18 +29,6 @@ MARGIN = 1e-9
 
 SETS_OF_A_SIZE = 2100
 """All sets of a size are tried if there are no more than this: all pairs of 64 nodes are 2016."""
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Where each guest does best for itself, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("greedy", _greedy, snapshot, requests, intent, exact=exact, load=load)
 
 
 def _greedy(turn: Turn) -> Pick | None:
@@ -83,3 +68,7 @@ def _small_sets(eligible: Indices) -> Iterator[Indices]:
         if comb(len(eligible), size) > SETS_OF_A_SIZE:
             return
         yield np.array(list(combinations(eligible.tolist(), size)), dtype=np.intp)
+
+
+place = in_turn("greedy", _greedy)
+"""Where each guest does best for itself, one after the other."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from domicile.errors import BadInput, NotEnoughMemory
 from domicile.policies.baselines.libxl import auto_node_affinity, candidate, pool_cpus, skip_reason
+from domicile.policies.baselines.turns import with_prediction
 from domicile.policies.placement import problem_of
-from domicile.policies.placement.explain import terms
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion, spread_whole
 from domicile.policies.plan import Placement, PlacementPlan, Term
@@ -64,7 +64,7 @@ def place(
     layout = _layout(snapshot, placed, intent, load)
     return PlacementPlan(
         placements=tuple(
-            _explained(snapshot, layout, guest, placement, reason)
+            with_prediction(snapshot, layout, guest, placement, Term("libxl", 0.0, reason))
             for guest, ((_, placement), reason) in enumerate(zip(placed, reasons, strict=True))
         ),
         policy=POLICY,
@@ -189,16 +189,3 @@ def _layout(
         nodes = tuple(index[node] for node in placement.nodes)
         layout = layout.seated(guest, Seat(nodes, fixed.vcpu_share, tuple(reserve)))
     return layout
-
-
-def _explained(snapshot: Snapshot, layout: Layout, guest: int, placement: Placement, reason: str) -> Placement:
-    seat = layout.seats[guest]
-    if seat is None:
-        raise AssertionError("every guest has a seat")
-    found = (Term("libxl", 0.0, reason), *terms(snapshot, layout.without(guest), guest, seat))
-    return replace(
-        placement,
-        terms=found,
-        predicted_slowdown=1.0 + sum(term.cost for term in found),
-        objective=sum(term.cost + term.penalty for term in found),
-    )

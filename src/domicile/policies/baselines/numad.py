@@ -18,13 +18,10 @@ libvirt then pins vCPUs to the advised nodes and takes memory from nowhere else;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 from domicile.topology.ids import format_ids
 
 __all__ = ["Advice", "NumadNode", "advise", "cpus_free", "cpus_total", "place"]
@@ -58,34 +55,25 @@ class Advice:
         return self.order[: self.count]
 
 
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Where numad's advice puts these guests, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("numad", _advised, snapshot, requests, intent, exact=exact, load=load)
-
-
-def advise(nodes: Sequence[NumadNode], cpus: int, mbs: int) -> Advice:
-    """What `numad -w` prints for so many hundredths of CPUs and MB.
+def advise(nodes: Sequence[NumadNode], cpus: int, mbs: int, *, flex: int = 0, enough: bool = False) -> Advice:
+    """What `numad -w` prints for so many hundredths of CPUs and MB. For a process that runs, `flex` hundredths may be
+    missing, and where there are `enough` for all on the host, nodes are not added for want of CPUs.
 
     Where the first node has no memory or no CPUs numad divides by 0, and what then happens is C's undefined behaviour;
     here all nodes are taken to be needed.
     """
     free_cpus = [max(node.cpus_free, 1) for node in nodes]
     magnitude = [_magnitude(node.free_mb, mbs, cpu, cpus) for node, cpu in zip(nodes, free_cpus, strict=True)]
-    needed = min(max(_quotient(mbs, nodes[0].total_mb), _quotient(cpus, nodes[0].cpus_total)), len(nodes))
+    needed = min(
+        max(_quotient(mbs, nodes[0].total_mb), _quotient(max(cpus - flex, 0), nodes[0].cpus_total)), len(nodes)
+    )
     sums = []
     for start in range(len(nodes)):
         order = _by_distance(nodes, magnitude, start)
         sums.append(sum(magnitude[node] // nodes[node].distance[start] ** 2 for node in order[:needed]))
     order = _by_distance(nodes, magnitude, sums.index(max(sums)))
     taken = 0
-    while needed > 0 or mbs > 0 or cpus > 0:
+    while needed > 0 or mbs > 0 or (cpus > flex and not enough):
         node = order[taken]
         taken, needed = taken + 1, needed - 1
         if taken == len(nodes):
@@ -155,3 +143,7 @@ def _advised(turn: Turn) -> Pick | None:
         if turn.fits(order[:count]):
             return Pick(tuple(order[:count]), f"advises nodes {advised}")
     return None
+
+
+place = in_turn("numad", _advised)
+"""Where numad's advice puts these guests, one after the other."""

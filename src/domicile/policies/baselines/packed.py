@@ -12,27 +12,12 @@ in equal parts. Nova's limit on vCPUs by the allocation ratio is left out, and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from domicile.policies.baselines.sets import first_set
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 
 __all__ = ["place", "sorted_nodes"]
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Where packing puts these guests, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("packed", _packed, snapshot, requests, intent, exact=exact, load=load)
 
 
 def sorted_nodes(
@@ -47,3 +32,7 @@ def _packed(turn: Turn) -> Pick | None:
     order = sorted_nodes(turn.eligible, turn.vcpus.tolist(), turn.free_mib, pack=True)
     nodes = first_set(turn, order, turn.request.vcpus) or first_set(turn, order)
     return Pick(nodes, "the fewest nodes, and of these the most used") if nodes else None
+
+
+place = in_turn("packed", _packed)
+"""Where packing puts these guests, one after the other."""

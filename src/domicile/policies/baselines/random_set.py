@@ -8,32 +8,15 @@ its own and among others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 
 import numpy as np
 
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
+from domicile.policies.registry import Policy
 
-__all__ = ["place"]
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-    seed: int = 0,
-) -> PlacementPlan:
-    """Anywhere, one after the other. Raises as `turns.place_in_turn`."""
-    rule = partial(_any, seed=seed)
-    return place_in_turn("random", rule, snapshot, requests, intent, exact=exact, load=load)
+__all__ = ["place", "seeded"]
 
 
 def _any(turn: Turn, seed: int) -> Pick | None:
@@ -43,3 +26,12 @@ def _any(turn: Turn, seed: int) -> Pick | None:
         if turn.fits(order[:count]):
             return Pick(tuple(order[:count]), f"drawn by lot with seed {seed}")
     return None
+
+
+def seeded(seed: int) -> Policy:
+    """Anywhere, by the lots of this seed."""
+    return in_turn("random", partial(_any, seed=seed))
+
+
+place = seeded(0)
+"""Anywhere, one after the other."""

@@ -6,31 +6,18 @@ on; see `packed`, which it is the reverse of, and where is said what differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from domicile.policies.baselines.packed import sorted_nodes
 from domicile.policies.baselines.sets import first_set
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
-from domicile.policies.plan import PlacementPlan
-from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 
 __all__ = ["place"]
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Where spreading puts these guests, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("spread", _spread, snapshot, requests, intent, exact=exact, load=load)
 
 
 def _spread(turn: Turn) -> Pick | None:
     order = sorted_nodes(turn.eligible, turn.vcpus.tolist(), turn.free_mib, pack=False)
     nodes = first_set(turn, order, turn.request.vcpus) or first_set(turn, order)
     return Pick(nodes, "the fewest nodes, and of these the least used") if nodes else None
+
+
+place = in_turn("spread", _spread)
+"""Where spreading puts these guests, one after the other."""

@@ -21,13 +21,15 @@ from domicile.policies.placement import problem_of, shortage
 from domicile.policies.placement.explain import terms
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
+from domicile.policies.placement.seat_costs import seat_costs
 from domicile.policies.placement.subject import Subject
-from domicile.policies.plan import Placement, PlacementPlan, Term
+from domicile.policies.plan import Explanation, Placement, PlacementPlan, Term
+from domicile.policies.registry import Policy
 from domicile.policies.whatif import with_guest
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 
-__all__ = ["Pick", "Rule", "Turn", "place_in_turn"]
+__all__ = ["Pick", "Rule", "Turn", "in_turn", "with_prediction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,40 +111,45 @@ Rule = Callable[[Turn], Pick | None]
 """Where a guest goes, by its turn: a set of nodes that fits, None only if none does."""
 
 
-def place_in_turn(
-    policy: str,
-    rule: Rule,
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent,
-    *,
-    exact: bool,
-    load: Mapping[str, float] | None,
-) -> PlacementPlan:
-    """The plan of a rule. Raises `BadInput` and `Refused` as domicile's own policy does."""
-    if exact:
-        raise BadInput("--exact", f"there is nothing to prove about policy {policy!r}; leave it out")
-    problem = problem_of(snapshot, requests, intent, load=load)
-    layout, later = Layout.empty(problem), snapshot
-    picks: list[Pick] = []
-    for guest, subject in enumerate(problem.subjects):
-        pick = _pick(Turn(later, layout, guest), rule)
-        seat = layout.seat_for(guest, pick.nodes) if pick else None
-        if pick is None or seat is None:
-            raise shortage(snapshot, problem, guest)
-        picks.append(pick)
-        layout = layout.seated(guest, seat)
-        placement = _placement(layout, guest, seat, pick)
-        later = with_guest(later, subject.request, placement, frozenset(placement.nodes))
-    return PlacementPlan(
-        placements=tuple(
-            _explained(snapshot, layout, guest, seat, pick, policy)
-            for guest, (seat, pick) in enumerate(zip(layout.seats, picks, strict=True))
-            if seat is not None
-        ),
-        policy=policy,
-        mean_slowdown=layout.mean_slowdown,
-    )
+def in_turn(name: str, rule: Rule) -> Policy:
+    """The policy of this name: guests one after the other, each where the rule says.
+
+    It raises `BadInput` and `Refused` as domicile's own policy does, and `BadInput` for `exact`.
+    """
+
+    def place(
+        snapshot: Snapshot,
+        requests: Sequence[GuestRequest],
+        intent: Intent = Intent(),  # noqa: B008 - immutable
+        *,
+        exact: bool = False,
+        load: Mapping[str, float] | None = None,
+    ) -> PlacementPlan:
+        if exact:
+            raise BadInput("--exact", f"there is nothing to prove about policy {name!r}; leave it out")
+        problem = problem_of(snapshot, requests, intent, load=load)
+        layout, later = Layout.empty(problem), snapshot
+        picks: list[Pick] = []
+        for guest, subject in enumerate(problem.subjects):
+            pick = _pick(Turn(later, layout, guest), rule)
+            seat = layout.seat_for(guest, pick.nodes) if pick else None
+            if pick is None or seat is None:
+                raise shortage(snapshot, problem, guest)
+            picks.append(pick)
+            layout = layout.seated(guest, seat)
+            placement = _placement(layout, guest, seat, pick)
+            later = with_guest(later, subject.request, placement, frozenset(placement.nodes))
+        return PlacementPlan(
+            placements=tuple(
+                _explained(snapshot, layout, guest, seat, pick, name)
+                for guest, (seat, pick) in enumerate(zip(layout.seats, picks, strict=True))
+                if seat is not None
+            ),
+            policy=name,
+            mean_slowdown=layout.mean_slowdown,
+        )
+
+    return place
 
 
 def _pick(turn: Turn, rule: Rule) -> Pick | None:
@@ -171,10 +178,22 @@ def _placement(layout: Layout, guest: int, seat: Seat, pick: Pick) -> Placement:
 
 
 def _explained(snapshot: Snapshot, layout: Layout, guest: int, seat: Seat, pick: Pick, policy: str) -> Placement:
-    found = (Term(policy, 0.0, f"{policy}: {pick.reason}"), *terms(snapshot, layout.without(guest), guest, seat))
+    return with_prediction(
+        snapshot, layout, guest, _placement(layout, guest, seat, pick), Term(policy, 0.0, f"{policy}: {pick.reason}")
+    )
+
+
+def with_prediction(snapshot: Snapshot, layout: Layout, guest: int, placement: Placement, first: Term) -> Placement:
+    """The placement of a guest that has a seat in this layout, with domicile's prediction, and this term before its
+    others."""
+    seat = layout.seats[guest]
+    if seat is None:
+        raise AssertionError("every guest has a seat")
+    rest = layout.without(guest)
+    (costs,) = seat_costs(rest, guest, [seat])
     return replace(
-        _placement(layout, guest, seat, pick),
-        terms=found,
-        predicted_slowdown=1.0 + sum(term.cost for term in found),
-        objective=sum(term.cost + term.penalty for term in found),
+        placement,
+        predicted_slowdown=costs.slowdown,
+        objective=costs.objective,
+        explanation=Explanation(lambda: ((first, *terms(snapshot, rest, guest, seat, costs)), ())),
     )

@@ -16,54 +16,13 @@ which is the same to Xen, and keeps `xl` from placing the guest by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 
-from domicile.policies.baselines.turns import Pick, Turn, place_in_turn
+from domicile.policies.baselines.turns import Pick, Turn, in_turn
 from domicile.policies.baselines.xenopsd import XenopsdNode, XenopsdRequest, plan
-from domicile.policies.plan import PlacementPlan
 from domicile.state.model import Snapshot
-from domicile.state.request import GuestRequest, Intent
 
 __all__ = ["place", "place_hard", "place_memory_only", "usage"]
-
-
-def place(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Best effort, one after the other. Raises as `turns.place_in_turn`."""
-    return place_in_turn("xenopsd", _best_effort, snapshot, requests, intent, exact=exact, load=load)
-
-
-def place_hard(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Best effort hard: the plan's placements are `hard` where one node will do. Raises as `turns.place_in_turn`."""
-    rule = partial(_best_effort, hard=True)
-    return place_in_turn("xenopsd-hard", rule, snapshot, requests, intent, exact=exact, load=load)
-
-
-def place_memory_only(
-    snapshot: Snapshot,
-    requests: Sequence[GuestRequest],
-    intent: Intent = Intent(),  # noqa: B008 - immutable
-    *,
-    exact: bool = False,
-    load: Mapping[str, float] | None = None,
-) -> PlacementPlan:
-    """Memory only, one after the other. Raises as `turns.place_in_turn`."""
-    rule = partial(_best_effort, cores=False)
-    return place_in_turn("xenopsd-memory", rule, snapshot, requests, intent, exact=exact, load=load)
 
 
 def usage(snapshot: Snapshot) -> list[int]:
@@ -105,3 +64,13 @@ def _best_effort(turn: Turn, *, cores: bool = True, hard: bool = False) -> Pick 
         return Pick(turn.eligible, "it takes several nodes, so it may run and have its memory anywhere")
     reason = f"the nearest set of nodes that has room, {sum(used[node] for node in found)} VMs there before it"
     return Pick(found, reason, hard)
+
+
+place = in_turn("xenopsd", _best_effort)
+"""Best effort, one after the other."""
+
+place_hard = in_turn("xenopsd-hard", partial(_best_effort, hard=True))
+"""Best effort hard: the plan's placements are `hard` where one node will do."""
+
+place_memory_only = in_turn("xenopsd-memory", partial(_best_effort, cores=False))
+"""Memory only, one after the other."""

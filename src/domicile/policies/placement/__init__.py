@@ -13,6 +13,7 @@ Kept without exception: free memory that is promised to nobody, hard affinity, c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,16 +21,17 @@ from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.remembered import remembered_machine
 from domicile.policies.effort import Effort
+from domicile.policies.known import known_tenants
 from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
-from domicile.policies.placement.explain import explained
-from domicile.policies.placement.layout import Layout, Problem, Seat
+from domicile.policies.placement.explain import placed
+from domicile.policies.placement.layout import Layout, Problem
 from domicile.policies.placement.many import bounded, laid_out
 from domicile.policies.placement.search import NoRoom, as_it_falls
+from domicile.policies.placement.seat_costs import seat_costs
 from domicile.policies.placement.second import overflowing, why_without_cpus
 from domicile.policies.placement.subject import Subject, prepare
-from domicile.policies.placement.there import those_there
 from domicile.policies.placement.ties import memberships
-from domicile.policies.plan import Placement, PlacementPlan
+from domicile.policies.plan import PlacementPlan
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
@@ -78,25 +80,27 @@ def place(
     layout = best or layout or overflowing(snapshot, problem)
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
-    return PlacementPlan(
-        placements=tuple(
-            _placement(snapshot, problem, layout, guest, seat)
-            for guest, seat in enumerate(layout.seats)
-            if seat is not None
-        ),
-        policy=POLICY,
-        mean_slowdown=layout.mean_slowdown,
-        proven=exact and (enumerated or (gap is not None and gap <= PROVEN)),
-        gap=gap,
-        deviation=deviation,
-    )
+    proven = exact and (enumerated or (gap is not None and gap <= PROVEN))
+    return replace(_plan(snapshot, problem, layout), proven=proven, gap=gap, deviation=deviation)
 
 
-def _placement(snapshot: Snapshot, problem: Problem, layout: Layout, guest: int, seat: Seat) -> Placement:
-    placement = explained(snapshot, layout.without(guest), guest, seat)
-    # a second choice is a place that was fixed where the request left it open
-    second = layout.problem.subjects[guest] is not problem.subjects[guest]
-    return why_without_cpus(problem, placement) if second else placement
+def _plan(snapshot: Snapshot, problem: Problem, layout: Layout) -> PlacementPlan:
+    """The placements of all guests, each given all others."""
+    found = []
+    mean = None
+    for guest, seat in enumerate(layout.seats):
+        if seat is None:
+            continue
+        rest = layout.without(guest)
+        (costs,) = seat_costs(rest, guest, [seat])
+        placement = placed(snapshot, rest, guest, seat, costs)
+        # a second choice is a place that was fixed where the request left it open
+        second = layout.problem.subjects[guest] is not problem.subjects[guest]
+        found.append(why_without_cpus(problem, placement) if second else placement)
+        if len(layout.seats) == 1:
+            # the same as of the layout, without working out its load
+            mean = 1.0 + (rest.load.total + costs.of_all) / (rest.load.domains + 1)
+    return PlacementPlan(tuple(found), POLICY, layout.mean_slowdown if mean is None else mean)
 
 
 def problem_of(
@@ -120,7 +124,7 @@ def problem_of(
         prepare(machine, snapshot, request, intent.devices, load or {}, assumptions, stated.get(request.name))
         for request in requests
     )
-    there = those_there(machine, snapshot, intent, load, assumptions)
+    there = known_tenants(machine, snapshot, intent, load or {}, assumptions)
     known = frozenset(there.names) | frozenset(names)
     return Problem(
         machine=machine,

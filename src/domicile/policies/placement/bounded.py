@@ -26,8 +26,8 @@ __all__ = ["MARGIN", "bounded_sets"]
 MARGIN = 1e-9
 """Objectives closer than this are equal: what is left of rounding."""
 
-FIRST = 24
-"""Sets weighed at first; the best of them cut most of the others."""
+FIRST = 6
+"""Sets weighed at first for each that is wanted, up to four; the best of them cut most of the others."""
 
 MOST_LISTED = 20_000
 """Sets of a size that are listed at most: tens of milliseconds."""
@@ -58,10 +58,9 @@ class _Best:
         return batch
 
 
-def bounded_sets(subject: Subject, field: Field, ties: Ties, room_mib: Floats, count: int) -> Iterator[Batch]:
+def bounded_sets(subject: Subject, trial: Trial, ties: Ties, room_mib: Floats, count: int) -> Iterator[Batch]:
     """Weigh sets of the subject's eligible nodes until the `count` best are among those weighed, with all sets that are
-    as good as they (of more than `EXHAUSTIVE_NODES` nodes: as some that are as good)."""
-    trial = Trial.of(field, subject.newcomer)
+    as good as they (of more than `EXHAUSTIVE_NODES` nodes: as some that are as good). `trial` is of its newcomer."""
     bounds = bounds_of(subject, trial, ties, room_mib)
     best = _Best(count)
 
@@ -76,7 +75,7 @@ def bounded_sets(subject: Subject, field: Field, ties: Ties, room_mib: Floats, c
         lower = bounds.base[size] + np.bincount(row, bounds.least[size[row], position])
         yield from _in_order(nodes, member, lower, best, weighed)
         return
-    yield from _by_size(subject, field, ties, room_mib, bounds, best, weighed)
+    yield from _by_size(subject, trial.field, ties, room_mib, bounds, best, weighed)
 
 
 def _in_order(
@@ -88,7 +87,7 @@ def _in_order(
 ) -> Iterator[Batch]:
     """Weigh these sets, those that cost least at least first, more at a time as they go on."""
     order = np.argsort(lower, kind="stable")
-    start, step = 0, FIRST
+    start, step = 0, FIRST * min(best.count, 4)
     most = max(CELLS // nodes.shape[1] ** 2, 1)
     while start < len(order) and lower[order[start]] <= best.limit + MARGIN:
         rows = order[start : start + min(step, most)]

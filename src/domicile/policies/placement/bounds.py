@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domicile.performance.curves import Floats, pressure, sharing_parts
+from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.field import Trial
 from domicile.policies.placement.subject import Indices, Subject
 from domicile.policies.placement.ties import Ties
@@ -58,7 +58,7 @@ def bounds_of(subject: Subject, trial: Trial, ties: Ties, room_mib: Floats) -> B
     others = others - trial.lost[nodes] + trial.weight[nodes] * crowd * added
 
     loaded = (trial.traffic[nodes] + trial.sends * memory) / trial.peak[nodes]
-    more = pressure(loaded, a) - trial.controller[nodes]
+    more = crowding(loaded, a) - trial.controller[nodes]
     pull = newcomer.device_pull[nodes] / 2.0
     rate = slower + crowd * before + pull + 2.0 * ties.pull[nodes] + bound * _least_ways(trial, nodes, memory, room)
     least_rate = rate.min(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,13 +15,51 @@ from domicile.policies.placement.memory import spread
 from domicile.policies.placement.subject import Indices, Subject
 from domicile.policies.placement.ties import Ties
 
-__all__ = ["EXHAUSTIVE_NODES", "Batch", "every_set", "weigh"]
+__all__ = ["EXHAUSTIVE_NODES", "Batch", "SeatCosts", "Weighed", "every_set", "weigh"]
 
 Members = npt.NDArray[np.bool_]
 """Which nodes of a row are in the set."""
 
 EXHAUSTIVE_NODES = 8
 """All 255 sets of 8 nodes have their bounds in one array; from 9 nodes on sets are gone through by size (`bounded`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatCosts:
+    """What a seat adds to the guest's slowdown, by term (`groups` is its own loss by distance to its peers); to the sum
+    of everybody else's (`neighbours`); and the wishes that are `missed`."""
+
+    latency: float
+    cpu: float
+    bandwidth: float
+    devices: float
+    neighbours: float
+    groups: float
+    missed: float
+
+    @property
+    def slowdown(self) -> float:
+        """The guest's predicted slowdown."""
+        return 1.0 + self.latency + self.cpu + self.bandwidth + self.devices + self.groups
+
+    @property
+    def of_all(self) -> float:
+        """What it adds to the sum of all domains' slowdowns above 1: what a guest loses by distance to its peers, they
+        lose too."""
+        return self.slowdown - 1.0 + self.groups + self.neighbours
+
+    @property
+    def objective(self) -> float:
+        """What it adds to what the search minimises."""
+        return self.of_all + self.missed
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """One candidate of a batch: MiB by node index (those with some), and its costs."""
+
+    memory_mib: Mapping[int, float]
+    costs: SeatCosts
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +80,13 @@ class Batch:
     def sets(self, row: int) -> tuple[int, ...]:
         """The node indices of a candidate, ascending."""
         return tuple(sorted(self.nodes[row][self.member[row]].tolist()))
+
+    def at(self, row: int) -> Weighed:
+        """One candidate."""
+        costs = self.costs
+        terms = (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours, self.ties, self.wishes)
+        mib = zip(self.nodes[row].tolist(), self.memory[row].tolist(), strict=True)
+        return Weighed({node: part for node, part in mib if part}, SeatCosts(*(float(term[row]) for term in terms)))
 
 
 def weigh(

@@ -3,113 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from domicile.performance.character import USUAL_WEIGHT
 from domicile.performance.curves import Floats
+from domicile.policies.placement.candidates import SeatCosts
 from domicile.policies.placement.layout import Layout, Seat
 from domicile.policies.placement.memory import in_proportion
 from domicile.policies.placement.search import choices
-from domicile.policies.plan import Alternative, Placement, Term
+from domicile.policies.placement.seat_costs import seat_costs
+from domicile.policies.plan import Alternative, Explanation, Placement, Term
 from domicile.state.model import Snapshot
 from domicile.state.request import GroupKind
 from domicile.topology.ids import format_ids
 
-__all__ = ["explained", "terms"]
+__all__ = ["placed", "terms"]
 
 ALTERNATIVES = 3
 SINGLY = 4
 """Sets of up to this many nodes are described node by node, wider ones in one line."""
 
-
-@dataclass(frozen=True, eq=False)
-class _Costs:
-    """What a seat costs: the terms of `field.Costs`, the guest's own loss by groups, and that of its peers with the
-    wishes that are not met."""
-
-    latency: float
-    cpu: float
-    bandwidth: float
-    devices: float
-    neighbours: float
-    groups: float
-    groups_penalty: float
+NOTHING = 1e-9
+"""A cost that is only what is left of rounding."""
 
 
-def explained(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> Placement:
-    """The placement of a guest, with its reasons and the next best sets, given all others: it has no seat in `rest`."""
-    problem = rest.problem
-    subject = problem.subjects[guest]
-    ids = problem.machine.topology.node_ids
-    nearest = [] if subject.fixed else choices(rest, guest, count=ALTERNATIVES + 1)
-    other_sets = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
-    seats = [seat, *(other for nodes in other_sets if (other := rest.seat_for(guest, nodes)))]
-    found, *others = (
-        _terms(snapshot, rest, guest, one, costs) for one, costs in zip(seats, _costs(rest, guest, seats), strict=True)
-    )
+def placed(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> Placement:
+    """The placement of a guest that has no seat in `rest`: what it costs now, the reasons once somebody asks."""
+    subject, machine = rest.problem.subjects[guest], rest.problem.machine
+    ids = machine.topology.node_ids
     if subject.fixed and subject.fixed.memory_mib:
-        memory = subject.fixed.memory_mib
+        memory: Sequence[int] = subject.fixed.memory_mib
     else:
-        memory = tuple(in_proportion(subject.request.memory_mib, seat.reserve_mib))
+        memory = in_proportion(subject.request.memory_mib, seat.reserve_mib)
     return Placement(
         domain=subject.request.name,
         nodes=tuple(ids[node] for node in seat.nodes),
-        soft_affinity=subject.soft_affinity(problem.machine, seat.nodes),
+        soft_affinity=subject.soft_affinity(machine, seat.nodes),
         memory_mib={ids[node]: mib for node, mib in enumerate(memory) if mib},
         reserve_mib={ids[node]: mib for node, mib in enumerate(seat.reserve_mib) if mib},
-        predicted_slowdown=1.0 + sum(term.cost for term in found),
-        terms=found,
-        alternatives=tuple(
-            Alternative(
-                nodes=tuple(ids[node] for node in other.nodes),
-                predicted_slowdown=1.0 + sum(term.cost for term in its),
-                terms=its,
-                objective=sum(term.cost + term.penalty for term in its),
-            )
-            for other, its in zip(seats[1:], others, strict=True)
+        predicted_slowdown=costs.slowdown,
+        objective=costs.objective,
+        explanation=Explanation(
+            lambda: (terms(snapshot, rest, guest, seat, costs), _next_best(snapshot, rest, guest, seat))
         ),
-        objective=sum(term.cost + term.penalty for term in found),
     )
 
 
-def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> tuple[Term, ...]:
-    """The terms of a seat for a guest that has none in `rest`."""
-    (costs,) = _costs(rest, guest, [seat])
-    return _terms(snapshot, rest, guest, seat, costs)
+def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list[Alternative]:
+    """The sets that come after the seat's, for a guest whose place is open."""
+    if rest.problem.subjects[guest].fixed:
+        return []
+    ids = rest.problem.machine.topology.node_ids
+    nearest = choices(rest, guest, count=ALTERNATIVES + 1)
+    others = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
+    seats = [other for nodes in others if (other := rest.seat_for(guest, nodes))]
+    return [
+        Alternative(
+            nodes=tuple(ids[node] for node in other.nodes),
+            predicted_slowdown=costs.slowdown,
+            terms=terms(snapshot, rest, guest, other, costs),
+            objective=costs.objective,
+        )
+        for other, costs in zip(seats, seat_costs(rest, guest, seats) if seats else (), strict=True)
+    ]
 
 
-def _costs(rest: Layout, guest: int, seats: Sequence[Seat]) -> list[_Costs]:
-    """The costs of exactly these seats, with their memory in whole MiB."""
-    subject = rest.problem.subjects[guest]
-    vcpus = np.array([seat.vcpu_share for seat in seats])
-    reserve = np.array([seat.reserve_mib for seat in seats], dtype=np.float64)
-    nodes = np.flatnonzero((vcpus > 0).any(axis=0) | (reserve > 0).any(axis=0))
-    vcpus, memory = vcpus[:, nodes], reserve[:, nodes] / max(subject.need_mib, 1)
-    everywhere = np.broadcast_to(nodes, vcpus.shape)
-    ties = rest.ties(guest)
-    costs = rest.load.try_sets(subject.newcomer, everywhere, vcpus, memory)
-    own = ties.own(everywhere, vcpus)
-    rows = zip(
-        *(each.tolist() for each in (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours)),
-        own.tolist(),
-        (own + ties.missed(everywhere, vcpus)).tolist(),
-        strict=True,
-    )
-    return [_Costs(*row) for row in rows]
-
-
-def _terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: _Costs) -> tuple[Term, ...]:
-    """The terms of a seat for a guest that has none in `rest`."""
+def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> tuple[Term, ...]:
+    """The terms of a seat, which costs this, for a guest that has none in `rest`: they add up to the objective."""
     return (
         _latency(rest, seat, costs.latency),
         _cpu(rest, guest, seat, costs.cpu),
         _bandwidth(rest, guest, seat, costs.bandwidth),
         _memory(snapshot, rest, guest, seat),
         *_devices(snapshot, rest, guest, seat, costs.devices),
-        *_groups(rest, guest, seat, costs.groups, costs.groups_penalty),
+        *_groups(rest, guest, seat, costs),
         *_neighbours(rest, seat, costs.neighbours),
     )
 
@@ -249,7 +218,7 @@ def _backends(snapshot: Snapshot, rest: Layout, guest: int) -> str:
     return f"through Dom0: {', '.join(parts)}{runs}"
 
 
-def _groups(rest: Layout, guest: int, seat: Seat, cost: float, penalty: float) -> list[Term]:
+def _groups(rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> list[Term]:
     problem = rest.problem
     if not problem.groups[guest]:
         return []
@@ -269,10 +238,10 @@ def _groups(rest: Layout, guest: int, seat: Seat, cost: float, penalty: float) -
             line += f", mean distance {_figure(figures['distance'])}"
         lines.append((line, figures))
     # as for devices: one cost for all groups
-    return [
-        Term("groups", cost if position == 0 else 0.0, line, penalty if position == 0 else 0.0, figures)
-        for position, (line, figures) in enumerate(lines)
-    ]
+    (line, figures), *others = lines
+    figures |= {"peers_slowdown": costs.groups, "wishes_missed": costs.missed}
+    first = Term("groups", costs.groups, line, costs.groups + costs.missed, figures)
+    return [first, *(Term("groups", 0.0, line, figures=figures) for line, figures in others)]
 
 
 def _distance(rest: Layout, seat: Seat, peers: Sequence[Floats]) -> float:
@@ -303,8 +272,11 @@ def _neighbours(rest: Layout, seat: Seat, cost: float) -> list[Term]:
     with_residents = (problem.residents.vcpu_share[:, np.flatnonzero(there)] > 0).any(axis=1)
     newcomers = sum(bool((other.vcpu_share[there] > 0).any()) for other in rest.seats if other is not None)
     count = int(with_residents.sum()) + newcomers
-    if not count:
+    if not count and abs(cost) < NOTHING:
         return []
-    who = "1 other domain" if count == 1 else f"{count} other domains"
-    reason = f"neighbours: {who} on {_ids(rest, seat.nodes)}, slowdown {cost / count:+.3f} each on average"
-    return [Term("neighbours", 0.0, reason, cost, {"domains": count, "slowdown_each": cost / count})]
+    if not count:
+        reason = f"neighbours: none on {_ids(rest, seat.nodes)}; others on this host slow down by {cost:+.3f} together"
+    else:
+        who = "1 other domain" if count == 1 else f"{count} other domains"
+        reason = f"neighbours: {who} on {_ids(rest, seat.nodes)}, slowdown {cost / count:+.3f} each on average"
+    return [Term("neighbours", 0.0, reason, cost, {"domains": count, "slowdown_each": cost / max(count, 1)})]

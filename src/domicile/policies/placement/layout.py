@@ -10,10 +10,11 @@ import numpy as np
 
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field
+from domicile.performance.field import Field, Trial
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import group_pull, group_wish, remoteness
+from domicile.policies.placement.candidates import Weighed
 from domicile.policies.placement.memory import spread_whole
 from domicile.policies.placement.subject import Subject
 from domicile.policies.placement.ties import Membership, Ties, ties_of
@@ -43,10 +44,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A set of node indices, and what a guest there adds to the objective."""
+    """A set of node indices, and what a guest there adds to the objective; its terms where they are kept."""
 
     nodes: tuple[int, ...]
     objective: float
+    weighed: Weighed | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +66,46 @@ class Seat:
         return np.asarray(reserve / max(reserve.sum(), 1.0), dtype=np.float64)
 
 
+Change = tuple[int, Seat, int]
+"""A guest and its seat: 1 if it takes it, -1 if it gives it up."""
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Seats of the guests placed so far (None: not yet), with the load and the free memory (N, MiB) that are left."""
+    """Seats of the guests placed so far (None: not yet), with the free memory (N, MiB) that is left."""
 
     problem: Problem
     seats: tuple[Seat | None, ...]
-    load: Field
     free_mib: tuple[int, ...]
+    before: Field = field(repr=False)
+    """The load before the last change."""
+    change: Change | None = field(default=None, repr=False)
     last: Layout | None = field(default=None, repr=False)
     """The layout that this one has one guest more than: going back to it is exact, and what it worked out is kept."""
     ranked: dict[int, list[Choice]] = field(default_factory=dict, repr=False)
     """The best sets for a guest, once `search.choices` has worked them out."""
+    trials: dict[int, Trial] = field(default_factory=dict, repr=False)
 
     @classmethod
     def empty(cls, problem: Problem) -> Layout:
         """Nobody placed yet."""
         load = Field.of(problem.machine, problem.residents, problem.assumptions)
-        return cls(problem, (None,) * len(problem.subjects), load, problem.available_mib)
+        return cls(problem, (None,) * len(problem.subjects), problem.available_mib, load)
+
+    @cached_property
+    def load(self) -> Field:
+        """The load of all who are there: worked out when it is asked for, since a last seat is only looked at."""
+        if self.change is None:
+            return self.before
+        guest, seat, sign = self.change
+        newcomer = self.problem.subjects[guest].newcomer
+        return self.before.with_domain(newcomer, seat.vcpu_share, seat.memory_share, sign)
+
+    def trial(self, guest: int) -> Trial:
+        """A guest that has no seat in this layout, about to be tried."""
+        if guest not in self.trials:
+            self.trials[guest] = Trial.of(self.load, self.problem.subjects[guest].newcomer)
+        return self.trials[guest]
 
     def room_mib(self) -> Floats:
         """Free memory on each node (N)."""
@@ -132,11 +156,10 @@ class Layout:
         return self._changed(guest, None, seat, -1)
 
     def _changed(self, guest: int, now: Seat | None, seat: Seat, sign: int) -> Layout:
-        subject = self.problem.subjects[guest]
         seats = (*self.seats[:guest], now, *self.seats[guest + 1 :])
-        load = self.load.with_domain(subject.newcomer, seat.vcpu_share, seat.memory_share, sign)
         free = tuple(mib - sign * part for mib, part in zip(self.free_mib, seat.reserve_mib, strict=True))
-        return Layout(self.problem, seats, load, free, last=self if sign > 0 else None)
+        last = self if sign > 0 else None
+        return Layout(self.problem, seats, free, self.load, (guest, seat, sign), last)
 
     def _where(self) -> dict[str, Floats]:
         """vCPU shares by name, of residents and of the guests placed so far."""

@@ -23,8 +23,8 @@ __all__ = ["MARGIN", "NoRoom", "as_it_falls", "choices", "search"]
 KEPT = 8
 """Choices worked out and kept for each guest."""
 
-KEPT_ALONE = 4
-"""The same for a guest that is the only newcomer: the best, and three to compare it with."""
+KEPT_ALONE = 1
+"""The same for a guest that is the only newcomer: nothing is tried a second time."""
 
 PASSES = 20
 IMPROVED = 2
@@ -73,21 +73,25 @@ def _ranked(layout: Layout, guest: int, count: int) -> list[Choice]:
         while end < len(values) and values[end] <= best + MARGIN:
             which = int(np.searchsorted(starts, order[end], side="right")) - 1
             nodes = batches[which].sets(int(order[end] - starts[which]))
-            level.append((len(nodes), -sum(layout.free_mib[node] for node in nodes), nodes))
+            free = sum([layout.free_mib[node] for node in nodes])
+            level.append((len(nodes), -free, nodes, which, int(order[end] - starts[which])))
             end += 1
-        for _, _, nodes in sorted(level):
-            found.setdefault(nodes, Choice(nodes, best))
+        for _, _, nodes, which, row in sorted(level):
+            if nodes not in found:
+                # figures for a plan: of many choices in a longer search nobody asks for them
+                its = batches[which].at(row) if len(layout.seats) == 1 else None
+                found[nodes] = Choice(nodes, best, its)
         start = end
     return list(found.values())[:count]
 
 
 def _batches(layout: Layout, subject: Subject, guest: int, count: int) -> Iterator[Batch]:
     """The sets that are weighed for a guest: the `count` best are among them."""
-    ties, room = layout.ties(guest), layout.room_mib()
+    ties, room, trial = layout.ties(guest), layout.room_mib(), layout.trial(guest)
     if subject.fixed:
-        yield weigh(subject, layout.load, ties, room, subject.fixed.nodes[None])
+        yield weigh(subject, trial, ties, room, subject.fixed.nodes[None])
     elif len(subject.eligible):
-        yield from bounded_sets(subject, layout.load, ties, room, count)
+        yield from bounded_sets(subject, trial, ties, room, count)
 
 
 def search(problem: Problem) -> Layout:

@@ -146,4 +146,4 @@ def why_without_cpus(problem: Problem, placement: Placement) -> Placement:
         f"second choice: {mib} of {sum(placement.memory_mib.values())} MiB on node {format_ids(far)}, which has no "
         f"CPUs; Xen goes there once node{'s' if len(near) > 1 else ''} {format_ids(near)} and all before are full"
     )
-    return replace(placement, terms=(*placement.terms, Term("free memory", 0.0, reason)))
+    return replace(placement, explanation=placement.explanation.and_then(Term("free memory", 0.0, reason)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from domicile.performance.character import USUAL_WEIGHT, capped
 from domicile.performance.curves import Floats
 from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
-from domicile.performance.tenants import device_shares, residents
-from domicile.performance.ties import backend_pull, device_pull, remoteness
+from domicile.performance.tenants import device_shares
+from domicile.performance.ties import remoteness
+from domicile.policies.known import io_pull
 from domicile.policies.placement.memory import in_proportion
 from domicile.state.model import Snapshot
 from domicile.state.request import Character, DevicePolicy, GuestRequest
@@ -108,7 +109,7 @@ def prepare(
             request.source or request.name,
             f"cpupool {request.cpupool!r} is not on this host, which has {', '.join(machine.pools)}",
         )
-    pool_cpus = frozenset(np.flatnonzero(machine.pool_of_cpu == pool).tolist())
+    pool_cpus = machine.cpus_of_pools[pool]
     affinities = _hard_affinities(request, pool_cpus)
     kinds = Counter(affinities)
     spread_pcpus = np.array(
@@ -122,14 +123,11 @@ def prepare(
     limits = (
         f"its hard affinity and cpupool leave it {_nodes(machine, eligible)}" if len(eligible) < machine.nodes else ""
     )
-    share = device_shares(machine, _known_devices(machine, request))
-    if devices is DevicePolicy.REQUIRED and request.devices:
+    share = device_shares(machine, _known_devices(machine, request)) if request.devices else None
+    if devices is DevicePolicy.REQUIRED and share is not None:
         eligible = _device_nodes(machine, request, eligible, share)
         limits = f"its devices are required to be local and leave it {_nodes(machine, eligible)}"
-    pull = device_pull(remoteness(machine), share, assumptions)
-    pull = pull + backend_pull(remoteness(machine), *_backends(machine, snapshot, request), assumptions)
-    if devices is DevicePolicy.IGNORED:
-        pull = np.zeros(machine.nodes)
+    pull = io_pull(machine, snapshot, share, request.backends, devices, assumptions)
     stated = character.busy_vcpus if character else None
     wanted = load.get(request.name, request.vcpus * assumptions.vcpu_demand if stated is None else stated)
     return Subject(
@@ -187,16 +185,6 @@ def _known_devices(machine: Machine, request: GuestRequest) -> tuple[str, ...]:
                 request.source or request.name, f"device {address} is not on this host; see xl pci-assignable-list"
             )
     return request.devices
-
-
-def _backends(machine: Machine, snapshot: Snapshot, request: GuestRequest) -> tuple[Floats, list[Floats]]:
-    """Where Dom0's vCPUs are (N), and the device behind each of the request's backends (N each)."""
-    dom0 = tuple(domain for domain in snapshot.domains if domain.id == 0)
-    if not request.backends or not dom0:
-        return np.zeros(machine.nodes), []
-    share = residents(machine, replace(snapshot, domains=dom0, reservations=())).vcpu_share[0]
-    found = [snapshot.backing_device(backend) for backend in request.backends]
-    return share, [device_shares(machine, [address] if address else []) for address in found]
 
 
 def _device_nodes(machine: Machine, request: GuestRequest, eligible: Indices, share: Floats) -> Indices:

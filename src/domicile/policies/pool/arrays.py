@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.curves import Floats
+from domicile.performance.curves import LEAST_BOUND, Floats
 from domicile.performance.machine import Machine
 from domicile.performance.predict import own_pressure
 from domicile.policies.pool.candidates import candidate_sets
@@ -28,7 +28,7 @@ MOST_SHAPES = 64
 
 
 class Constants(NamedTuple):
-    """The assumptions that the costs need; `queue` is what `curves.pressure` makes of `saturated`."""
+    """The assumptions that the costs need; `bound` is what `curves.crowding` takes for `memory_bound`."""
 
     memory_bound: float
     smt_yield: float
@@ -36,8 +36,7 @@ class Constants(NamedTuple):
     company: float
     traffic_gbs: float
     linear: float
-    bend: float
-    queue: float
+    bound: float
 
 
 class Kinds(NamedTuple):
@@ -107,7 +106,6 @@ class Work(NamedTuple):
 
 def constants_of(a: Assumptions) -> Constants:
     """The assumptions as the loops want them."""
-    queue = max(a.saturated - 1.0 - a.pressure_linear - a.pressure_bend, 0.0)
     return Constants(
         a.memory_bound,
         a.smt_yield,
@@ -115,8 +113,7 @@ def constants_of(a: Assumptions) -> Constants:
         a.company,
         a.traffic_gbs,
         a.pressure_linear,
-        a.pressure_bend,
-        queue,
+        max(a.memory_bound, LEAST_BOUND),
     )
 
 

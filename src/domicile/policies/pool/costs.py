@@ -5,10 +5,12 @@ The same sums as `performance.field.Field.try_sets` takes, for one candidate at 
 
 from __future__ import annotations
 
+import math
+
 from domicile.local.compiled import inlined, part
 from domicile.policies.pool.arrays import Constants, Hosts, Kinds, Work
 
-__all__ = ["cpu_cost", "least_rate", "look", "memory_cost", "pressure", "sharing"]
+__all__ = ["cpu_cost", "crowding", "least_rate", "look", "memory_cost", "sharing"]
 
 NO_CPU = 1e-6
 
@@ -27,14 +29,16 @@ def sharing(demand: float, cores: float, pcpus: float, fullness: float, c: Const
 
 
 @inlined
-def pressure(utilisation: float, c: Constants) -> float:
-    """`performance.curves.pressure` of one controller or link."""
-    below = min(utilisation, 1.0)
-    square = below * below
-    sixth = square * square * square
-    twelfth = sixth * sixth
-    loaded = c.linear * below + c.bend * sixth + c.queue * (twelfth * twelfth)
-    return (1.0 + loaded) * max(utilisation, 1.0) - 1.0
+def crowding(wanted: float, c: Constants) -> float:
+    """`performance.curves.crowding` of one controller or link."""
+    slowed = 1.0 + c.bound * c.linear * wanted
+    slowed *= slowed
+    slowed *= slowed
+    slowed *= slowed
+    full = wanted * wanted
+    full *= full
+    full *= full
+    return (math.sqrt(math.sqrt(math.sqrt(slowed + full))) - 1.0) / c.bound
 
 
 @part
@@ -61,7 +65,7 @@ def look(kinds: Kinds, hosts: Hosts, c: Constants, h: int, demand: float, work: 
             work.traffic_to[m] += hosts.traffic[pairs + n * nodes + m]
             work.felt_to[m] += hosts.felt[pairs + n * nodes + m]
     for m in range(nodes):
-        work.controller[m] = pressure(work.traffic_to[m] / kinds.peak[kinds.pair_at[k] + m * nodes + m], c)
+        work.controller[m] = crowding(work.traffic_to[m] / kinds.peak[kinds.pair_at[k] + m * nodes + m], c)
     return after, everywhere
 
 
@@ -95,7 +99,7 @@ def memory_cost(kinds: Kinds, hosts: Hosts, c: Constants, h: int, s: int, demand
         if held <= 0.0:
             continue
         added = c.traffic_gbs * demand * held
-        controller = pressure((work.traffic_to[m] + added) / kinds.peak[by_kind + m * nodes + m], c)
+        controller = crowding((work.traffic_to[m] + added) / kinds.peak[by_kind + m * nodes + m], c)
         others += work.felt_to[m] * (controller - work.controller[m])
         for i in range(first, last):
             n, share = kinds.member[i], kinds.share[i]
@@ -103,10 +107,10 @@ def memory_cost(kinds: Kinds, hosts: Hosts, c: Constants, h: int, s: int, demand
             pair = n * nodes + m
             if n != m:
                 traffic, peak = hosts.traffic[pairs + pair], kinds.peak[by_kind + pair]
-                link = pressure((traffic + added * share) / peak, c)
+                link = crowding((traffic + added * share) / peak, c)
                 slower += link
                 if hosts.felt[pairs + pair] > 0.0:
-                    others += hosts.felt[pairs + pair] * (link - pressure(traffic / peak, c))
+                    others += hosts.felt[pairs + pair] * (link - crowding(traffic / peak, c))
             own += share * held * kinds.relative[by_kind + pair] * (1.0 + slower)
     return c.memory_bound * (own - 1.0) + others
 
@@ -127,7 +131,7 @@ def least_rate(kinds: Kinds, hosts: Hosts, c: Constants, h: int, s: int, work: W
             pair = n * nodes + m
             slower = work.controller[m]
             if n != m:
-                slower += pressure(hosts.traffic[pairs + pair] / kinds.peak[by_kind + pair], c)
+                slower += crowding(hosts.traffic[pairs + pair] / kinds.peak[by_kind + pair], c)
             own += kinds.share[i] * kinds.relative[by_kind + pair] * (1.0 + slower)
         least = min(least, own)
     return least

@@ -9,7 +9,7 @@ import math
 
 from domicile.local.compiled import part
 from domicile.policies.pool.arrays import Constants, Hosts, Kinds, Shapes, Work
-from domicile.policies.pool.costs import cpu_cost, least_rate, look, memory_cost, pressure, sharing
+from domicile.policies.pool.costs import cpu_cost, crowding, least_rate, look, memory_cost, sharing
 
 __all__ = ["GRAIN", "NEVER", "at_least", "best_set", "own_slowdown", "put", "room_in"]
 
@@ -203,6 +203,6 @@ def own_slowdown(
             loaded = work.controller[m]
             if n != m:
                 pair = n * nodes + m
-                loaded += pressure(hosts.traffic[pairs + pair] / kinds.peak[by_pair + pair], c)
+                loaded += crowding(hosts.traffic[pairs + pair] / kinds.peak[by_pair + pair], c)
             own += share * held * kinds.relative[by_pair + n * nodes + m] * (1.0 + loaded)
     return 1.0 + slower + c.memory_bound * (own - 1.0 - alone)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.policies.scheduling.holds import Held, Limits, hold
 from domicile.policies.scheduling.homes import follow_memory, sorted_out
 from domicile.policies.scheduling.plan import SchedulingPlan
+from domicile.policies.scheduling.room import rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
+from domicile.state.request import Intent
 
 __all__ = ["Rules", "follow"]
 
@@ -18,12 +20,13 @@ __all__ = ["Rules", "follow"]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`start`: gain in slowdown, over all domains, from which on a soft affinity is changed. `leave`: domains (names)
-    that are left alone.
+    that are left alone, with the reason. `intent`: what the administrator says of domains and devices.
     """
 
     start: float = 0.05
     limits: Limits = Limits()  # noqa: RUF009 - immutable
-    leave: Collection[str] = ()
+    leave: Mapping[str, str] = field(default_factory=dict, hash=False)
+    intent: Intent = Intent()  # noqa: RUF009 - immutable
 
 
 def follow(
@@ -36,8 +39,10 @@ def follow(
     """What to change now. `watch` has this snapshot folded in; `held` are the holds there are, by UUID and vCPU."""
     given = {key: each.cpus for key, each in held.items()}
     candidates, left = sorted_out(snapshot, given)
-    left += [(each.domain.name, "domicile.toml says so") for each in candidates if each.domain.name in rules.leave]
+    left += [(name, rules.leave[name]) for each in candidates if (name := each.domain.name) in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
-    soft = follow_memory(snapshot, candidates, watch.by_name(snapshot), rules.start, assumptions)
-    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits)
+    load = watch.by_name(snapshot)
+    soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, rules.intent)
+    room = rooms(snapshot, watch, assumptions)
+    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room)
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

@@ -2,17 +2,20 @@
 
 Xen's credit2 balances run queues without a look at soft affinity, and moves busy vCPUs away from where they are at home
 although there is room. A hard affinity holds them; it is given as long as the domains that are at home on a node find
-room there together, and taken back as soon as they do not, so that nobody waits on a full node while others idle.
+room there together (`room`), and taken back as soon as they do not, so that nobody waits on a full node while others
+idle. With one that is held all at home on its node are, those too that have not strayed yet: the balancer would only
+take one of them instead.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from domicile.policies.scheduling.homes import Movable
 from domicile.policies.scheduling.plan import Holding, LettingGo, SoftChange
+from domicile.policies.scheduling.room import Room
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
 from domicile.topology.ids import format_ids
@@ -32,7 +35,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses less
-    CPU time than this is let go. `full`: so much of its pCPUs may those that are at home on a node want together.
+    CPU time than this is let go. `full`: so much of its pCPUs may those that are at home on a node want together, as
+    long as the other nodes have room.
     """
 
     stray: float = 0.05
@@ -47,20 +51,31 @@ def hold(
     held: Mapping[tuple[str, int], Held],
     changes: Iterable[SoftChange],
     limits: Limits,
+    room: Mapping[int, Room],
 ) -> tuple[list[LettingGo], list[Holding]]:
-    """What is let go and what is held from now on; `changes` of soft affinity are taken as done."""
+    """What is let go and what is held from now on; `changes` of soft affinity are taken as done. `room`: by node."""
     new_homes = {change.uuid: change.cpus for change in changes}
     ground = _Ground(snapshot)
-    homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held, limits.stray) for each in candidates]
+    homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held) for each in candidates]
+    unquiet = {
+        node for each in homed if each.bound and (each.held or each.strays(limits.stray)) for node in each.vcpus_by_node
+    }
     found, going = list[Holding](), list[LettingGo]()
-    wanted: dict[int, float] = {}
+    wanted, there = dict[int, float](), dict[int, float]()
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
         if not each.bound:
             going += each.let_go(held, "it may run anywhere")
             continue
         after = {node: wanted.get(node, 0.0) + demand for node, demand in each.demand_by_node.items()}
-        full = [node for node in after if after[node] > limits.full * each.pcpus_by_node[node]]
+        count = {node: there.get(node, 0.0) + vcpus for node, vcpus in each.vcpus_by_node.items()}
+        full = [
+            node
+            for node, pcpus in each.pcpus_by_node.items()
+            if node in after
+            and after[node]
+            > pcpus * room.get(node, Room()).share(limits.full, may_hide=count[node] > pcpus + 1e-9, held=each.held)
+        ]
         if full:
             going += each.let_go(
                 held, f"node {full[0]} is full: {after[full[0]]:.1f} vCPUs' worth of work is at home there"
@@ -69,8 +84,10 @@ def hold(
         wanted |= after
         if each.demand < limits.idle:
             going += each.let_go(held, "it is idle")
-        elif each.held or each.strays:
-            found += each.hold(held)
+            continue
+        there |= count
+        if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
+            found += each.hold(held, limits.stray)
     known = {each.movable.domain.uuid for each in homed}
     going += [
         LettingGo(was.domain, uuid, vcpu, "it is not there any more, or left to others")
@@ -88,6 +105,14 @@ class _Ground:
         self._cpus_by_node = snapshot.topology.cpus_by_node
         self._shares: dict[frozenset[int], dict[int, float]] = {}
         self._pcpus: dict[frozenset[int], dict[int, int]] = {}
+        self._homes: dict[tuple[frozenset[int], frozenset[int]], frozenset[int]] = {}
+
+    def home(self, wanted: frozenset[int], pool: frozenset[int]) -> frozenset[int]:
+        """The CPUs of a pool that are wanted, all where none is."""
+        found = self._homes.get((wanted, pool))
+        if found is None:
+            found = self._homes[wanted, pool] = (wanted & pool) or pool
+        return found
 
     def shares(self, cpus: frozenset[int]) -> Mapping[int, float]:
         """Node to the share of these CPUs there."""
@@ -109,13 +134,22 @@ class _Homed:
 
     movable: Movable
     homes: Mapping[int, frozenset[int]]
-    away: Mapping[int, float]
+    home_nodes: Mapping[int, Collection[int]]
+    watch: Watch
     demand: float
     demand_by_node: Mapping[int, float]
+    vcpus_by_node: Mapping[int, float]
     pcpus_by_node: Mapping[int, int]
     bound: bool
     held: bool
-    strays: bool
+
+    def away(self, vcpu: int) -> float:
+        """The share of its time that a vCPU ran off its home's nodes."""
+        return self.watch.away(self.movable.domain.uuid, vcpu, self.home_nodes[vcpu])
+
+    def strays(self, share: float) -> bool:
+        """Whether some vCPU ran for more than this share of its time off its home's nodes."""
+        return any(self.away(vcpu) > share for vcpu in self.homes)
 
     @classmethod
     def of(
@@ -125,29 +159,31 @@ class _Homed:
         watch: Watch,
         new_home: frozenset[int] | None,
         held: Mapping[tuple[str, int], Held],
-        stray: float,
     ) -> _Homed:
         domain, pool = each.domain, each.pool_cpus
-        homes = {vcpu.id: ((new_home or vcpu.soft_affinity) & pool) or pool for vcpu in domain.vcpus if vcpu.online}
-        away = {vcpu: watch.away(domain.uuid, vcpu, frozenset(ground.shares(cpus))) for vcpu, cpus in homes.items()}
+        homes = {vcpu.id: ground.home(new_home or vcpu.soft_affinity, pool) for vcpu in domain.vcpus if vcpu.online}
+        # the vCPUs of a domain share a home or two, each of which is one object
+        counts = Counter(map(id, homes.values()))
+        different = {id(cpus): cpus for cpus in homes.values()}
         demand = watch.demand.get(domain.uuid, 0.0)
         by_node: dict[int, float] = {}
-        for cpus, count in Counter(homes.values()).items():
+        for which, cpus in different.items():
             for node, share in ground.shares(cpus).items():
-                by_node[node] = by_node.get(node, 0.0) + demand * share * count / len(homes)
+                by_node[node] = by_node.get(node, 0.0) + share * counts[which]
         return cls(
             movable=each,
             homes=homes,
-            away=away,
+            home_nodes={vcpu: ground.shares(cpus) for vcpu, cpus in homes.items()},
+            watch=watch,
             demand=demand,
-            demand_by_node=by_node,
+            demand_by_node={node: demand * count / len(homes) for node, count in by_node.items()},
+            vcpus_by_node=by_node,
             pcpus_by_node=ground.pcpus(pool),
-            bound=any(cpus < pool for cpus in homes.values()),
-            held=any((domain.uuid, vcpu) in held for vcpu in homes),
-            strays=any(share > stray for share in away.values()),
+            bound=any(cpus < pool for cpus in different.values()),
+            held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in homes),
         )
 
-    def hold(self, held: Mapping[tuple[str, int], Held]) -> list[Holding]:
+    def hold(self, held: Mapping[tuple[str, int], Held], stray: float) -> list[Holding]:
         """All its vCPUs on their homes: of two on a node, one alone would only make the other the one that moves."""
         domain = self.movable.domain
         found = []
@@ -157,7 +193,7 @@ class _Homed:
                 continue
             was = held.get((domain.uuid, vcpu.id))
             if was is None or was.cpus != home:
-                away = self.away[vcpu.id]
+                away = self.away(vcpu.id)
                 found.append(
                     Holding(
                         domain=domain.name,
@@ -166,7 +202,9 @@ class _Homed:
                         cpus=home,
                         before=was.before if was else vcpu.hard_affinity,
                         away=away,
-                        reason=f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room",
+                        reason=f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room"
+                        if self.strays(stray)
+                        else f"others that are at home on CPUs {format_ids(home)} are held there",
                     )
                 )
         return found

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.character import scheduled
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
 from domicile.performance.remembered import remembered_machine
-from domicile.performance.tenants import Tenants, residents
-from domicile.performance.ties import device_pull, remoteness
+from domicile.performance.tenants import Tenants
+from domicile.policies.known import io_pull, known_tenants
 from domicile.policies.scheduling.plan import SoftChange
 from domicile.state.model import Domain, Snapshot
+from domicile.state.request import Intent
 from domicile.topology.ids import format_ids
 
 __all__ = ["Movable", "follow_memory", "sorted_out"]
@@ -74,17 +74,36 @@ def follow_memory(
     load: Mapping[str, float],
     start: float,
     assumptions: Assumptions,
+    intent: Intent = Intent(),  # noqa: B008 - immutable
 ) -> list[SoftChange]:
-    """Changes of soft affinity that gain at least `start` each, those of the busiest domains first."""
+    """Changes of soft affinity that gain at least `start` each, those of the busiest domains first.
+
+    No domain is sent further away from its memory than it is. By the model that can pay, where its neighbours get the
+    cores that it leaves; under credit2 it does not come about, since its balancer knows neither which cores are idle
+    nor whom it does a favour, while the way to memory is paid for all the time. Who has no room is let go (`holds`).
+
+    `intent` says how hard domains lean on memory and what devices count.
+    """
     machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
-    tenants = scheduled(residents(machine, snapshot, load, assumptions), snapshot)
+    tenants = known_tenants(machine, snapshot, intent, load, assumptions)
+    pulls = {
+        each.row: io_pull(
+            machine,
+            snapshot,
+            tenants.device_share[each.row],
+            each.domain.backends,
+            intent.devices,
+            assumptions,
+        )
+        for each in candidates
+    }
     field = Field.of(machine, tenants, assumptions)
     settled = _settled(machine, tenants, field, start, assumptions)
     found = []
     for each in sorted(candidates, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
-        if settled[each.row] or each.domain.vnodes or _hand_made(snapshot, each):
+        if (settled[each.row] and not pulls[each.row].any()) or each.domain.vnodes or _hand_made(snapshot, each):
             continue
-        newcomer = _newcomer(machine, tenants, each.row, assumptions)
+        newcomer = _newcomer(tenants, each.row, pulls[each.row])
         vcpus, memory = tenants.vcpu_share[each.row], tenants.memory_share[each.row]
         without = field.with_domain(newcomer, vcpus, memory, -1)
         sets = _sets(machine, newcomer.pool, vcpus, memory)
@@ -93,7 +112,8 @@ def follow_memory(
         pcpus = machine.pcpus[newcomer.pool]
         shares = np.vstack([vcpus, sets * pcpus / (sets * pcpus).sum(axis=1, keepdims=True)])
         everywhere = np.broadcast_to(np.arange(machine.nodes), shares.shape)
-        costs = without.try_sets(newcomer, everywhere, shares, np.broadcast_to(memory, shares.shape)).total
+        tried = without.try_sets(newcomer, everywhere, shares, np.broadcast_to(memory, shares.shape))
+        costs = np.where(tried.latency <= tried.latency[0] + 1e-9, tried.total, np.inf)
         best = int(np.argmin(costs[1:])) + 1
         gain = float(costs[0] - costs[best])
         if gain < start:
@@ -111,16 +131,17 @@ def _settled(
     machine: Machine, tenants: Tenants, field: Field, start: float, assumptions: Assumptions
 ) -> npt.NDArray[np.bool_]:
     """Which domains can be left as they are without weighing anything: memory as near as it can be, a core to each vCPU
-    on all of their nodes, no devices. Most of a host's, most of the time.
+    on all of their nodes. Most of a host's, most of the time.
     """
     usable = machine.pcpus.sum(axis=0) > 0
     away = np.einsum("dm,nm->dn", tenants.memory_share, field.relative)
     now = (tenants.vcpu_share * away).sum(axis=1)
     best = np.where(usable, away, np.inf).min(axis=1)
-    near = assumptions.memory_bound * (now - best) < start / 2
+    bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
+    near = bound * (now - best) < start / 2
     crowded = field.demand.sum(axis=0) > machine.cores.sum(axis=0)
     lonely = ~((tenants.vcpu_share > 0) & crowded).any(axis=1)
-    return np.asarray(near & lonely & ~tenants.device_share.any(axis=1))
+    return np.asarray(near & lonely)
 
 
 def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
@@ -134,10 +155,18 @@ def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
     return np.array(rows).reshape(len(rows), machine.nodes)
 
 
-def _newcomer(machine: Machine, tenants: Tenants, row: int, assumptions: Assumptions) -> Newcomer:
-    pull = device_pull(remoteness(machine), tenants.device_share[row], assumptions)
-    weight = 1.0 if tenants.weight is None else float(tenants.weight[row])
-    return Newcomer(float(tenants.demand[row]), int(tenants.pool[row]), pull, weight=weight)
+def _newcomer(tenants: Tenants, row: int, pull: Floats) -> Newcomer:
+    def its(each: Floats | None) -> float | None:
+        return None if each is None else float(each[row])
+
+    return Newcomer(
+        float(tenants.demand[row]),
+        int(tenants.pool[row]),
+        pull,
+        weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
+        memory_bound=its(tenants.memory_bound),
+        traffic_gbs=its(tenants.traffic_gbs),
+    )
 
 
 def _hand_made(snapshot: Snapshot, each: Movable) -> bool:

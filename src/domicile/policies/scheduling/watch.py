@@ -6,10 +6,10 @@ Where it ran then is taken to be where the later one finds it, which over many s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from domicile.state.load import load_between
+from domicile.state.load import used_between
 from domicile.state.model import Domain, Snapshot
 
 __all__ = ["HALF_LIFE_S", "Watch", "observe"]
@@ -17,30 +17,43 @@ __all__ = ["HALF_LIFE_S", "Watch", "observe"]
 HALF_LIFE_S = 10.0
 """What was seen so long ago counts half. Xen's credit2 moves a vCPU off its node within some 10 s."""
 
+HEAVIEST = 1e100
+"""Figures are made small again long before they leave what a float holds."""
+
 Vcpu = tuple[str, int]
 """A domain's UUID and a vCPU."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """`demand`: vCPUs' worth of CPU time that each domain (UUID) uses; `ran` (by vCPU and node): CPU time in seconds,
-    the older the less it counts. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
+    """`demand`: vCPUs' worth of CPU time that each domain (UUID) uses; `ran` (by vCPU and node): CPU time, the older
+    the less it counts. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
+
+    In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
+    less, which would touch every vCPU at every look. Only shares of it mean anything.
     """
 
     demand: Mapping[str, float] = field(default_factory=dict)
     ran: Mapping[Vcpu, Mapping[int, float]] = field(default_factory=dict)
     last: Snapshot | None = None
     seen_s: float = 0.0
+    weight: float = 1.0
 
     def by_name(self, snapshot: Snapshot) -> dict[str, float]:
         """Demand by domain name, of those that were seen to run."""
         return {each.name: self.demand[each.uuid] for each in snapshot.domains if each.uuid in self.demand}
 
-    def away(self, uuid: str, vcpu: int, home: frozenset[int]) -> float:
+    def away(self, uuid: str, vcpu: int, home: Collection[int]) -> float:
         """The share of its time that a vCPU ran on nodes other than these; 0 if it has not run."""
-        ran = self.ran.get((uuid, vcpu), {})
-        total = sum(ran.values())
-        return sum(time_s for node, time_s in ran.items() if node not in home) / total if total > 0 else 0.0
+        ran = self.ran.get((uuid, vcpu))
+        if not ran:
+            return 0.0
+        off = total = 0.0
+        for node, time_s in ran.items():
+            total += time_s
+            if node not in home:
+                off += time_s
+        return off / total if total > 0 else 0.0
 
 
 def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) -> Watch:
@@ -51,28 +64,50 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
     if passed_s <= 0:
         return watch
     kept = 0.5 ** (passed_s / half_life_s)
-    load = load_between(watch.last, snapshot).domains
+    weight, ran_before = _aged(watch, kept)
     before = {domain.uuid: domain for domain in watch.last.domains}
     node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
-    demand, ran = {}, {}
+    demand, ran = dict[str, float](), dict[Vcpu, Mapping[int, float]]()
     for domain in snapshot.domains:
-        if domain.name in load:
+        was = before.get(domain.uuid)
+        used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
+        if used is not None:
             old = watch.demand.get(domain.uuid)
-            demand[domain.uuid] = load[domain.name] if old is None else kept * old + (1.0 - kept) * load[domain.name]
-        for (uuid, number), (node, time_s) in _ran(before.get(domain.uuid), domain, node_of).items():
-            times = {where: kept * old_s for where, old_s in watch.ran.get((uuid, number), {}).items()}
-            times[node] = times.get(node, 0.0) + time_s
-            ran[uuid, number] = times
-    return Watch(demand, ran, snapshot, watch.seen_s + passed_s)
+            demand[domain.uuid] = used if old is None else kept * old + (1.0 - kept) * used
+        if was is not None:
+            _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
+    return Watch(demand, ran, snapshot, watch.seen_s + passed_s, weight)
 
 
-def _ran(before: Domain | None, now: Domain, node_of: Mapping[int, int | None]) -> dict[Vcpu, tuple[int, float]]:
-    """Where each vCPU is that has a place, and how long it ran since."""
-    times = {vcpu.id: vcpu.time_ns for vcpu in before.vcpus} if before else {}
-    found = {}
+def _aged(watch: Watch, kept: float) -> tuple[float, Mapping[Vcpu, Mapping[int, float]]]:
+    """What a second seen from now on weighs, and what was seen before: made small again once in a while."""
+    if watch.weight < HEAVIEST * kept:
+        return watch.weight / kept, watch.ran
+    # after a long silence `kept` is 0, and so is all that was seen
+    scale = kept / watch.weight
+    return 1.0, {key: {node: time * scale for node, time in times.items()} for key, times in watch.ran.items()}
+
+
+def _fold(
+    into: dict[Vcpu, Mapping[int, float]],
+    ran: Mapping[Vcpu, Mapping[int, float]],
+    before: Domain,
+    now: Domain,
+    node_of: Mapping[int, int | None],
+    weight_per_ns: float,
+) -> None:
+    """Add where each vCPU is that has a place, and how long it ran since."""
+    times = {vcpu.id: vcpu.time_ns for vcpu in before.vcpus}
     for vcpu in now.vcpus:
+        time_ns, was_ns = vcpu.time_ns, times.get(vcpu.id)
         node = node_of.get(vcpu.pcpu) if vcpu.online and vcpu.pcpu is not None else None
-        was = times.get(vcpu.id)
-        if node is not None and was is not None and vcpu.time_ns is not None:
-            found[now.uuid, vcpu.id] = node, max(vcpu.time_ns - was, 0) / 1e9
-    return found
+        if node is None or time_ns is None or was_ns is None:
+            continue
+        key = now.uuid, vcpu.id
+        old = ran.get(key)
+        if time_ns <= was_ns and old is not None:
+            into[key] = old
+            continue
+        new = dict(old) if old else {}
+        new[node] = new.get(node, 0.0) + max(time_ns - was_ns, 0) * weight_per_ns
+        into[key] = new

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from domicile.errors import Refused
-from domicile.policies.plan import VNODES_TERM, Alternative, Placement, PlacementPlan, Term
+from domicile.policies.plan import VNODES_TERM, Alternative, Explanation, Placement, PlacementPlan, Term
 from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import MOST_VNODES, described, most_even, topology_of
 from domicile.policies.vnuma.keep import keep
@@ -212,11 +212,15 @@ def _told(
         replace(
             placement,
             vnodes=request.vnodes,
-            terms=(*placement.terms, Term(VNODES_TERM, 0.0, why)) if why else placement.terms,
-            alternatives=also or placement.alternatives,
+            explanation=_more(placement.explanation, why, also),
         )
         for placement, request, why, also in zip(
             plan.placements, requests, told, others or [()] * len(told), strict=True
         )
     )
     return replace(plan, placements=placements)
+
+
+def _more(explanation: Explanation, why: str, also: tuple[Alternative, ...]) -> Explanation:
+    found = explanation.and_then(Term(VNODES_TERM, 0.0, why)) if why else explanation
+    return found.instead_of(also) if also else found

@@ -113,23 +113,34 @@ class ColdPool:
                 counts[each.node] += each.pages
         return counts
 
-    def nodes_for(self, heap: Heap, own: Collection[int]) -> list[int]:
-        """Nodes that may hold pages of a guest whose own nodes are these, those with most free memory first."""
+    def nodes_for(self, heap: Heap, own: Collection[int], policy: PoolPolicy | None = None) -> list[int]:
+        """Nodes that may hold pages of a guest whose own nodes are these, those with most free memory first. `policy`:
+        the guest's own, None for the pool's."""
+        policy = policy or self.policy
         nodes: Collection[int] = range(heap.nodes)
-        if self.policy is PoolPolicy.FAR:
+        if policy is PoolPolicy.FAR:
             nodes = self.far_nodes
-        elif self.policy is PoolPolicy.NOT_OWN:
+        elif policy is PoolPolicy.NOT_OWN:
             nodes = set(range(heap.nodes)) - set(own)
         free = heap.free_pages
         return sorted(nodes, key=lambda node: (-int(free[node]), node))
 
-    def put(self, heap: Heap, domain: str, home: int, own: Collection[int], pages: int, kind: Kind) -> int:
+    def put(
+        self,
+        heap: Heap,
+        domain: str,
+        home: int,
+        own: Collection[int],
+        pages: int,
+        kind: Kind,
+        policy: PoolPolicy | None = None,
+    ) -> int:
         """Take up to so many of a guest's pages, copied from node `home`; how many were taken.
 
         The guest gives back the pages themselves (as a balloon does). Where there is no room, ephemeral pages on the
-        allowed nodes make some, whoever's they are, the oldest first.
+        allowed nodes make some, whoever's they are, the oldest first. `policy`: as in `nodes_for`.
         """
-        nodes = self.nodes_for(heap, own)
+        nodes = self.nodes_for(heap, own, policy)
         left = pages - self._store(heap, domain, home, nodes, pages, kind)
         if left:
             for node in nodes:

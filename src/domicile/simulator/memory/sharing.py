@@ -4,7 +4,8 @@ Source: xen/arch/x86/mm/mem_sharing.c, Xen 4.17: a shared frame belongs to a pse
 first stays where it is, the others' are freed; a write gives the writer a page of its own, by its node-affinity; the
 last one who still shares a frame gets it back as it is. Xen itself looks for no equal pages: a scanner in Dom0 does,
 and no policy says on which node the one copy is. Here there are two: ANY_NODE is Xen's, SAME_NODE shares only among
-those whose pages are on one node, and so makes nobody's accesses remote.
+those whose pages are on one node, and so makes nobody's accesses remote. A domain may have a policy of its own: one
+with SAME_NODE shares only frames that are on the node of its own page, whoever else does; the others share one frame.
 
 A `Group` is content that several domains have, in units of `unit_pages`; each unit of content is there once in each
 member that has it. Units are followed one by one, in arrays members x units, so that what is shared, by whom and where
@@ -117,7 +118,7 @@ class Group:
 class Sharing:
     """All groups. `scan_pages_s`: pages of content looked at a second; a member writes to `broken_pages_s` of its
     shared pages a second, unless `writes` says else for it. `kept`: pages by node that a member has in the heap and
-    that are no content (Xen's overhead for it).
+    that are no content (Xen's overhead for it). `policies`: of domains that have one of their own.
     """
 
     policy: SharingPolicy
@@ -126,6 +127,7 @@ class Sharing:
     broken_pages_s: float
     writes: dict[str, float] = field(default_factory=dict)
     kept: dict[str, Pages] = field(default_factory=dict)
+    policies: dict[str, SharingPolicy] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     _scan_carry: float = 0.0
     _write_carry: dict[str, float] = field(default_factory=dict)
@@ -142,7 +144,12 @@ class Sharing:
         """An independent copy; the heap is copied apart."""
         groups = [group.copy() for group in self.groups]
         return replace(
-            self, writes=self.writes.copy(), kept=self.kept.copy(), groups=groups, _write_carry=self._write_carry.copy()
+            self,
+            writes=self.writes.copy(),
+            kept=self.kept.copy(),
+            policies=self.policies.copy(),
+            groups=groups,
+            _write_carry=self._write_carry.copy(),
         )
 
     def add_group(self, nodes: Mapping[str, npt.NDArray[np.int16]]) -> Group:
@@ -195,7 +202,7 @@ class Sharing:
             group.differs = np.delete(group.differs, row, axis=0)
             # frames are named by rows, and those behind have moved up by one; the name of who has gone is free again
             self._rename_frames(group)
-        for table in (self._write_carry, self.writes, self.kept):
+        for table in (self._write_carry, self.writes, self.kept, self.policies):
             table.pop(domain, None)
 
     # -- within
@@ -228,17 +235,32 @@ class Sharing:
         return freed
 
     def _share(self, group: Group, unit: int, heap: Heap, changes: _Changes) -> int:
-        """Share one unit among all members, or among those of each node; but not with who has ballooned it away."""
+        """Share one unit among those who share anywhere, then among the others of each node; but not with who has
+        ballooned it away."""
         where, frame = group.node[:, unit], group.frame[:, unit]
         private = np.flatnonzero((frame == PRIVATE) & ~group.differs[:, unit])
         there = [row for row in private.tolist() if self._has(heap, group.members[row], int(where[row]))]
         rows = np.array(there, dtype=np.intp)
         shared = np.flatnonzero(frame != PRIVATE)
-        if self.policy is SharingPolicy.ANY_NODE:
-            return self._merge(group, unit, rows, shared, heap, changes)
-        nodes = np.unique(where[rows]).tolist()
-        sets = [(rows[where[rows] == node], shared[where[shared] == node]) for node in nodes]
-        return sum(self._merge(group, unit, mine, with_whom, heap, changes) for mine, with_whom in sets)
+        free = self._anywhere(group, rows)
+        freed = 0
+        if free.any():
+            # the frame of who shares anywhere, if there is one already; else any; else that of the first of them
+            frames = np.concatenate([shared[self._anywhere(group, shared)], shared])
+            node = int(where[frames[0]]) if len(frames) else int(where[rows[free][0]])
+            mine = rows[free | (where[rows] == node)]
+            if not len(frames):  # its page is the one that is kept
+                mine = np.concatenate([rows[free][:1], mine[mine != rows[free][0]]])
+            freed += self._merge(group, unit, mine, frames, heap, changes)
+            rows, shared = np.setdiff1d(rows, mine), np.flatnonzero(frame != PRIVATE)
+        for node in np.unique(where[rows]).tolist():
+            freed += self._merge(group, unit, rows[where[rows] == node], shared[where[shared] == node], heap, changes)
+        return freed
+
+    def _anywhere(self, group: Group, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Which of these members share frames on any node."""
+        policies = [self.policies.get(group.members[row], self.policy) for row in rows.tolist()]
+        return np.array([policy is SharingPolicy.ANY_NODE for policy in policies], dtype=np.bool_)
 
     def _has(self, heap: Heap, domain: str, node: int) -> bool:
         """Whether a member still has a unit's worth of pages on a node."""

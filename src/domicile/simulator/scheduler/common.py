@@ -5,26 +5,20 @@ Within a quantum a pCPU's time goes from 0 to `QUANTUM_NS`; `free_at` says up to
 
 from __future__ import annotations
 
-import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from domicile.local.compiled import inlined
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
 __all__ = ["account", "before", "entitled", "in_circle", "lowest", "run", "smt_loss_of", "sort_down"]
 
-DE_BRUIJN = 0x022FDD63CC95386D
-"""64 bits in which every six that follow each other, in a circle, are others."""
-PLACES = np.argsort([(DE_BRUIJN << place & (1 << 64) - 1) >> 58 for place in range(64)])
-"""Where in it each six begin."""
-
 
 @inlined
 def entitled(vcpus: Table, doms: Table, vcpu: int) -> float:
     """How long a vCPU could run in this quantum: what it wants, as far as its domain's cap has budget left."""
     ns = min(vcpus[vcpu].pending_ns, float(QUANTUM_NS))
-    domain = vcpus[vcpu].domain
-    if doms[domain].cap > 0.0:
-        ns = min(ns, doms[domain].budget_ns)
+    if vcpus[vcpu].capped:
+        ns = min(ns, doms[vcpus[vcpu].domain].budget_ns)
     return float(ns)
 
 
@@ -40,11 +34,9 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
     cpus[cpus[cpu].core].core_busy += ns
     vcpus[vcpu].slice_ns = ns
     vcpus[vcpu].running = free_at >= QUANTUM_NS
-    vcpus[vcpu].placed = cpu
     vcpus[vcpu].pending_ns = max(vcpus[vcpu].pending_ns - ns, 0.0)
-    domain = vcpus[vcpu].domain
-    if doms[domain].cap > 0.0:
-        doms[domain].budget_ns -= ns
+    if vcpus[vcpu].capped:
+        doms[vcpus[vcpu].domain].budget_ns -= ns
     before = vcpus[vcpu].cpu
     if before >= 0 and before != cpu:
         vcpus[vcpu].moves += 1
@@ -62,10 +54,11 @@ def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     While a sibling is busy, `smt_loss` of a core's throughput is missing; the siblings' busy time is taken to be spread
     evenly over the quantum.
     """
-    cpu = vcpus[vcpu].placed
+    cpu = vcpus[vcpu].cpu
     overlap = 0.0
     if cpus[cpu].threads > 1:
-        overlap = min((cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at) / QUANTUM_NS, 1.0)
+        others_ns = cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at
+        overlap = others_ns / QUANTUM_NS if others_ns < QUANTUM_NS else 1.0
     vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
 
 
@@ -80,10 +73,8 @@ def in_circle(mask: int, start: int) -> int:
 
 @inlined
 def lowest(mask: int) -> int:
-    """The lowest bit of a mask that is not empty, without a loop whose end nobody can guess: with one bit left, the
-    product is the sequence shifted by as much, and its first six bits are like no others (Leiserson, Prokop and
-    Randall, Using de Bruijn sequences to index a 1 in a computer word, 1998)."""
-    return int(PLACES[((mask & -mask) * DE_BRUIJN >> 58) & 63])
+    """The lowest bit of a mask that is not empty, by the CPU's own instruction for that."""
+    return int(trailing_zeros(mask))  # type: ignore[call-arg]  # Numba passes the typing context itself
 
 
 @inlined

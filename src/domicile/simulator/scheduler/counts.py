@@ -15,15 +15,15 @@ from domicile.simulator.scheduler.stepper import Scheduler
 
 __all__ = ["Counts", "counts"]
 
-RAN, WAITED, WANTED, WORK, NEAR, HOME, MOVES, NODE_MOVES = range(8)
-FIGURES = 8
+RAN, WAITED, WANTED, WORK, REMOTE, HOME = range(6)
+FIGURES = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
     """Since the scheduler's counts were cleared, in seconds of vCPU time: `row_s` (R x N) and `domain_s` (D x N), time
-    run; by domain (D each) `ran_s`, `waited_s`, `wanted_s`, `work_s`; `near_s`, `home_s`: time run weighted with the
-    share of accesses to the node itself, and time run on home nodes; `moves`, `node_moves`. `busy_ns` (N) of pCPUs."""
+    run; by domain (D each) `ran_s`, `waited_s`, `wanted_s`, `work_s`; `remote`, `home`: the share of that time weighted
+    with the accesses to other nodes, and the share on home nodes; `moves`, `node_moves`. `busy_ns` (N) of pCPUs."""
 
     row_s: Floats
     domain_s: Floats
@@ -31,8 +31,8 @@ class Counts:
     waited_s: Floats
     wanted_s: Floats
     work_s: Floats
-    near_s: Floats
-    home_s: Floats
+    remote: Floats
+    home: Floats
     moves: Ints
     node_moves: Ints
     busy_ns: Floats
@@ -43,9 +43,9 @@ def counts(scheduler: Scheduler, row_of: Ints, domain_of_row: Ints, accesses: Fl
     to memory go, `home` (D x N): 1.0 for a home node, else 0.0."""
     rows, nodes = accesses.shape
     row_s, domain_s = np.zeros((rows, nodes)), np.zeros(home.shape)
-    figures, busy_ns = np.zeros((FIGURES, len(home))), np.zeros(nodes)
+    figures, moves, busy_ns = np.zeros((FIGURES, len(home))), np.zeros((2, len(home)), dtype=np.int64), np.zeros(nodes)
     tables = (scheduler.vcpus, scheduler.cpus, scheduler.ran_ns)
-    _add_up(*tables, row_of, domain_of_row, accesses, home, row_s, domain_s, figures, busy_ns)
+    _add_up(*tables, row_of, domain_of_row, accesses, home, row_s, domain_s, figures, moves, busy_ns)
     return Counts(
         row_s=row_s,
         domain_s=domain_s,
@@ -53,10 +53,10 @@ def counts(scheduler: Scheduler, row_of: Ints, domain_of_row: Ints, accesses: Fl
         waited_s=figures[WAITED],
         wanted_s=figures[WANTED],
         work_s=figures[WORK],
-        near_s=figures[NEAR],
-        home_s=figures[HOME],
-        moves=figures[MOVES].astype(np.int64),
-        node_moves=figures[NODE_MOVES].astype(np.int64),
+        remote=figures[REMOTE],
+        home=figures[HOME],
+        moves=moves[0],
+        node_moves=moves[1],
         busy_ns=busy_ns,
     )
 
@@ -73,9 +73,10 @@ def _add_up(
     row_s: Floats,
     domain_s: Floats,
     figures: Floats,
+    moves: Ints,
     busy_ns: Floats,
 ) -> None:
-    """Add up into the last four, which are 0."""
+    """Add up into the last five, which are 0."""
     nodes = row_s.shape[1]
     for vcpu in range(len(vcpus)):
         row, domain = row_of[vcpu], vcpus[vcpu].domain
@@ -84,18 +85,22 @@ def _add_up(
         figures[WAITED, domain] += vcpus[vcpu].waited_ns
         figures[WANTED, domain] += vcpus[vcpu].wanted_ns
         figures[WORK, domain] += vcpus[vcpu].work_ns
-        figures[MOVES, domain] += vcpus[vcpu].moves
-        figures[NODE_MOVES, domain] += vcpus[vcpu].node_moves
+        moves[0, domain] += vcpus[vcpu].moves
+        moves[1, domain] += vcpus[vcpu].node_moves
     for row in range(len(row_s)):
         domain = domain_of_row[row]
         for node in range(nodes):
             ran_s = row_s[row, node]
             domain_s[domain, node] += ran_s
             figures[RAN, domain] += ran_s
-            figures[NEAR, domain] += ran_s * accesses[row, node]
+            figures[REMOTE, domain] += ran_s * accesses[row, node]
             figures[HOME, domain] += ran_s * home[domain, node]
     for domain in range(len(domain_s)):
         for figure in (WAITED, WANTED, WORK):
             figures[figure, domain] /= 1e9
+        ran_s = figures[RAN, domain]
+        # who did not run was at home, and accessed nothing
+        figures[REMOTE, domain] = 1.0 - figures[REMOTE, domain] / ran_s if ran_s > 0.0 else 0.0
+        figures[HOME, domain] = figures[HOME, domain] / ran_s if ran_s > 0.0 else 1.0
     for cpu in range(len(cpus)):
         busy_ns[cpus[cpu].node] += cpus[cpu].busy_ns

@@ -17,8 +17,11 @@ Left out: rate limiting, yields, the cost of a context switch.
 
 from __future__ import annotations
 
+import numpy as np
+
 from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, entitled, run, sort_down
+from domicile.simulator.scheduler.demand import arrive, seconds, tide
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["BOOST", "OVER", "UNDER", "allow", "home", "quantum"]
@@ -63,6 +66,8 @@ def quantum(
     cpus: Table,
     queues: Table,
     lines: Table,
+    demands: Table,
+    steps: Table,
     hard: Ints,
     soft: Ints,
     ran_ns: Floats,
@@ -70,6 +75,13 @@ def quantum(
     loss: float,
 ) -> None:
     """One quantum of all pCPUs, up to its tick."""
+    _arrive(vcpus, demands, steps, now)
+    for domain in range(len(doms)):
+        # caps are credit that is not earned, not a budget
+        doms[domain].budget_ns = np.inf
+    for cpu in range(len(cpus)):
+        cpus[cpu].free_at = 0.0
+        cpus[cpu].core_busy = 0.0
     if now % TICKS_PER_SLICE == 0:
         _give_credit(vcpus, doms, len(cpus))
     waiting = _line_up(vcpus, lines, now)
@@ -92,10 +104,25 @@ def quantum(
             stolen = _steal(vcpus, cpus, queues, lines, hard, soft, places, cpu, above)
             vcpu = stolen if stolen >= 0 else vcpu
             cpus[cpu].best = vcpu
-        if vcpu >= 0 and vcpus[vcpu].placed < 0:
+        if vcpu >= 0 and vcpus[vcpu].slice_ns <= 0.0:
             _run(vcpus, cpus, doms, ran_ns, vcpu, cpu, now)
     _follow(vcpus, doms, cpus, queues, lines, hard, soft, ran_ns, waiting, now)
     _tick(vcpus, cpus, loss)
+
+
+@part
+def _arrive(vcpus: Table, demands: Table, steps: Table, now: int) -> None:
+    """What vCPUs want in a quantum, and who wakes up by it."""
+    now_s, peak_h, wave = seconds(now), np.nan, 0.0
+    for vcpu in range(len(vcpus)):
+        if not vcpus[vcpu].active:
+            continue
+        slept = vcpus[vcpu].pending_ns <= 0.0 and not vcpus[vcpu].running
+        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
+        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        vcpus[vcpu].woken = slept and vcpus[vcpu].pending_ns > 0.0
+        if vcpus[vcpu].woken:
+            vcpus[vcpu].since = now
 
 
 @part
@@ -371,7 +398,7 @@ def _steal(
                 if vcpus[vcpu].priority <= above:
                     break
                 own = vcpus[vcpu].processor
-                if own == thief or vcpus[vcpu].placed >= 0 or cpus[own].best == vcpu:
+                if own == thief or vcpus[vcpu].slice_ns > 0.0 or cpus[own].best == vcpu:
                     continue
                 if masks == SOFT and not (vcpus[vcpu].has_soft and allow(soft, cpus, queues, vcpu, thief)):
                     continue
@@ -412,7 +439,7 @@ def _follow(
             free += 1
     for index in range(waiting):
         vcpu = lines[index].vcpu
-        if vcpus[vcpu].placed >= 0:
+        if vcpus[vcpu].slice_ns > 0.0:
             continue
         own = vcpus[vcpu].processor
         best, soonest = -1, float(QUANTUM_NS)

@@ -19,6 +19,7 @@ import numpy as np
 
 from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, before, entitled, in_circle, lowest, run
+from domicile.simulator.scheduler.demand import arrive, seconds, tide
 from domicile.simulator.scheduler.load import averaged
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
@@ -30,19 +31,34 @@ MIGRATE_RESIST = 0.5e6
 
 
 @part
-def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Table, ran_ns: Floats, queue: int) -> None:
-    """One quantum of one run queue: who runs where; then `settle`. `due` if credit was reset."""
+def run_queue(
+    vcpus: Table,
+    doms: Table,
+    queues: Table,
+    cpus: Table,
+    lines: Table,
+    demands: Table,
+    steps: Table,
+    ran_ns: Floats,
+    queue: int,
+    now: int,
+) -> None:
+    """One quantum of one run queue: who wants what, who runs where; then `settle`. `due` if credit was reset."""
     first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
-    runnable = _line_up(vcpus, doms, queues, lines, queue)
+    for cpu in range(first, first + count):
+        cpus[cpu].free_at = 0.0
+        cpus[cpu].core_busy = 0.0
+    runnable = _line_up(vcpus, doms, queues, lines, demands, steps, queue, now)
     ahead, here = min(runnable, count), queues[queue].first
-    queues[queue].idle = queues[queue].whole = queues[queue].free = (1 << count) - 1
+    idle = whole = free = (1 << count) - 1  # masks of its pCPUs: idle, on cores that are, with time to spare
     # who runs on, then who gets an idle pCPU; the others stay at the head of `lines`
     waiting = 0
     for index in range(ahead):
         vcpu = lines[here + index].order
         own = vcpus[vcpu].processor - first
-        if vcpus[vcpu].running and _stays(own, vcpus[vcpu].may, vcpus[vcpu].likes, queues[queue].idle):
-            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + own)
+        if vcpus[vcpu].running and _stays(own, vcpus[vcpu].may, vcpus[vcpu].likes, idle):
+            masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + own, idle, whole, free)
+            idle, whole, free = masks
         else:
             lines[waiting].vcpu = vcpu
             waiting += 1
@@ -50,20 +66,22 @@ def run_queue(vcpus: Table, doms: Table, queues: Table, cpus: Table, lines: Tabl
     for index in range(waiting):
         vcpu = lines[index].vcpu
         own = vcpus[vcpu].processor - first
-        bit = _idle(own, vcpus[vcpu].may, vcpus[vcpu].likes, queues[queue].idle, queues[queue].whole)
+        bit = _idle(own, vcpus[vcpu].may, vcpus[vcpu].likes, idle, whole)
         if bit >= 0:
-            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit)
+            masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit, idle, whole, free)
+            idle, whole, free = masks
         else:
             lines[left_over].vcpu = vcpu
             left_over += 1
     # who follows when another is done
     for index in range(left_over + runnable - ahead):
-        if queues[queue].free == 0:
+        if free == 0:
             break
         vcpu = lines[index].vcpu if index < left_over else lines[here + ahead + index - left_over].order
-        bit = _soonest(cpus, first, queues[queue].free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
+        bit = _soonest(cpus, first, free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
         if bit >= 0:
-            _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit)
+            masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit, idle, whole, free)
+            idle, whole, free = masks
 
 
 @inlined
@@ -77,9 +95,12 @@ def _go(
     queue: int,
     vcpu: int,
     cpu: int,
-) -> None:
+    idle: int,
+    whole: int,
+    free: int,
+) -> tuple[int, int, int]:
     """Run a vCPU, unless others of its domain have spent the budget; where nobody with credit is left to run, all get
-    new credit first."""
+    new credit first. Returns what the masks are then."""
     may_ns = entitled(vcpus, doms, vcpu)
     if vcpus[vcpu].credit > 0.0:
         queues[queue].with_credit -= 1
@@ -89,10 +110,11 @@ def _go(
     if may_ns > 0.0:
         run(vcpus, cpus, doms, ran_ns, vcpu, cpu, may_ns)
         bit = cpu - queues[queue].first_cpu
-        queues[queue].idle &= ~(1 << bit)
-        queues[queue].whole &= ~cpus[cpu].siblings
+        idle &= ~(1 << bit)
+        whole &= ~cpus[cpu].siblings
         if cpus[cpu].free_at >= QUANTUM_NS:
-            queues[queue].free &= ~(1 << bit)
+            free &= ~(1 << bit)
+    return idle, whole, free
 
 
 @inlined
@@ -136,7 +158,9 @@ def _reset(vcpus: Table, lines: Table, first: int, end: int, top: float) -> None
 
 
 @inlined
-def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int) -> int:
+def _line_up(
+    vcpus: Table, doms: Table, queues: Table, lines: Table, demands: Table, steps: Table, queue: int, now: int
+) -> int:
     """Put those who want to run first in `order`, most credit first; how many they are.
 
     Running costs all about the same, so those who run and those who wait are each in order already, nearly: each are
@@ -144,8 +168,11 @@ def _line_up(vcpus: Table, doms: Table, queues: Table, lines: Table, queue: int)
     """
     first, half = queues[queue].first, len(vcpus)
     runnable, running, with_credit, heaviest = 0, 0, 0, 1.0
+    now_s, peak_h, wave = seconds(now), np.nan, 0.0
     for index in range(first, queues[queue].end):
         vcpu = lines[index].order
+        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
+        arrive(vcpus, demands, steps, vcpu, now_s, wave)
         heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit
@@ -203,14 +230,14 @@ def settle(
     for index in range(queues[queue].first, queues[queue].end):
         vcpu = lines[index].member
         ns = vcpus[vcpu].slice_ns
-        runnable = ns / QUANTUM_NS
+        runnable = 1.0
         if vcpus[vcpu].pending_ns > 0.0:
             vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
-            if entitled(vcpus, doms, vcpu) > 0.0:
-                runnable = 1.0
+        if ns < QUANTUM_NS and entitled(vcpus, doms, vcpu) <= 0.0:
+            runnable = ns / QUANTUM_NS
         if ns > 0.0:
             account(vcpus, cpus, vcpu, smt_loss)
-            rate = heaviest / vcpus[vcpu].weight
+            rate = heaviest / vcpus[vcpu].weight if vcpus[vcpu].weight < heaviest else 1.0
             vcpus[vcpu].credit = max(vcpus[vcpu].credit - ns * rate, -CREDIT_INIT * rate)
         else:
             vcpus[vcpu].running = False

@@ -11,9 +11,21 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.state import QUANTUM_NS, Table
+from domicile.simulator.scheduler.state import QUANTUM_NS, Table, empty_table
 
-__all__ = ["BACKLOG_NS", "CONSTANT", "DEMAND", "DIURNAL", "ON_OFF", "STEP", "TRACE", "arrive", "new_demands"]
+__all__ = [
+    "BACKLOG_NS",
+    "CONSTANT",
+    "DEMAND",
+    "DIURNAL",
+    "ON_OFF",
+    "STEP",
+    "TRACE",
+    "arrive",
+    "new_demands",
+    "seconds",
+    "tide",
+]
 
 CONSTANT, ON_OFF, DIURNAL, TRACE = 0, 1, 2, 3
 
@@ -27,18 +39,19 @@ MOST_CHANGES = 1000
 
 DEMAND = np.dtype(
     [
-        ("kind", np.int64),
-        ("level", np.float64),
-        ("until_s", np.float64),
+        # a line of the cache
+        ("kind", np.int8),
         ("closed", np.bool_),
         ("is_on", np.bool_),
+        ("first", np.int32),
+        ("end", np.int32),
+        ("at", np.int32),
+        ("level", np.float64),
+        ("until_s", np.float64),
         ("on_s", np.float64),
         ("off_s", np.float64),
-        ("seed", np.uint64),
-        ("first", np.int64),
-        ("end", np.int64),
-        ("at", np.int64),
         ("lap_s", np.float64),
+        ("seed", np.uint64),
     ],
     align=True,
 )
@@ -53,7 +66,7 @@ STEP = np.dtype([("until_s", np.float64), ("level", np.float64)])
 
 def new_demands(vcpus: int, seed: np.random.Generator) -> Table:
     """All idle: constant demands of 0, each with random numbers of its own."""
-    demands = np.zeros(vcpus, dtype=DEMAND)
+    demands = empty_table(vcpus, DEMAND)
     demands["seed"] = seed.integers(1, 1 << 63, size=vcpus, dtype=np.uint64)
     return demands
 
@@ -71,15 +84,30 @@ def drawn(demands: Table, vcpu: int) -> float:
 
 
 @inlined
-def wanted(demands: Table, steps: Table, vcpu: int, now_s: float) -> float:
-    """The share of a pCPU that a vCPU wants at this moment."""
+def seconds(quantum: int) -> float:
+    """When a quantum begins."""
+    return quantum * (QUANTUM_NS * 1e-9)
+
+
+@inlined
+def tide(demands: Table, vcpu: int, now_s: float, peak_h: float, wave: float) -> tuple[float, float]:
+    """The hour of a diurnal demand's peak, and where its cosine is. Given are those of the demand before: most have
+    the same."""
+    if demands[vcpu].kind == DIURNAL and demands[vcpu].off_s != peak_h:
+        peak_h = demands[vcpu].off_s
+        wave = np.cos(2.0 * np.pi * (now_s / DAY_S - peak_h / 24.0))
+    return peak_h, wave
+
+
+@inlined
+def wanted(demands: Table, steps: Table, vcpu: int, now_s: float, wave: float) -> float:
+    """The share of a pCPU that a vCPU wants at this moment; `wave`: its `tide`."""
     kind = demands[vcpu].kind
     level = demands[vcpu].level
     if kind == CONSTANT:
         return float(level)
     if kind == DIURNAL:
-        angle = 2.0 * np.pi * (now_s / DAY_S - demands[vcpu].off_s / 24.0)
-        return float(level * max(1.0 + demands[vcpu].on_s * np.cos(angle), 0.0))
+        return float(level * max(1.0 + demands[vcpu].on_s * wave, 0.0))
     if kind == TRACE:
         return float(level * _step(demands, steps, vcpu, now_s))
     if now_s >= demands[vcpu].until_s:
@@ -113,26 +141,18 @@ def _switch(demands: Table, vcpu: int, now_s: float) -> None:
         demands[vcpu].until_s -= mean_s * np.log(drawn(demands, vcpu))
 
 
-@part
-def arrive(vcpus: Table, demands: Table, steps: Table, quantum: int) -> None:
-    """Begin a quantum: add what every active vCPU wants in it to what it has not got yet; it has not run."""
-    now_s = quantum * (QUANTUM_NS * 1e-9)
-    for vcpu in range(len(vcpus)):
-        if not vcpus[vcpu].active:
-            continue
-        vcpus[vcpu].slice_ns = 0.0
-        vcpus[vcpu].placed = -1
-        ns = wanted(demands, steps, vcpu, now_s) * QUANTUM_NS
-        if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
-            ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0
-        before = vcpus[vcpu].pending_ns
-        if demands[vcpu].closed:
-            vcpus[vcpu].pending_ns = min(ns, float(QUANTUM_NS))
-            vcpus[vcpu].wanted_ns += vcpus[vcpu].pending_ns
-        else:
-            need = ns * vcpus[vcpu].stretch
-            vcpus[vcpu].pending_ns = min(before + need, BACKLOG_NS)
-            vcpus[vcpu].wanted_ns += need
-        vcpus[vcpu].woken = before <= 0.0 and vcpus[vcpu].pending_ns > 0.0 and not vcpus[vcpu].running
-        if vcpus[vcpu].woken:
-            vcpus[vcpu].since = quantum
+@inlined
+def arrive(vcpus: Table, demands: Table, steps: Table, vcpu: int, now_s: float, wave: float) -> None:
+    """Begin an active vCPU's quantum: add what it wants in it to what it has not got yet; it has not run. `wave`: its
+    `tide`."""
+    vcpus[vcpu].slice_ns = 0.0
+    ns = wanted(demands, steps, vcpu, now_s, wave) * QUANTUM_NS
+    if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
+        ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0
+    if demands[vcpu].closed:
+        ns = min(ns, float(QUANTUM_NS))
+        vcpus[vcpu].pending_ns = ns
+    else:
+        ns *= vcpus[vcpu].stretch
+        vcpus[vcpu].pending_ns = min(vcpus[vcpu].pending_ns + ns, BACKLOG_NS)
+    vcpus[vcpu].wanted_ns += ns

@@ -28,6 +28,7 @@ __all__ = [
     "Ints",
     "Table",
     "affinities",
+    "empty_table",
     "new_vcpus",
 ]
 
@@ -36,6 +37,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Table: TypeAlias = npt.NDArray[np.void]
 
+CACHE_LINE = 64
 QUANTUM_NS = 10_000_000
 """Length of a scheduling quantum; see the package."""
 
@@ -45,13 +47,13 @@ one, but for siblings."""
 
 CPU = np.dtype(
     [
-        # what running a vCPU looks at comes first: a record is two lines of the cache
+        # what running a vCPU looks at is the first of two lines of the cache
         ("node", np.int64),
         ("core", np.int64),
         ("threads", np.int64),
         ("siblings", np.int64),
         ("busy_ns", np.float64),
-        # of this quantum: up to where the pCPU's time is taken; how long the core of this number is busy, all threads
+        # of this quantum: up to where the pCPU's time is taken; how long all threads of the core are, at the first
         ("free_at", np.float64),
         ("core_busy", np.float64),
         ("place", np.int64),
@@ -66,48 +68,49 @@ CPU = np.dtype(
         ("listed", np.int64),
     ]
 )
-"""A pCPU. `busy_ns` since last asked; core and socket are numbered from 0 over the machine; `threads` of its core,
-`siblings`: those of its run queue, it among them, as a mask; `best`: who is to run there; `planned_ns` of those who
-woke up there. `place`: its node's number among those with pCPUs. Not of this pCPU: the `idle_cores` of the socket of
-this number (each of their threads counts); `lines[first_able:end_able]`, who can be stolen from the place of this
-number; and room for a list of pCPUs, `listed`."""
+"""A pCPU. `busy_ns` since last asked; `core`: the first of the pCPUs on its core, of which there are `threads`; sockets
+are numbered from 0; `siblings`: those of its core and run queue, it among them, as a mask; `best`: who is to run there;
+`planned_ns` of those who woke up there. `place`: its node's number among those with pCPUs. Not of this pCPU: the
+`idle_cores` of the socket of this number (each of their threads counts); `lines[first_able:end_able]`, who can be
+stolen from the place of this number; and room for a list of pCPUs, `listed`."""
 
 VCPU = np.dtype(
     [
-        # what every quantum looks at comes first: a record is more than one line of the cache
+        # a record is two lines of the cache: figures are no wider than they need be, but for times and masks
         ("has_soft", np.bool_),
         ("active", np.bool_),
         ("running", np.bool_),
         ("woken", np.bool_),
         ("parked", np.bool_),
         ("accounted", np.bool_),
+        ("priority", np.int8),
+        ("capped", np.bool_),
+        ("domain", np.uint32),
+        ("weight", np.float32),
         ("pending_ns", np.float64),
         ("slice_ns", np.float64),
-        ("placed", np.int64),
-        ("domain", np.int64),
         ("credit", np.float64),
-        ("weight", np.float64),
-        ("processor", np.int64),
+        ("stretch", np.float64),
+        ("wanted_ns", np.float64),
+        ("load", np.float64),
+        ("waited_ns", np.float64),
+        ("work_ns", np.float64),
         ("may", np.int64),
         ("likes", np.int64),
-        ("cpu", np.int64),
-        ("load", np.float64),
-        ("stretch", np.float64),
-        ("work_ns", np.float64),
-        ("waited_ns", np.float64),
-        ("wanted_ns", np.float64),
-        ("queue", np.int64),
-        ("joined", np.int64),
         ("since", np.int64),
-        ("priority", np.int64),
-        ("moves", np.int64),
-        ("node_moves", np.int64),
+        ("processor", np.int32),
+        ("cpu", np.int32),
+        ("queue", np.int32),
+        ("joined", np.int32),
+        ("moves", np.int32),
+        ("node_moves", np.int32),
     ],
     align=True,
 )
 """A vCPU.
 
 What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
+`capped` (as its domain),
 `weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
 Scheduling: `credit` (ns; credits in credit), `queue` and as which it `joined` that, `may` and `likes` (the pCPUs there
 of its hard affinity, and of its soft affinity if it has one: credit2's), `processor` (the pCPU it belongs to), `cpu`
@@ -115,10 +118,10 @@ of its hard affinity, and of its soft affinity if it has one: credit2's), `proce
 `since` (the quantum from which on it waits), `load` (average share of time runnable), `priority`, `parked` and
 `accounted` (credit's).
 Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
-In this quantum: `slice_ns` and `placed` (how long and on which pCPU it ran, -1 for none).
+In this quantum: `slice_ns`, how long it ran (on `cpu`, if at all).
 """
 
-LINE = np.dtype([("key", np.float64), ("vcpu", np.int64), ("order", np.int64), ("member", np.int64)], align=True)
+LINE = np.dtype([("key", np.float64), ("vcpu", np.uint32), ("order", np.uint32), ("member", np.uint32)], align=True)
 """Room for lists of vCPUs (2 V, as there can be two at a time). `vcpu` with its `key`: sorted for the while. Credit2's
 run queues have `[first:end]` of the others to themselves: `member` by number, and `order`, as they stand in line."""
 
@@ -137,9 +140,6 @@ QUEUE = np.dtype(
         ("cores", np.float64),
         ("heaviest", np.float64),
         ("with_credit", np.int64),
-        ("idle", np.int64),
-        ("whole", np.int64),
-        ("free", np.int64),
         ("wishes", np.int64),
     ],
     align=True,
@@ -147,9 +147,8 @@ QUEUE = np.dtype(
 """A run queue: `load` (average of runnable vCPUs), `joins` so far, and those `known` when its vCPUs were listed, `bias`
 (the place of the pCPU picked last), its pCPUs from `first_cpu` to before `end_cpu`, its vCPUs `lines[first:end]`, as
 far as `listed` (nobody has come or gone); `due`: its credit was reset, so it balances; how many `cores` it has; the
-weight of its `heaviest` vCPU; how many have yet to run `with_credit` in this quantum; masks of its pCPUs that are
-`idle`, on `whole` cores that are, or have time to spare (`free`). Credit's `wishes`: how many vCPUs with credit wait
-elsewhere that have soft affinity for it."""
+weight of its `heaviest` vCPU; how many have yet to run `with_credit` in this quantum. Credit's `wishes`: how many
+vCPUs with credit wait elsewhere that have soft affinity for it."""
 
 DOMAIN = np.dtype(
     [
@@ -165,14 +164,21 @@ DOMAIN = np.dtype(
 them gets, and the `balance` of their credit when it was given out last."""
 
 
+def empty_table(rows: int, dtype: np.dtype[np.void]) -> Table:
+    """A table of zeros that begins where a line of the cache does."""
+    room = np.zeros(rows * dtype.itemsize + CACHE_LINE, dtype=np.uint8)
+    begin = -room.ctypes.data % CACHE_LINE
+    return room[begin : begin + rows * dtype.itemsize].view(dtype)
+
+
 def new_vcpus(domain: Sequence[int], weight: Sequence[float], has_soft: Bools) -> Table:
     """vCPUs that are there but run nothing yet (V)."""
-    vcpus = np.zeros(len(domain), dtype=VCPU)
+    vcpus = empty_table(len(domain), VCPU)
     vcpus["domain"] = domain
     vcpus["weight"] = weight
     vcpus["has_soft"] = has_soft
     vcpus["stretch"] = 1.0
-    vcpus["queue"] = vcpus["cpu"] = vcpus["placed"] = -1
+    vcpus["queue"] = vcpus["cpu"] = -1
     return vcpus
 
 

@@ -13,7 +13,7 @@ from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.scheduler import credit, credit2
 from domicile.simulator.scheduler.common import smt_loss_of
 from domicile.simulator.scheduler.credit2 import run_queue, settle
-from domicile.simulator.scheduler.demand import STEP, arrive, new_demands
+from domicile.simulator.scheduler.demand import STEP, new_demands
 from domicile.simulator.scheduler.load import STARTING_LOAD, balance, pick_queue, put
 from domicile.simulator.scheduler.numa_aware import EVERY_QUANTA, balance_near, pick_near
 from domicile.simulator.scheduler.queues import Arrangement, RunqueuePer, arrange
@@ -28,6 +28,7 @@ from domicile.simulator.scheduler.state import (
     Ints,
     Table,
     affinities,
+    empty_table,
     new_vcpus,
 )
 from domicile.topology.model import Topology
@@ -87,12 +88,14 @@ class Scheduler:
         arrangement = arrange(topology, per)
         hard_masks, soft_masks, has_soft = affinities(hard, soft, arrangement)
         cpus = _cpus(topology, arrangement)
+        vcpus = new_vcpus(domain_of_vcpu, [weights[domain] for domain in domain_of_vcpu], has_soft)
+        vcpus["capped"] = [caps[domain] > 0.0 for domain in domain_of_vcpu]
         doms = np.zeros(len(weights), dtype=DOMAIN)
         doms["weight"], doms["cap"] = weights, caps
         return cls(
             kind=kind,
             cpus=cpus,
-            vcpus=new_vcpus(domain_of_vcpu, [weights[domain] for domain in domain_of_vcpu], has_soft),
+            vcpus=vcpus,
             doms=doms,
             queues=_queues(arrangement, cpus),
             lines=np.zeros(2 * len(domain_of_vcpu), dtype=LINE),
@@ -123,8 +126,7 @@ class Scheduler:
             self.queues["load"][queue] = max(self.queues["load"][queue] - self.vcpus["load"][vcpu], 0.0)
         for field in ("load", "pending_ns", "slice_ns", "active", "running", "accounted", "parked"):
             self.vcpus[field][vcpu] = 0
-        for field in ("queue", "placed"):
-            self.vcpus[field][vcpu] = -1
+        self.vcpus["queue"][vcpu] = -1
 
     def pin(self, vcpu: int, hard: Bools, soft: Bools) -> None:
         """Change a vCPU's affinity (P each); it looks for a new place at once, as after `xl vcpu-pin`."""
@@ -161,7 +163,7 @@ def _cpus(topology: Topology, arrangement: Arrangement) -> Table:
     """The pCPUs of a machine. A CPU whose node is not known counts as one of the first node."""
     cores: dict[tuple[object, ...], int] = {}
     sockets: dict[int | None, int] = {}
-    cpus = np.zeros(len(topology.cpus), dtype=CPU)
+    cpus = empty_table(len(topology.cpus), CPU)
     for index, cpu in enumerate(topology.cpus):
         core = (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)
         cpus[index]["node"] = 0 if cpu.node is None else topology.node_index[cpu.node]
@@ -169,7 +171,9 @@ def _cpus(topology: Topology, arrangement: Arrangement) -> Table:
         cpus[index]["socket"] = sockets.setdefault(cpu.socket, len(sockets))
     cpus["threads"] = np.bincount(cpus["core"])[cpus["core"]]
     cpus["queue"] = arrangement.queue
-    cpus = cpus[arrangement.listed]
+    cpus[:] = cpus[arrangement.listed]
+    _, first, number = np.unique(cpus["core"], return_index=True, return_inverse=True)
+    cpus["core"] = first[number]
     cpus["place"] = np.unique(cpus["node"], return_inverse=True)[1]
     for index in range(len(cpus)):
         mine = cpus["queue"] == cpus["queue"][index]
@@ -252,14 +256,16 @@ def _join(vcpus: Table, lines: Table, first: int, end: int, vcpu: int) -> None:
 
 
 @inlined
-def _begin(vcpus: Table, doms: Table, cpus: Table, demands: Table, steps: Table, now: int) -> None:
-    """What every quantum begins with: what vCPUs want, and pCPUs that are free."""
-    arrive(vcpus, demands, steps, now)
+def _apart(doms: Table, cpus: Table) -> bool:
+    """Whether what run queues do in a quantum makes no difference to the others: no domain has a budget that it can
+    spend on several, no core has threads on several."""
     for domain in range(len(doms)):
-        doms[domain].budget_ns = doms[domain].cap * QUANTUM_NS
-    for cpu in range(len(cpus)):
-        cpus[cpu].free_at = 0.0
-        cpus[cpu].core_busy = 0.0
+        if doms[domain].cap > 0.0:
+            return False
+    for cpu in range(len(cpus)):  # noqa: SIM110 (Numba compiles no generators)
+        if cpus[cpus[cpu].core].queue != cpus[cpu].queue:
+            return False
+    return True
 
 
 @entrance
@@ -280,13 +286,20 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
     quanta: int,
     smt_loss: float,
 ) -> None:
-    """Credit2 for some quanta from this one on, with Xen's balancer or the one that knows where memory is."""
+    """Credit2 for some quanta from this one on, with Xen's balancer or the one that knows where memory is.
+
+    Where they are apart, each run queue is settled at once: what it has looked at is still in the nearest cache.
+    """
+    apart = _apart(doms, cpus)
     for now in range(quantum, quantum + quanta):
-        _begin(vcpus, doms, cpus, demands, steps, now)
         _list_members(vcpus, queues, lines)
+        for domain in range(len(doms)):
+            doms[domain].budget_ns = doms[domain].cap * QUANTUM_NS
         for queue in range(len(queues)):
-            run_queue(vcpus, doms, queues, cpus, lines, ran_ns, queue)
-        for queue in range(len(queues)):
+            run_queue(vcpus, doms, queues, cpus, lines, demands, steps, ran_ns, queue, now)
+            if apart:
+                settle(vcpus, doms, queues, cpus, lines, queue, smt_loss, now)
+        for queue in range(0 if apart else len(queues)):
             settle(vcpus, doms, queues, cpus, lines, queue, smt_loss, now)
         for queue in range(len(queues)):
             if near:
@@ -314,11 +327,7 @@ def _advance_credit(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Credit for some quanta from this one on."""
     for now in range(quantum, quantum + quanta):
-        _begin(vcpus, doms, cpus, demands, steps, now)
-        for domain in range(len(doms)):
-            # its caps are credit that is not earned, not a budget
-            doms[domain].budget_ns = np.inf
-        credit.quantum(vcpus, doms, cpus, queues, lines, hard, soft, ran_ns, now, smt_loss)
+        credit.quantum(vcpus, doms, cpus, queues, lines, demands, steps, hard, soft, ran_ns, now, smt_loss)
 
 
 @entrance

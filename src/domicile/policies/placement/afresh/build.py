@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.curves import Floats
+from domicile.performance.curves import LEAST_BOUND, Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.policies.placement.afresh.core.arrays import APART, LOW, TOGETHER, Given, Integers
 from domicile.policies.placement.layout import Problem, Seat
@@ -253,8 +253,7 @@ def _packed(problem: Problem, field: Field, by_guest: list[list[tuple[Candidate,
                     a.displaced,
                     a.company,
                     a.pressure_linear,
-                    a.pressure_bend,
-                    max(a.saturated - 1.0 - a.pressure_linear - a.pressure_bend, 0.0),
+                    max(a.memory_bound, LEAST_BOUND),
                     field.constant,
                 ]
             ),

@@ -23,12 +23,12 @@ from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import group_pull
 from domicile.policies.effort import Effort
+from domicile.policies.known import known_tenants
 from domicile.policies.placement.afresh.build import Built, build
 from domicile.policies.placement.afresh.core.arrays import FIRST, Integers
 from domicile.policies.placement.afresh.few import FEW, rearranged
 from domicile.policies.placement.layout import Layout, Problem, Seat
 from domicile.policies.placement.subject import Subject, prepare
-from domicile.policies.placement.there import those_there
 from domicile.policies.placement.ties import memberships
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot
 from domicile.state.request import DevicePolicy, Group, GroupKind, GuestRequest, Intent
@@ -128,7 +128,7 @@ def lay_out_afresh(
         layout, starts = rearranged(problem, homes), 2
     else:
         layout, starts = _searched(problem, homes, effort)
-    everybody = those_there(problem.machine, snapshot, intent, load, assumptions)
+    everybody = known_tenants(problem.machine, snapshot, intent, load or {}, assumptions)
     return AfreshPlan(
         places=_places(snapshot, layout, homes, stays, everybody, intent.groups),
         objective_before=_before(problem, homes),
@@ -148,7 +148,7 @@ def afresh_problem(
     """The problem of all that can move and of the newcomers, in this order; where the former are now, by index; and
     why others stay, by name."""
     machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
-    there = those_there(machine, snapshot, intent, load, assumptions)
+    there = known_tenants(machine, snapshot, intent, load or {}, assumptions)
     stated = {character.domain: character for character in intent.domains}
     cpus = {
         name: frozenset(np.flatnonzero(machine.pool_of_cpu == row).tolist()) for row, name in enumerate(machine.pools)

@@ -4,7 +4,7 @@ The objective with its curves replaced by pieces of lines that are nowhere above
 - slowdown by CPU load on each node, by chords between its corners and points between (between corners it is concave),
   of which one piece is chosen by binary variables;
 - where Xen's weights differ, what is lost because pCPUs are short goes by the least weight there can be on the node;
-- pressure on memory and links, by tangents (it is convex up to the peak; of those, the ones that stay below it beyond).
+- pressure on memory and links, by tangents (it is convex).
 Each guest has one set of nodes. Where a node of it fills up, memory falls unevenly: the set may then be taken with less
 than an even part on full nodes and no less on others, with the latency of that but without its traffic. So the
 program's optimum is a **lower bound for every layout**, in whatever order memory falls. Where no node fills up, and all
@@ -21,7 +21,7 @@ from math import inf
 
 import numpy as np
 
-from domicile.performance.curves import Floats, pressure, sharing_parts
+from domicile.performance.curves import LEAST_BOUND, Floats, crowding, sharing_parts
 from domicile.performance.field import Field
 from domicile.policies.placement.afresh.build import Built
 from domicile.policies.placement.afresh.core.arrays import (
@@ -61,8 +61,9 @@ __all__ = ["Proof", "prove"]
 POINTS = 6
 """Points between the corners of slowdown by CPU load."""
 
-TOUCHING = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 1.0)
-"""Utilisations at which tangents touch."""
+TOUCHING = (0.0, 0.25, 0.45, 0.6, 0.7, 0.78, 0.85, 0.91, 0.97, 1.03, 1.1, 1.18, 1.28, 1.4, 1.6, 2.0, 3.0)
+"""Where tangents touch, beside where it begins and ends: wanted traffic, as a share of the peak. `crowding` bends most
+where it comes to the peak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,15 @@ class _Model:
         return min([*known, *mine.tolist()], default=0.0)
 
     def _pressed(self, utilisation: float) -> float:
-        return float(pressure(np.array([utilisation]), self.problem.assumptions)[0])
+        return float(crowding(np.array([utilisation]), self.problem.assumptions)[0])
+
+    def _slope(self, utilisation: float) -> float:
+        """The derivative of the same."""
+        a = self.problem.assumptions
+        bound = max(a.memory_bound, LEAST_BOUND)
+        slowed = 1.0 + bound * a.pressure_linear * utilisation
+        time = 1.0 + bound * self._pressed(utilisation)
+        return float(a.pressure_linear * (slowed / time) ** 7 + (utilisation / time) ** 7 / bound)
 
     def _crowding(self) -> dict[tuple[int, int], list[tuple[int, float]]]:
         """By pool and node that guests may use: the variables of `_shared`, and the most they can be."""
@@ -226,7 +235,7 @@ class _Model:
     def _pressures(self) -> dict[tuple[int, int], tuple[int, float, float]]:
         """By nodes of vCPUs and memory (-1: all, the memory's controller): the variable, what it is without guests, the
         most it can be."""
-        given, program, a = self.given, self.program, self.problem.assumptions
+        given, program = self.given, self.program
         added: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
         for c in range(len(self.even)):
             for n, m, share in self._pairs(c):
@@ -242,13 +251,11 @@ class _Model:
             least, highest = self._pressed(base), self._pressed(most)
             loaded = program.variable()
             program.lower[loaded] = least
-            for u in TOUCHING:
-                slope = (self._pressed(u) - self._pressed(u - 1e-6)) / 1e-6 if u else a.pressure_linear
-                height = self._pressed(u)
-                if height + slope * (most - u) <= highest or most <= 1.0:
-                    # a step of 1e-6 is a little off; the line is lowered by what that can be
-                    line = {column: -slope * traffic / peak for column, traffic in terms.items()}
-                    program.row({loaded: 1.0, **line}, height - 1e-9 + slope * (base - u))
+            for u in sorted({base, most, *(u for u in TOUCHING if base < u < most)}):
+                slope = self._slope(u)
+                line = {column: -slope * traffic / peak for column, traffic in terms.items()}
+                # lowered by what rounding may raise it
+                program.row({loaded: 1.0, **line}, self._pressed(u) - 1e-9 + slope * (base - u))
             felt = given.ways[FELT_THERE]
             program.costs[loaded] += float(felt[:, m].sum() if n < 0 else felt[n, m])
             found[n, m] = loaded, least, highest

@@ -25,7 +25,6 @@ __all__ = [
     "ALONE_THERE",
     "APART",
     "AT",
-    "BEND",
     "BOUND",
     "BUSY",
     "COLUMN",
@@ -65,7 +64,6 @@ __all__ = [
     "PEER",
     "POOL",
     "PULLED",
-    "QUEUE",
     "RELATIVE",
     "REMOTE",
     "ROOM",
@@ -80,6 +78,7 @@ __all__ = [
     "TRAFFIC_THERE",
     "TURN",
     "USED",
+    "WAITS",
     "WEIGHT",
     "WEIGHT_THERE",
     "WISH",
@@ -93,8 +92,9 @@ __all__ = [
 Integers = npt.NDArray[np.int64]
 Number = TypeVar("Number", bound=np.generic)
 
-SMT, DISPLACED, COMPANY, LINEAR, BEND, QUEUE, CONSTANT = range(7)
-"""`Given.figures`: those of `Assumptions` that the objective has in it, and `Field.constant`."""
+SMT, DISPLACED, COMPANY, LINEAR, WAITS, CONSTANT = range(6)
+"""`Given.figures`: those of `Assumptions` that the objective has in it (`WAITS`: the share of time that is memory
+latency, as `curves.crowding` takes it), and `Field.constant`."""
 
 RELATIVE, PEAK, REMOTE, TRAFFIC_THERE, FELT_THERE = range(5)
 """`Given.ways`, each N x N: latency over the best, GB/s, remoteness; of those who do not move: GB/s, what they feel."""

@@ -3,12 +3,13 @@ alone. Tests hold them together."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from domicile.local.compiled import part
 from domicile.policies.placement.afresh.core.arrays import (
     ALONE,
     ALONE_THERE,
     APART,
-    BEND,
     BOUND,
     BUSY,
     COLUMN,
@@ -41,7 +42,6 @@ from domicile.policies.placement.afresh.core.arrays import (
     PEAK,
     PEER,
     POOL,
-    QUEUE,
     RELATIVE,
     REMOTE,
     ROOM,
@@ -55,6 +55,7 @@ from domicile.policies.placement.afresh.core.arrays import (
     TRAFFIC_THERE,
     TURN,
     USED,
+    WAITS,
     WEIGHT,
     WEIGHT_THERE,
     WISH,
@@ -94,16 +95,16 @@ def _lost_now(s: Search, k: int) -> float:
 
 @part
 def pressed(s: Search, traffic: float, peak: float) -> float:
-    """`performance.curves.pressure` of so much traffic."""
-    f = s.f
-    utilisation = max(traffic, 0.0) / peak
-    below = min(utilisation, 1.0)
-    square = below * below
-    sixth = square * square * square
-    twelfth = sixth * sixth
-    loaded = f[s.at_figures + LINEAR] * below + f[s.at_figures + BEND] * sixth
-    loaded += f[s.at_figures + QUEUE] * (twelfth * twelfth)
-    return float((1.0 + loaded) * max(utilisation, 1.0) - 1.0)
+    """`performance.curves.crowding` of so much traffic."""
+    wanted, bound = max(traffic, 0.0) / peak, s.f[s.at_figures + WAITS]
+    slowed = 1.0 + bound * s.f[s.at_figures + LINEAR] * wanted
+    slowed *= slowed
+    slowed *= slowed
+    slowed *= slowed
+    full = wanted * wanted
+    full *= full
+    full *= full
+    return float((np.sqrt(np.sqrt(np.sqrt(full + slowed))) - 1.0) / bound)
 
 
 @part

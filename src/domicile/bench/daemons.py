@@ -1,0 +1,130 @@
+"""What can keep watch over a simulated host while its time passes: nobody, domicile's manager, numad, one like ESXi's.
+
+All meet `Daemon`: it lets the host's time pass until it acts the next time, looks as often as it does by itself, and
+acts. What is decided is decided elsewhere, by the manager's own `Balancer` and by `policies.baselines`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from domicile.bench.live_host import LiveHost
+from domicile.manager.balance import LOOKS, Balancer
+from domicile.manager.journal import Journal
+from domicile.policies.baselines import esxi, numad_daemon
+from domicile.policies.baselines.rehoming import Rehoming
+from domicile.policies.scheduling.watch import Watch, observe
+from domicile.state.model import Snapshot
+from domicile.state.request import Intent
+
+__all__ = ["ROUND_S", "Daemon", "Esxi", "Manager", "Nobody", "Numad", "managed_by"]
+
+ROUND_S = 5.0
+"""Between two rounds of `domicile run`, unless it is told otherwise."""
+
+
+class Daemon(Protocol):
+    """Who keeps watch over a host. `moves`: how often a domain that had a home got another one."""
+
+    @property
+    def moves(self) -> int: ...
+
+    def round(self) -> None:
+        """Let time pass until it acts the next time, and act."""
+        ...
+
+
+class Nobody:
+    """Time passes."""
+
+    moves = 0
+
+    def __init__(self, host: LiveHost) -> None:
+        self._host = host
+
+    def round(self) -> None:
+        """Nothing but time."""
+        self._host.wait(ROUND_S)
+
+
+class Manager:
+    """`domicile run`: its own `Balancer`, with a journal that nobody reads."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self.balancer = balancer
+        self.moves = 0
+
+    @classmethod
+    @contextmanager
+    def of(cls, host: LiveHost, intent: Intent = Intent()) -> Iterator[Manager]:  # noqa: B008 - immutable
+        """The manager of this host, as long as the block lasts."""
+        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.sqlite", "simulation") as journal:
+            yield cls(Balancer(host, journal, intent))
+
+    def round(self) -> None:
+        """One round of `domicile run`."""
+        snapshot = self.balancer.watch_for(ROUND_S, ROUND_S / LOOKS)
+        plan = self.balancer.decide(snapshot)
+        self.moves += len(plan.soft)
+        self.balancer.carry_out(plan)
+
+
+class _Watching:
+    """A daemon that is asked after it has looked, and whose homes are carried out at once."""
+
+    def __init__(self, host: LiveHost) -> None:
+        self._host = host
+        self._watch = Watch()
+        self.moves = 0
+
+    def _look(self, seconds: float) -> Snapshot:
+        self._host.wait(seconds)
+        snapshot = self._host.snapshot()
+        self._watch = observe(self._watch, snapshot)
+        return snapshot
+
+    def _carry_out(self, rehomings: Iterable[Rehoming]) -> None:
+        for each in rehomings:
+            self._host.rehome(each.domain, each.nodes)
+            self.moves += bool(each.before)
+
+
+class Esxi(_Watching):
+    """The 2-second rebalancer."""
+
+    def round(self) -> None:
+        """A period."""
+        snapshot = self._look(esxi.PERIOD_S)
+        self._carry_out(esxi.rebalance(snapshot, self._watch.demand))
+
+
+class Numad(_Watching):
+    """numad as a daemon: it does nothing else while memory moves, since the system call that moves it returns then."""
+
+    def __init__(self, host: LiveHost) -> None:
+        super().__init__(host)
+        self._bound_at: Mapping[str, float] = {}
+        self._next_s = numad_daemon.MAX_INTERVAL_S
+
+    def round(self) -> None:
+        """A look."""
+        snapshot = self._look(self._next_s)
+        if self._host.moving:
+            return
+        found = numad_daemon.manage(snapshot, self._watch.demand, self._bound_at)
+        self._bound_at, self._next_s = found.bound_at, found.next_s
+        self._carry_out([found.move] if found.move else [])
+
+
+@contextmanager
+def managed_by(host: LiveHost, manager: bool) -> Iterator[Daemon]:
+    """domicile's manager, or nobody."""
+    if not manager:
+        yield Nobody(host)
+        return
+    with Manager.of(host) as daemon:
+        yield daemon

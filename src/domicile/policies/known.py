@@ -1,0 +1,61 @@
+"""What is known of the domains on a host, put together: what the host tells, what was measured, what the administrator
+says of them, and what their devices and Dom0's backends draw them to. Placement and scheduling count with the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from domicile.performance.assumptions import Assumptions
+from domicile.performance.character import leaning, scheduled
+from domicile.performance.curves import Floats
+from domicile.performance.machine import Machine
+from domicile.performance.tenants import Tenants, device_shares, residents
+from domicile.performance.ties import backend_pull, device_pull, remoteness
+from domicile.state.model import Snapshot
+from domicile.state.request import DevicePolicy, Intent
+
+__all__ = ["io_pull", "known_tenants"]
+
+
+def known_tenants(
+    machine: Machine, snapshot: Snapshot, intent: Intent, load: Mapping[str, float], assumptions: Assumptions
+) -> Tenants:
+    """The domains of a snapshot, with their characters. `load` is measured demand by name: it goes before what the
+    intent states."""
+    stated = {each.domain: each.busy_vcpus for each in intent.domains if each.busy_vcpus is not None}
+    there = scheduled(residents(machine, snapshot, stated | dict(load), assumptions), snapshot)
+    return leaning(there, intent.domains, assumptions)
+
+
+def io_pull(
+    machine: Machine,
+    snapshot: Snapshot,
+    devices: Floats | None,
+    backends: Sequence[str],
+    policy: DevicePolicy,
+    assumptions: Assumptions,
+) -> Floats:
+    """What a whole domain on each node (N) loses by the distance to its devices, of which this share is on each node
+    (N; None: it has none), and to Dom0 and what is behind the backends that it serves."""
+    pull = np.zeros(machine.nodes)
+    if policy is DevicePolicy.IGNORED:
+        return pull
+    if devices is not None and devices.any():
+        pull = device_pull(remoteness(machine), devices, assumptions)
+    if backends:
+        pull = pull + backend_pull(remoteness(machine), *_behind(machine, snapshot, backends), assumptions)
+    return pull
+
+
+def _behind(machine: Machine, snapshot: Snapshot, backends: Sequence[str]) -> tuple[Floats, list[Floats]]:
+    """Where Dom0's vCPUs are (N), and the device behind each of these backends (N each)."""
+    dom0 = tuple(domain for domain in snapshot.domains if domain.id == 0)
+    if not dom0:
+        return np.zeros(machine.nodes), []
+    share = residents(machine, replace(snapshot, domains=dom0, reservations=())).vcpu_share[0]
+    found = [snapshot.backing_device(backend) for backend in backends]
+    return share, [device_shares(machine, [address] if address else []) for address in found]
