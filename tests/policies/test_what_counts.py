@@ -231,24 +231,6 @@ class TestMemory:
         smaller = only(host(machine), guest(vcpus=24, memory_mib=60000))
         assert 4 not in smaller.nodes
 
-    def test_of_several_guests_the_last_take_memory_without_cpus(self) -> None:
-        """Those that find room stay beside CPUs; each of the others finds what those before it have left."""
-        machine = free(GENOA, {0: 20480, 1: 20480, 2: 20480, 3: 20480, 4: 131072})
-        requests = [guest(f"g{number}", 8, 30000) for number in range(4)]
-        plan = place(host(machine), requests)
-        left = {node.id: node.free_mib or 0 for node in machine.nodes}
-        for request, one in zip(requests, plan.placements, strict=True):
-            assert sum(one.reserve_mib.values()) == request.need_mib
-            for node, mib in one.reserve_mib.items():
-                left[node] -= mib
-            assert any(reason.startswith("second choice") for reason in one.reasons) == (4 in one.memory_mib)
-            # beyond the nodes with CPUs only once they are full
-            assert 4 not in one.memory_mib or not any(left[node] for node in range(4))
-        assert min(left.values()) >= 0
-        assert [4 in one.memory_mib for one in plan.placements] == [False, False, True, True]
-        with pytest.raises(NotEnoughMemory):
-            place(host(machine), [guest(f"g{number}", 8, 60000) for number in range(4)])
-
     def test_a_node_without_cpus_that_xen_does_not_come_to_is_not_used(self) -> None:
         machine = free(GENOA, {0: 20480, 1: 20480, 2: 20480, 3: 20480, 4: 131072})
         bound = (frozenset(GENOA.cpus_of([0])),) * 4

@@ -4,9 +4,9 @@ Xen cannot be told to use such a node: node-affinity follows from the CPUs of a 
 could name the node, is for HVM and exact. But when the nodes of the node-affinity are full Xen takes the rest from the
 other nodes in ascending order, each until it is full (`get_free_buddy`, xen/common/page_alloc.c, 4.17). So a guest gets
 the rest of its memory from a node without CPUs if the nodes that it is given, and those with CPUs that Xen would come
-to first, have no more. That is what is looked for here. Of several guests, which start one after the other, each finds
-what those before it have left. Memory that is promised to others counts as there, for Xen would take it; so nothing may
-be promised on the nodes in question.
+to first, have no more. That is what is looked for here, for one guest at a time: where several start, the next one's
+memory would be taken. Memory that is promised to others counts as there, for Xen would take it; so nothing may be
+promised on the nodes in question.
 
 Turns are chunks of up to 1 GiB: of a node with less in one piece a little may be left over, and as much more be taken
 from the node without CPUs.
@@ -14,18 +14,14 @@ from the node without CPUs.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import accumulate
 
 import numpy as np
 
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, every_set
 from domicile.policies.placement.layout import Layout, Problem
-from domicile.policies.placement.many import laid_out
 from domicile.policies.placement.memory import in_proportion
-from domicile.policies.placement.search import MARGIN, NoRoom, choices
 from domicile.policies.placement.subject import Fixed
 from domicile.policies.plan import Placement, Term
 from domicile.state.model import Snapshot
@@ -35,68 +31,23 @@ __all__ = ["overflowing", "why_without_cpus"]
 
 
 def overflowing(snapshot: Snapshot, problem: Problem) -> Layout | None:
-    """A layout in which guests take memory of nodes without CPUs as well, None if there is none. Their subjects in its
-    problem are `fixed`, and not those of the problem that was given.
-
-    As many guests as find room without, in their order, are laid out as ever; each of the others goes where it costs
-    least once those before it are there: on nodes with CPUs, if it has room there, else beyond them.
-    """
-    without_cpus = problem.machine.pcpus.sum(axis=0) == 0
-    if not any(mib for mib, far in zip(problem.available_mib, without_cpus, strict=True) if far):
+    """The best layout of one guest that takes memory of nodes without CPUs as well, None if there is none."""
+    if len(problem.subjects) != 1 or problem.subjects[0].fixed:
         return None
-    first, layout = _laid_out_first(problem)
-    for guest in range(first, len(problem.subjects)):
-        following = _with_next(snapshot, layout, guest)
-        if following is None:
-            return None
-        layout = following
-    return layout if first < len(problem.subjects) else None
-
-
-def _laid_out_first(problem: Problem) -> tuple[int, Layout]:
-    """How many guests find room together on nodes with CPUs, and their layout; the others have no seat."""
-    has_cpus = problem.machine.pcpus.sum(axis=0) > 0
-    room = sum(mib for mib, node in zip(problem.available_mib, has_cpus, strict=True) if node)
-    needs = list(accumulate(subject.need_mib for subject in problem.subjects))
-    # it is known already that all together do not
-    most = min(bisect_right(needs, room), len(needs) - 1)
-    for count in range(most, 1, -1):
-        some = replace(problem, subjects=problem.subjects[:count], groups=problem.groups[:count])
-        try:
-            found = laid_out(some, None)
-        except NoRoom:
-            continue
-        layout = Layout.empty(problem)
-        for guest, seat in enumerate(found.seats):
-            layout = layout.seated(guest, seat) if seat else layout
-        return count, layout
-    return 0, Layout.empty(problem)
-
-
-def _with_next(snapshot: Snapshot, layout: Layout, guest: int) -> Layout | None:
-    """The layout with one guest more."""
-    for choice in choices(layout, guest):
-        seat = layout.seat_for(guest, choice.nodes)
-        if seat is not None:
-            return layout.seated(guest, seat)
-    problem, best = layout.problem, None
-    if problem.subjects[guest].fixed:
-        return None
-    for fixed, nodes in _places(snapshot, layout, guest):
-        subject = replace(problem.subjects[guest], fixed=fixed)
-        subjects = (*problem.subjects[:guest], subject, *problem.subjects[guest + 1 :])
-        before = replace(layout, problem=replace(problem, subjects=subjects), last=None, ranked={})
-        seat = before.seat_for(guest, nodes)
-        seated = before.seated(guest, seat) if seat else None
-        if seated is not None and (best is None or seated.objective < best.objective - MARGIN):
+    best: Layout | None = None
+    for fixed, nodes in _places(snapshot, problem):
+        subject = replace(problem.subjects[0], fixed=fixed)
+        layout = Layout.empty(replace(problem, subjects=(subject,)))
+        seat = layout.seat_for(0, nodes)
+        seated = layout.seated(0, seat) if seat else None
+        if seated is not None and (best is None or seated.objective < best.objective - 1e-9):
             best = seated
     return best
 
 
-def _places(snapshot: Snapshot, layout: Layout, guest: int) -> Iterator[tuple[Fixed, list[int]]]:
+def _places(snapshot: Snapshot, problem: Problem) -> Iterator[tuple[Fixed, list[int]]]:
     """Where Xen would put the guest for each set of nodes with CPUs that leads to nodes without."""
-    problem = layout.problem
-    subject, machine = problem.subjects[guest], problem.machine
+    subject, machine = problem.subjects[0], problem.machine
     eligible = subject.eligible
     if not len(eligible):
         return
@@ -109,7 +60,7 @@ def _places(snapshot: Snapshot, layout: Layout, guest: int) -> Iterator[tuple[Fi
     for row in member.astype(bool):
         inside = eligible[row]
         reserve = _taken(
-            layout.free_mib, subject.need_mib, inside.tolist(), sorted(range(len(ids)), key=ids.__getitem__)
+            problem.available_mib, subject.need_mib, inside.tolist(), sorted(range(len(ids)), key=ids.__getitem__)
         )
         used = [node for node, mib in enumerate(reserve) if mib]
         outside = set(used) - set(inside.tolist())
