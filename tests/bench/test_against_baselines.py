@@ -79,10 +79,11 @@ def test_outcomes_come_a_line_each() -> None:
 
 
 def test_the_manager_gains_over_placement_alone_under_credit2() -> None:
-    """On hosts with a pCPU to each vCPU, where credit2's balancer finds no reason to leave a vCPU where it is."""
-    outcomes = compare([Case(CASE.machine, "full", 0)], [DEFAULT_POLICY, PLACEMENT_ALONE], ["credit2"])
+    """On a crowded host, where credit2's balancer finds reasons to move vCPUs all the time: 4.1 to 3.0 when this was
+    written. The sign is what counts."""
+    outcomes = compare([Case(CASE.machine, "crowded", 0)], [DEFAULT_POLICY, PLACEMENT_ALONE], ["credit2"])
     found = {each.policy: each.mean for each in standings(outcomes)}
-    assert found[DEFAULT_POLICY] < found[PLACEMENT_ALONE] - 0.05
+    assert found[DEFAULT_POLICY] < found[PLACEMENT_ALONE] - 0.3
 
 
 @pytest.mark.parametrize("machine", MACHINES)

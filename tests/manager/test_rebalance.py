@@ -115,11 +115,11 @@ def test_who_takes_over_attends_to_what_was_begun(host: SimulatedHost, journal: 
     crowd(host, 3)
     rounds = 0
     while not journal.moves():
-        run(host, journal, 12)
+        run(host, journal, 20)
         rounds += 1
         assert rounds < 10
     # the one before has gone in the middle of it, or just after
-    run(host, journal, 12)
+    run(host, journal, 20)
     assert all(not move.pending for move in journal.moves()) or host.snapshot().moves
     assert the(host.snapshot(), "web0").memory_mib == 128
 

@@ -36,8 +36,9 @@ class Ledger:
         """vCPUs whose soft affinity somebody else set."""
         self.paused: set[str] = set()
         """Those that somebody else has paused."""
-        self.renamed: set[str] = set()
-        """Those that somebody else has renamed: the journal gives one up when another gets its old name."""
+        self.renamed: dict[str, str] = {}
+        """By the name that it had before, the one that somebody else has renamed. The journal gives it up when another
+        gets that name; a reservation that was made for it counts twice until it is released."""
         self.outsiders: set[str] = set()
         """Those that somebody else started."""
         self.tainted = False
@@ -101,8 +102,8 @@ class Ledger:
             reservation = promise.reservation
             if reservation.token in self.handed_over:
                 continue
-            building = state.resident(reservation.domain)
-            taken = building.domain.memory_mib if building else 0
+            building = self._building(state, reservation.domain)
+            taken = sum(map(building.pages_on, state.free_pages)) / PAGES_PER_MIB if building else 0
             total = sum(reservation.memory_mib.values())
             part: Mapping[int, float] = {
                 node: mib * max(total - taken, 0) / total for node, mib in reservation.memory_mib.items()
@@ -117,6 +118,10 @@ class Ledger:
         for node, pages in state.free_pages.items():
             free = pages // PAGES_PER_MIB
             assert free + ROUNDED_MIB >= owed[node], f"node {node}: {free} MiB free, {owed[node]} promised: {said}"
+
+    def _building(self, state: SimulatedState, name: str) -> Resident | None:
+        uuid = self.renamed.get(name)
+        return state.resident(name) or next((each for each in state.residents if each.domain.uuid == uuid), None)
 
     def check_settled(self, state: SimulatedState, journal: Journal) -> None:
         """When a new manager has looked after everything: nothing is left over, and the journal says what is so."""
@@ -137,7 +142,7 @@ class Ledger:
         there = {each.domain.uuid: each for each in state.residents}
         active = {intent.wanted.uuid for intent in journal.intents() if intent.status is IntentStatus.ACTIVE}
         assert active - self.gone <= there.keys(), "what is active and was not destroyed is there"
-        unknown = there.keys() - active - self.outsiders - self.renamed - {state.residents[0].domain.uuid}
+        unknown = there.keys() - active - self.outsiders - {*self.renamed.values()} - {state.residents[0].domain.uuid}
         assert not unknown, f"{[there[uuid].domain.name for uuid in unknown]} run, and the journal does not know"
         lost = self.living - self.gone - there.keys()
         assert not lost, f"{lost} are lost"

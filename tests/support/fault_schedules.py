@@ -14,6 +14,7 @@ from fault_world import FaultWorld
 from sim_policy import fixed
 
 from domicile.policies.migration.records import Way
+from domicile.state.model import PAGES_PER_MIB
 
 __all__ = ["run_schedule"]
 
@@ -29,7 +30,7 @@ def run_schedule(seed: int) -> list[str]:
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
         chance = random.Random(seed)
-        world = FaultWorld(folder, seed, [chance.choice([320, 512])] * chance.choice([2, 3, 4]))
+        world = FaultWorld(folder, seed, [chance.choice([256, 320, 512])] * chance.choice([2, 2, 3, 4]))
         try:
             with world.installed():
                 _prepare(world, chance)
@@ -62,9 +63,11 @@ def _cast(world: FaultWorld, chance: random.Random) -> dict[str, Callable[[Playe
     """Who acts beside whom."""
     makers = [_creator, _creator, _migrator, _migrator, _migrator, _migrator, _undoer, _undoer, _runner]
     cast = {}
+    # now and then all want the same node
+    goal = chance.choice(world.store.state.machine.topology.node_ids) if chance.random() < 0.4 else None
     for number in range(chance.choice([1, 1, 2, 2, 3])):
         maker = chance.choice(makers)
-        cast[f"{maker.__name__[1:]} {number}"] = maker(world, chance, number)
+        cast[f"{maker.__name__[1:]} {number}"] = maker(world, chance, number, goal)
     if chance.random() < 0.5:
         cast["others"] = _others(world, random.Random(chance.random()))
     return cast
@@ -74,26 +77,31 @@ def _faults(chance: random.Random) -> RandomFaults:
     return RandomFaults(random.Random(chance.random()), chance.choice(SHARES))
 
 
-def _creator(world: FaultWorld, chance: random.Random, number: int) -> Callable[[Player], None]:
+def _creator(world: FaultWorld, chance: random.Random, number: int, goal: int | None) -> Callable[[Player], None]:
     names = [f"new{number}{part}" for part in range(chance.choice([1, 1, 2, 3]))]
     if chance.random() < 0.15:
         names[0] = chance.choice(NAMES)
     memory = chance.choice([48, 100, 200])
     faults = _faults(chance)
-    if chance.random() < 0.3:
-        nodes = len(world.store.state.machine.topology.nodes)
-        return world.creating(names, memory, faults, fixed(chance.randrange(nodes)))
+    if goal is not None or chance.random() < 0.4:
+        node = chance.choice(world.store.state.machine.topology.node_ids) if goal is None else goal
+        if chance.random() < 0.6:
+            # nearly all that is free there: nobody else may take any
+            memory = max(world.store.read().free_pages[node] // PAGES_PER_MIB // len(names) - 4, 32)
+        return world.creating(names, memory, faults, fixed(node))
     return world.creating(names, memory, faults)
 
 
-def _migrator(world: FaultWorld, chance: random.Random, number: int) -> Callable[[Player], None]:
+def _migrator(world: FaultWorld, chance: random.Random, number: int, goal: int | None) -> Callable[[Player], None]:
     nodes = range(len(world.store.state.machine.topology.nodes))
     name = chance.choice(world.names() or ["none"])
     resident = world.store.read().resident(name)
     there = (resident.domain.pages_by_node or {}) if resident else {}
     elsewhere = [node for node in nodes if not there.get(node)] or [*nodes]
     to: tuple[int, ...] = (chance.choice(elsewhere),)
-    if chance.random() < 0.2:
+    if goal is not None:
+        to = (goal,)
+    elif chance.random() < 0.2:
         to = tuple(sorted(chance.sample(nodes, 2)))
     way = chance.choice([None, *Way])
     if way is Way.VCPUS and there:
@@ -101,11 +109,11 @@ def _migrator(world: FaultWorld, chance: random.Random, number: int) -> Callable
     return world.migrating(name, to, way, _faults(chance))
 
 
-def _undoer(world: FaultWorld, chance: random.Random, number: int) -> Callable[[Player], None]:
+def _undoer(world: FaultWorld, chance: random.Random, number: int, goal: int | None) -> Callable[[Player], None]:
     return world.undoing(_faults(chance))
 
 
-def _runner(world: FaultWorld, chance: random.Random, number: int) -> Callable[[Player], None]:
+def _runner(world: FaultWorld, chance: random.Random, number: int, goal: int | None) -> Callable[[Player], None]:
     return world.running(chance.choice([1, 2, 3]), _faults(chance))
 
 

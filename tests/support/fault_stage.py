@@ -91,6 +91,8 @@ class Player:
         """Called by the player: let the others get on. Raises `Killed` when it is dead."""
         if self.dead:
             raise Killed
+        if self.stage.aborted:
+            raise Aborted
         self.stage.steps += 1
         if self.stage.alone:
             return
@@ -212,7 +214,7 @@ class Stage:
             return process.pid > 0 and process not in self.dead
 
         with ExitStack() as stack:
-            for module in ("manager.journal", "manager.migrate", "hosts.simulated.host"):
+            for module in ("manager.journal", "manager.migrate", "hosts.simulated.host", "manager.changes"):
                 stack.enter_context(patch(f"domicile.{module}.this_process", this_process))
             for module in ("manager.journal", "manager.recovery"):
                 stack.enter_context(patch(f"domicile.{module}.is_alive", is_alive))

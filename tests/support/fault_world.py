@@ -249,7 +249,10 @@ class FaultWorld:
                 settled = settle(host, journal)
                 assert not [each.error for each in settled if each.error]
                 with managing(host, player.name):
-                    for _ in range(60):
+                    for turn in range(60):
+                        if turn == 30:
+                            # a saved domain waits for the memory that somebody took who was not promised it
+                            self._send_outsiders_away()
                         settle_moves(host, journal)
                         if not self.store.read().moves and not any(move.pending for move in journal.moves()):
                             break
@@ -264,6 +267,11 @@ class FaultWorld:
         with self.journal() as journal:
             assert len(journal.events()) == told, "settling what is settled changed something"
             self.ledger.check_settled(self.store.read(), journal)
+
+    def _send_outsiders_away(self) -> None:
+        for each in self.store.read().residents:
+            if each.domain.uuid in self.ledger.outsiders:
+                self.destroy(each.domain.name)
 
     def alone(self, name: str, act: Act) -> None:
         """Somebody acts without anybody beside them; nothing is forgiven."""
@@ -356,7 +364,7 @@ class FaultWorld:
         """`xl rename`."""
         resident = self.store.read().resident(name)
         if resident is not None and not name.endswith(INCOMING):
-            self.ledger.renamed.add(resident.domain.uuid)
+            self.ledger.renamed[name] = resident.domain.uuid
             self.change(name, lambda each: replace(each, domain=replace(each.domain, name=new)))
 
     def call_off(self) -> None:

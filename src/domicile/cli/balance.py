@@ -20,8 +20,8 @@ from domicile.hosts.protocol import Host
 from domicile.intent_file import load_intent
 from domicile.manager.balance import Balancer, Done, managing, settle
 from domicile.manager.journal import Journal
-from domicile.manager.migrate import settle_moves
 from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
+from domicile.manager.settling import settle_changes
 from domicile.manager.signals import interruptible
 from domicile.policies.rebalancing.records import Move, RebalancePlan, Rules
 from domicile.policies.scheduling.plan import SchedulingPlan
@@ -60,7 +60,7 @@ def command(connect: str | None, window_s: float, intent_path: Path | None, *, d
         else:
             with managing(host, who("balance")):
                 settle(balancer)
-                settle_moves(host, journal)
+                settle_changes(host, journal)
                 snapshot = balancer.watch_for(window_s)
                 rebalancer.history = remembered(snapshot, journal)
                 done = balancer.carry_out(balancer.decide(snapshot))

@@ -18,7 +18,8 @@ from domicile.hosts.protocol import Host
 from domicile.manager.balance import managing
 from domicile.manager.intents import MoveIntent, MoveStatus
 from domicile.manager.journal import Journal
-from domicile.manager.migrate import Moved, migrate, move_vcpus, ordered, settle_moves
+from domicile.manager.migrate import Moved, migrate, move_vcpus, ordered
+from domicile.manager.settling import settle_changes
 from domicile.policies.migration.records import RATE_MIB_S, Option, Permits, Way
 from domicile.policies.migration.ways import options
 from domicile.state.model import Domain, MemoryMapAge, Snapshot
@@ -74,7 +75,7 @@ def command(
         if chosen is None:
             raise Refused(why_none(domain, found, way))
         with managing(host, who("migrate")):
-            settle_moves(host, journal)
+            settle_changes(host, journal)
             _carry_out(host, journal, _domain(snapshot, domain), chosen, permits, as_json=as_json)
 
 

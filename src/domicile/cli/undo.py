@@ -19,8 +19,9 @@ from domicile.hosts.protocol import Host
 from domicile.manager.balance import managing, undo
 from domicile.manager.intents import ActStatus, MoveStatus
 from domicile.manager.journal import Journal
-from domicile.manager.migrate import Moved, settle_moves, undo_moves
+from domicile.manager.migrate import Moved, undo_moves
 from domicile.manager.rebalance import undo_memory
+from domicile.manager.settling import settle_changes
 from domicile.policies.migration.records import Option, Permits, Way
 from domicile.policies.migration.ways import options
 from domicile.state.model import Domain, Snapshot
@@ -45,7 +46,7 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal:
         chosen = plan if plan is not None else _last(journal)
         with managing(host, who("undo")):
-            settle_moves(host, journal)
+            settle_changes(host, journal)
             moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
             moves = _undo_moves(host, journal, chosen) if moved else []
             memory = undo_memory(host, journal, chosen)

@@ -278,8 +278,6 @@ class _Host:
             if record.owners == self._owners:
                 _fill(scheduler.lines, record.tables["lines"], range(len(scheduler.lines)), range(len(scheduler.lines)))
             else:
-                scheduler.queues["listed"] = False
-            if not scheduler.queues["listed"].all():
                 _forget_lists(scheduler)
         except (IndexError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the record of its scheduler is not of this host: {error}") from error
@@ -303,19 +301,23 @@ class _Host:
         may = scheduler.hard[rows, queue]
         vcpus["may"][rows] = may
         vcpus["likes"][rows] = np.where(vcpus["has_soft"][rows], scheduler.soft[rows, queue], may)
-        if scheduler.queues["listed"].all() and not self._lists_are_sound():
+        if not self._lists_are_sound():
             raise ValueError("the record of its scheduler has a run queue whose list is wrong")
 
     def _lists_are_sound(self) -> bool:
-        """Whether the run queues' lists, one behind the other, are of their vCPUs."""
+        """Whether the run queues' lists, one behind the other, are of their vCPUs; where somebody came or went since
+        they were made, of vCPUs that there are."""
         vcpus, queues, lines = self._scheduler.vcpus, self._scheduler.queues, self._scheduler.lines
+        listed = bool(queues["listed"].all())
         before = 0
         for queue, (first, end) in enumerate(zip(queues["first"].tolist(), queues["end"].tolist(), strict=True)):
             if first != before or not first <= end <= len(lines):
                 return False
             mine = np.flatnonzero(vcpus["active"] & (vcpus["queue"] == queue))
-            if any(sorted(lines[field][first:end].tolist()) != mine.tolist() for field in ("member", "order")):
-                return False
+            for field in ("member", "order"):
+                found = lines[field][first:end]
+                if sorted(found.tolist()) != mine.tolist() if listed else (found >= len(vcpus)).any():
+                    return False
             before = end
         return True
 

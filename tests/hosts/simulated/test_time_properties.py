@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_machines import config, machine, read_guest
@@ -59,6 +60,17 @@ def spent_ns(snapshot: Snapshot) -> int:
 @given(hosts(), pieces)
 def test_pieces_make_a_whole(state: SimulatedState, cuts: list[float]) -> None:
     """To the last bit: also what the scheduler keeps to itself."""
+    in_pieces = state
+    for seconds in cuts:
+        in_pieces = advance(in_pieces, seconds)
+    assert in_pieces == advance(state, round(sum(cuts), 2))
+
+
+@pytest.mark.parametrize("cuts", [[0.02, 0.01], [0.01, 0.01, 0.01], [0.05, 0.01]])
+def test_a_piece_can_end_when_a_vcpu_has_just_changed_its_run_queue(cuts: list[float]) -> None:
+    state = first_state("box", machine(), (Cpupool("Pool-0", ALL, "credit2"),), seed=1)
+    for number, vcpus in enumerate((1, 2)):
+        state = started(state, f"g{number}", vcpus=vcpus)
     in_pieces = state
     for seconds in cuts:
         in_pieces = advance(in_pieces, seconds)

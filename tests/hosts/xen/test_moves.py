@@ -138,6 +138,34 @@ def test_one_that_was_killed_is_begun_again(dom0_agent: Callable[[], agent.Agent
     assert second.moving()[0]["result"] is not None
 
 
+def test_a_service_has_it_run_outside(
+    dom0_agent: Callable[[], agent.Agent], dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service ends with all that it started, and is allowed less than `xl` needs."""
+    asked = dom0.folder / "asked"
+    (dom0.bin / "systemd-run").write_text(
+        '#!/bin/sh\necho "$*" >'
+        + str(asked)
+        + """
+while [ "${1#--}" != "$1" ]; do shift; done
+eval "folder=\\${$#}"
+"$@" </dev/null >/dev/null 2>&1 &
+read -r line </proc/$!/stat
+set -- $line
+echo "$1 ${22}" >"$folder/mover"
+"""
+    )
+    (dom0.bin / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    one = dom0_agent()
+    one.move(WIRE, PROGRAM)
+    assert "--collect" in asked.read_text()
+    until(lambda: one.moving()[0]["stage"])
+    dom0_agent().sweep()
+    one.end_move("tok-1")
+    until(lambda: one.moving()[0]["result"])
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

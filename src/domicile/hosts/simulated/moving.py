@@ -73,7 +73,7 @@ def is_second_copy(state: SimulatedState, resident: Resident) -> bool:
 
 def is_saved(state: SimulatedState, move: MoveState) -> bool:
     """Whether its domain is nowhere but in a file."""
-    return move.order.way is MoveWay.SAVE and _there(state, move.order) is None
+    return move.stage == RESTORING and _there(state, move.order) is None
 
 
 def moved_on(state: SimulatedState, seconds: float) -> SimulatedState:

@@ -294,6 +294,12 @@ def saved_domains() -> List[str]:
     return []
 
 
+def in_path(name: str) -> str:
+    """Where a program is, "" if it is not there."""
+    found = [os.path.join(folder, name) for folder in search_path().split(":")]
+    return ([path for path in found if os.access(path, os.X_OK) and not os.path.isdir(path)] or [""])[0]
+
+
 def pci_devices() -> List[str]:
     """The addresses of the PCI devices that Dom0 sees: all that there are."""
     with suppress(OSError):
@@ -1076,9 +1082,15 @@ class Agent:
         """Start what moves, or goes on with what one that was killed had begun."""
         import subprocess  # noqa: PLC0415
 
+        argv = [sys.executable, "-ISu", self.shelf.path("mover.py"), folder]
+        outside = os.environ.get("INVOCATION_ID") and in_path("systemd-run")
+        if outside:
+            # we are in a service: it would end with us, and the service may do less than xl needs
+            settings = ["--setenv=PATH=" + search_path(), "--setenv=DOMICILE_SAVE_DIR=" + SAVE_DIR]
+            argv = [outside, "--quiet", "--collect", "--description=domicile moves memory", *settings, *argv]
         with open(folder + "/log", "ab") as log:
             mover = subprocess.Popen(
-                [sys.executable, "-ISu", self.shelf.path("mover.py"), folder],
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -1086,7 +1098,15 @@ class Agent:
                 env=dict(os.environ, PATH=search_path()),
             )
         self.movers.append(mover)
-        self.shelf.write(folder + "/mover", "%d %s\n" % (mover.pid, start_time(mover.pid)))
+        if not outside:
+            self.shelf.write(folder + "/mover", "%d %s\n" % (mover.pid, start_time(mover.pid)))
+            return
+        if mover.wait() != 0:
+            raise Problem("failed", "systemd-run does not start what moves memory", read_text(folder + "/log"))
+        deadline = time.monotonic() + LOCK_S / 2
+        # it writes down itself who it is: until then others would take it for dead
+        while not os.path.exists(folder + "/mover") and time.monotonic() < deadline:
+            self.link.wait(0.05)
 
     def moving(self) -> List[Dict[str, Any]]:
         """All moves, as they stand."""

@@ -45,7 +45,7 @@ class Rules:
     stop: float = 0.02
     horizon_s: float = 300.0
     margin: float = 2.0
-    settle_s: float = 30.0
+    settle_s: float = 40.0
     hold_off_s: float = 300.0
     forget_s: float = 3600.0
     per_minute: int = 2

@@ -34,9 +34,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses less
-    CPU time than this is let go. `full`: so much of its pCPUs may those that are at home on a node want together, as
-    long as the other nodes have room.
+    """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses
+    less CPU time than this for each vCPU is let go. `full`: so much of its pCPUs may those that are at home on a node
+    want together, as long as the other nodes have room.
     """
 
     stray: float = 0.05
@@ -82,7 +82,7 @@ def hold(
             )
             continue
         wanted |= after
-        if each.demand < limits.idle:
+        if each.demand < limits.idle * len(each.homes):
             going += each.let_go(held, "it is idle")
             continue
         there |= count
