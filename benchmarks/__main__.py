@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import evaluate, manager, memory, nova, placement, pool, simulator
+from benchmarks import afresh, evaluate, manager, memory, nova, placement, pool, simulator
 
 said = Console(stderr=True)
 summary = Table("what", "measured", "wanted", title="domicile bench")
 tables = []
-for part in (simulator, evaluate, memory, placement, pool, manager, nova):
+for part in (simulator, evaluate, memory, placement, afresh, pool, manager, nova):
     said.print(f"measuring: {part.TITLE}")
     found = part.measure()
     tables += found.tables

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
 from domicile.errors import BadInput, NotEnoughMemory, Refused
-from domicile.policies.placement import place
+from domicile.policies.placement import place, problem_of
+from domicile.policies.placement.exact import search_exactly
 from domicile.policies.plan import Placement
 from domicile.state.model import Cpupool, Domain, DomainType, Reservation, Snapshot, Vcpu, Vnode
 from domicile.state.request import DevicePolicy, Group, GroupKind, GuestRequest, Intent
@@ -347,10 +349,13 @@ def test_two_guests_of_one_name_are_refused() -> None:
         place(host(2000, 2000), [guest(), guest()])
 
 
-def test_exact_says_when_it_would_take_too_long() -> None:
+def test_exact_says_when_it_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "highspy", None)
     requests = [guest(f"g{number}") for number in range(9)]
-    with pytest.raises(Refused, match="--exact would go through"):
+    with pytest.raises(Refused, match="--exact needs HiGHS"):
         place(host(*[9000] * 8), requests, exact=True)
+    with pytest.raises(Refused, match="--exact would go through"):
+        search_exactly(problem_of(host(*[9000] * 8), requests, Intent()), None)
     plan = place(host(2000, 2000, 2000, 2000), [guest("a"), guest("b"), guest("c")], exact=True)
     assert plan.proven
     assert not place(host(2000, 2000, 2000, 2000), [guest("a")]).proven

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import click
 
 from domicile.cli.connect import connect_option, default_uri
-from domicile.cli.output import plain
+from domicile.cli.output import SEARCH_COMPILING_S, plain, say_if_compiling
+from domicile.cli.searching import SEARCH_OPTIONS, Interruption, searching
 from domicile.cli.waiting import wait
 from domicile.errors import BadInput, HostFailed
 from domicile.hosts.protocol import Host
@@ -30,7 +32,7 @@ from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
-__all__ = ["Asked", "placing_command", "read_request", "write_placement"]
+__all__ = ["Asked", "config_texts", "demand_now", "look_before", "placing_command", "read_request", "write_placement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,14 @@ class Asked:
     exact: bool
     explain: bool
     as_json: bool
+    budget_s: float
+    seed: int
     pool: str | None = None
     vnuma: VnumaWish | None = None
 
     def texts(self) -> list[ConfigText]:
         """The configurations' texts; `-` is standard input. Raises `BadInput` for one that cannot be read."""
-        return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in self.configs]
+        return config_texts(self.configs)
 
     def intent(self) -> Intent:
         """The administrator's intent, with what the command line has to say of it. Raises `BadInput`."""
@@ -62,23 +66,35 @@ class Asked:
         How busy domains are it takes from a window that ends with the snapshot, if one was asked for, else from all
         that was seen of the host.
         """
-        # needs NumPy, which --help does not
+        # these need NumPy, which --help does not
+        from domicile.policies.placement import place as search  # noqa: PLC0415
         from domicile.policies.vnuma import with_vnuma  # noqa: PLC0415
 
         chosen = policy(self.policy_name)
-        earlier = None
-        if self.window_s:
-            earlier = host.snapshot()
-            wait(host, self.window_s)
+        searches = self.policy_name == DEFAULT_POLICY
+        if not searches and (self.budget_s or self.seed):
+            option = "--budget" if self.budget_s else "--seed"
+            raise BadInput(option, f"policy {self.policy_name!r} does not search")
+        earlier = look_before(host, self.window_s)
 
         def decide(snapshot: Snapshot, requests: Sequence[GuestRequest], intent: Intent) -> PlacementPlan:
-            load = _demand(snapshot, earlier)
+            load = demand_now(snapshot, earlier)
+            interruption = Interruption()
 
             def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
-                return chosen(at, some, wanted, exact=self.exact, load=load)
+                if not searches or len(some) == 1:
+                    return chosen(at, some, wanted, exact=self.exact, load=load)
+                with (
+                    say_if_compiling("the search", SEARCH_COMPILING_S),
+                    searching(self.budget_s, self.seed, interruption) as effort,
+                ):
+                    return search(at, some, wanted, exact=self.exact, load=load, effort=effort)
 
+            # Ctrl-C is for the command, unless it is known to take its time over this
+            patient = searches and (self.budget_s or self.exact)
             # what others' policies do by themselves is left as it is
-            return with_vnuma(place, load, unasked=self.policy_name == DEFAULT_POLICY)(snapshot, requests, intent)
+            with interruption.watched() if patient else nullcontext():
+                return with_vnuma(place, load, unasked=searches)(snapshot, requests, intent)
 
         return decide
 
@@ -115,7 +131,12 @@ _OPTIONS = (
         show_default=True,
         help="; ".join(f"{name}: {line}" for name, line in POLICIES.items()),
     ),
-    click.option("--exact", is_flag=True, help="Prove that no assignment is better, by trying them all."),
+    click.option(
+        "--exact",
+        is_flag=True,
+        help="Prove that no assignment is better: by trying them all, or by HiGHS (for --budget, else 60 s).",
+    ),
+    *SEARCH_OPTIONS,
     click.option("--explain", is_flag=True, help="Show each term of the objective beside the next best choices."),
     click.option("--json", "as_json", is_flag=True, help="For machines."),
     click.option(
@@ -142,6 +163,11 @@ _OPTIONS = (
 )
 
 
+def config_texts(paths: Sequence[str]) -> list[ConfigText]:
+    """The texts of configurations; `-` is standard input. Raises `BadInput` for one that cannot be read."""
+    return [ConfigText("standard input" if path == "-" else path, decode(_bytes(path))) for path in paths]
+
+
 def _bytes(path: str) -> bytes:
     try:
         if path == "-":
@@ -163,7 +189,16 @@ def write_placement(config: ConfigText, placement: Placement, request: GuestRequ
     return place_into(config.text, placement, request, topology)
 
 
-def _demand(snapshot: Snapshot, earlier: Snapshot | None) -> dict[str, float]:
+def look_before(host: Host, window_s: float) -> Snapshot | None:
+    """The host as it is now, once so many seconds have passed since; None for none."""
+    if not window_s:
+        return None
+    earlier = host.snapshot()
+    wait(host, window_s)
+    return earlier
+
+
+def demand_now(snapshot: Snapshot, earlier: Snapshot | None) -> dict[str, float]:
     """The domains' demand, in vCPUs busy at once: what a window says goes before what was seen until then."""
     try:
         found = known_demand(snapshot)

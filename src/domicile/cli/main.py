@@ -18,6 +18,7 @@ COMMANDS = {
     "topology": "the machine: nodes, CPUs, distances, devices",
     "show": "the host now: load, memory, domains, what is remote",
     "place": "plan where guests should live, and why",
+    "arrange": "how the whole host would best be laid out again",
     "create": "place guests and start them",
     "vnuma": "the virtual topology a guest should get, as xl.cfg lines",
     "verify": "what is against what was intended",

@@ -14,10 +14,13 @@ from domicile.local.compiled import when_compiling
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["console", "plain", "print_json", "say_if_compiling", "show"]
+__all__ = ["SEARCH_COMPILING_S", "console", "plain", "print_json", "say_if_compiling", "show"]
 
 COMPILING_S = 20
 """CPU time of compiling the simulator's loops and the performance model's, on a machine of 2021."""
+
+SEARCH_COMPILING_S = 30
+"""The same of the search for many guests."""
 
 
 def plain(text: str) -> str:

@@ -13,8 +13,12 @@ __all__ = ["placement_json", "plan_json", "vnuma_json"]
 
 def plan_json(plan: PlacementPlan, *, explain: bool) -> dict[str, Any]:
     """A plan as JSON; `explain` adds each term of the objective and the next best choices. Costs and
-    penalties of the terms add up to `objective`, which decided (to six places)."""
-    return {"placements": [placement_json(one, explain=explain) for one in plan.placements], "policy": plan.policy}
+    penalties of the terms add up to `objective`, which decided (to six places). What `--exact` found out is `exact`:
+    whether no assignment is better, and, where HiGHS was asked, by what share one could be at most."""
+    found = {"placements": [placement_json(one, explain=explain) for one in plan.placements], "policy": plan.policy}
+    if not plan.proven and plan.gap is None:
+        return found
+    return found | {"exact": {"proven": plan.proven, "gap": plan.gap, "deviation": plan.deviation}}
 
 
 def placement_json(placement: Placement, *, explain: bool) -> dict[str, Any]:

@@ -36,7 +36,17 @@ def plan_view(plan: PlacementPlan, *, explain: bool) -> RenderableType:
         if explain and placement.terms:
             parts.append(Padding(_comparison(placement), (0, 0, 0, 2)))
         parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in placement.reasons]
+    parts += [Text(line) for line in _proof(plan)]
     return Group(*parts, Text(f"policy: {plan.policy}", style="bright_black"))
+
+
+def _proof(plan: PlacementPlan) -> list[str]:
+    """What `--exact` has found out."""
+    if plan.gap is not None:
+        better = "no assignment is better" if plan.proven else f"no assignment is more than {plan.gap:.2%} better"
+        deviation = "" if plan.deviation is None else f"; its pieces of lines are {plan.deviation:.4f} below the model"
+        return [f"proven by HiGHS: {better}, in the sum of all slowdowns by the model{deviation}"]
+    return ["proven by enumeration: no assignment is better by the model"] if plan.proven else []
 
 
 def _headline(placement: Placement) -> Text:

@@ -20,11 +20,13 @@ import numpy as np
 from domicile.errors import BadInput, NotEnoughMemory, Refused
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.remembered import remembered_machine
+from domicile.policies.effort import Effort
 from domicile.policies.known import known_tenants
-from domicile.policies.placement.exact import few_enough, search_exactly
+from domicile.policies.placement.exact import can_enumerate, few_enough, search_exactly
 from domicile.policies.placement.explain import placed
 from domicile.policies.placement.layout import Layout, Problem
-from domicile.policies.placement.search import NoRoom, as_it_falls, search
+from domicile.policies.placement.many import bounded, laid_out
+from domicile.policies.placement.search import NoRoom, as_it_falls
 from domicile.policies.placement.seat_costs import seat_costs
 from domicile.policies.placement.second import overflowing, why_without_cpus
 from domicile.policies.placement.subject import Subject, prepare
@@ -38,6 +40,9 @@ __all__ = ["place", "problem_of", "shortage"]
 
 POLICY = "domicile"
 
+PROVEN = 1e-4
+"""A gap to the bound that counts as none: a hundredth of a percent."""
+
 
 def place(
     snapshot: Snapshot,
@@ -46,12 +51,14 @@ def place(
     *,
     exact: bool = False,
     load: Mapping[str, float] | None = None,
+    effort: Effort | None = None,
     assumptions: Assumptions = DEFAULT,
 ) -> PlacementPlan:
     """Where these guests should live, in the order of the requests.
 
     `load` is measured demand by domain name, in vCPUs busy at once; domains that it leaves out count as
-    `performance.tenants.residents` says. `exact` proves that no assignment is better by the model.
+    `performance.tenants.residents` says. `exact` proves that no assignment is better by the model, or by how much one
+    could be. `effort` is for several guests at once: how long to search for them.
 
     Raises `BadInput` for what the host does not have, `NotEnoughMemory` and `Refused` where a guest cannot be had on
     this host as it is, or `exact` would take too long.
@@ -60,34 +67,40 @@ def place(
     failure: NoRoom | None = None
     layout = None
     try:
-        layout = search(problem)
+        layout = laid_out(problem, effort)
     except NoRoom as no_room:
         failure = no_room
-    best = None
-    if exact or few_enough(problem):
-        best = search_exactly(problem, as_it_falls(layout) if layout else None)
-    layout = best or layout
-    if layout is None and (second := overflowing(snapshot, problem)) is not None:
-        plan = _plan(snapshot, second)
-        return replace(plan, placements=(why_without_cpus(problem, plan.placements[0]),))
+    best, tried = None, effort or Effort()
+    gap = deviation = None
+    if few_enough(problem) or (exact and can_enumerate(problem)):
+        best = search_exactly(problem, as_it_falls(layout) if layout else None, tried.stop)
+    elif exact:
+        layout, gap, deviation = bounded(problem, layout, tried)
+    enumerated = best is not None and not tried.stop()
+    layout = best or layout or overflowing(snapshot, problem)
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
-    return _plan(snapshot, layout, proven=exact and best is not None)
+    proven = exact and (enumerated or (gap is not None and gap <= PROVEN))
+    return replace(_plan(snapshot, problem, layout), proven=proven, gap=gap, deviation=deviation)
 
 
-def _plan(snapshot: Snapshot, layout: Layout, *, proven: bool = False) -> PlacementPlan:
+def _plan(snapshot: Snapshot, problem: Problem, layout: Layout) -> PlacementPlan:
     """The placements of all guests, each given all others."""
     found = []
     mean = None
     for guest, seat in enumerate(layout.seats):
-        if seat is not None:
-            rest = layout.without(guest)
-            (costs,) = seat_costs(rest, guest, [seat])
-            found.append(placed(snapshot, rest, guest, seat, costs))
-            if len(layout.seats) == 1:
-                # the same as of the layout, without working out its load
-                mean = 1.0 + (rest.load.total + costs.of_all) / (rest.load.domains + 1)
-    return PlacementPlan(tuple(found), POLICY, layout.mean_slowdown if mean is None else mean, proven)
+        if seat is None:
+            continue
+        rest = layout.without(guest)
+        (costs,) = seat_costs(rest, guest, [seat])
+        placement = placed(snapshot, rest, guest, seat, costs)
+        # a second choice is a place that was fixed where the request left it open
+        second = layout.problem.subjects[guest] is not problem.subjects[guest]
+        found.append(why_without_cpus(problem, placement) if second else placement)
+        if len(layout.seats) == 1:
+            # the same as of the layout, without working out its load
+            mean = 1.0 + (rest.load.total + costs.of_all) / (rest.load.domains + 1)
+    return PlacementPlan(tuple(found), POLICY, layout.mean_slowdown if mean is None else mean)
 
 
 def problem_of(

@@ -62,7 +62,9 @@ def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked
             return _told(base, requests, answers.told)
         plan = place(snapshot, answers.requests, intent)
         # what was worked out here is fixed to the policy: that nothing else is better it cannot say
-        return _told(replace(plan, proven=False), answers.requests, answers.told, answers.others)
+        return _told(
+            replace(plan, proven=False, gap=None, deviation=None), answers.requests, answers.told, answers.others
+        )
 
     return decide
 
