@@ -132,7 +132,7 @@ def few_assignments(count: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("seed", [0, 7, 14, 1, 8, 5, 20])
+@pytest.mark.parametrize("seed", [0, 7, 14, 1, 8, 20])
 def test_no_layout_is_below_the_bound(seed: int) -> None:
     pytest.importorskip("highspy")
     snapshot, requests, intent = drawn(seed)
