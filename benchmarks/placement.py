@@ -109,7 +109,7 @@ def host(nodes: int, domains: int) -> Snapshot:
     for number in range(domains):
         node = chance.randrange(nodes)
         memory_mib = chance.choice([1024, 2048, 4096])
-        if free[node] < memory_mib:
+        if free[node] < memory_mib + NEWCOMER.memory_mib + NEWCOMER.overhead_mib:
             continue
         free[node] -= memory_mib
         cpus = frozenset(empty.cpus_by_node[node])
