@@ -7,7 +7,7 @@ slow domains down by no more than the limits; without a shortage it is `off`. Al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from domicile.performance.curves import Floats
 from domicile.policies.memory_load import MemoryLoad
 
-__all__ = ["OFF", "USUAL_LIMITS", "Choice", "DomainEffect", "Effect", "Limits", "best_of", "effect_of", "sparing"]
+__all__ = ["OFF", "USUAL_LIMITS", "Choice", "DomainEffect", "Effect", "Limits", "choose", "effect_of"]
 
 OFF = "off"
 LEAST_RELIEF = 0.01
@@ -133,25 +133,36 @@ def effect_of(
     )
 
 
-def sparing(
-    effect: Effect, limits: Limits, instead: str, said: Mapping[str, str], again: Callable[[Mapping[str, str]], Effect]
-) -> list[Effect]:
-    """The effect with another mode for the domains that would lose too much by it, if there are any; those whose mode
-    the administrator has `said` keep it. `again` predicts with modes by domain."""
-    losers = {each.domain: instead for each in effect.domains if each.loss > limits.worst_loss}
-    losers = {name: mode for name, mode in losers.items() if name not in said}
-    if not losers or effect.mode in (OFF, instead):
-        return []
-    return [replace(again({**said, **losers}), exceptions=tuple(losers.items()))]
+def choose(
+    modes: Iterable[str],
+    instead: str,
+    said: Mapping[str, str],
+    effect: Callable[[str, Mapping[str, str]], Effect],
+    limits: Limits,
+) -> Choice:
+    """The best of a host's modes, the first of which is `off`.
 
-
-def best_of(effects: Sequence[Effect], spared: Sequence[Effect], limits: Limits) -> Choice:
-    """The best of a host's modes, the first of which is `off`, and of those with exceptions."""
-    allowed = [effect for effect in (*effects, *spared) if not _why_not(effect, limits)]
+    Each is tried as it is and, where domains would lose too much by it, with these having the mode `instead`; whose
+    mode the administrator has `said` keeps it. `effect` predicts a mode, given the modes of domains with another one.
+    """
+    effects, spared = [], []
+    for mode in modes:
+        effects.append(effect(mode, said))
+        losers = _losers(effects[-1], instead, said, limits)
+        if losers:
+            spared.append(replace(effect(mode, {**said, **losers}), exceptions=tuple(losers.items())))
+    allowed = [each for each in (*effects, *spared) if not _why_not(each, limits)]
     # off is allowed unless a domain's own mode is impossible
-    best = min(allowed or effects[:1], key=lambda effect: (-_worth(effect), effect.mean_slowdown))
-    reasons = tuple(_why_not(effect, limits) or _why(effect, limits) for effect in effects)
+    best = min(allowed or effects[:1], key=lambda each: (-_worth(each), each.mean_slowdown))
+    reasons = tuple(_why_not(each, limits) or _why(each, limits) for each in effects)
     return Choice(best, _why(best, limits), tuple(effects), reasons)
+
+
+def _losers(effect: Effect, instead: str, said: Mapping[str, str], limits: Limits) -> dict[str, str]:
+    if effect.mode in (OFF, instead):
+        return {}
+    losers = [each.domain for each in effect.domains if each.loss > limits.worst_loss]
+    return {name: instead for name in losers if name not in said}
 
 
 def _worth(effect: Effect) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from domicile.performance.curves import Floats
 from domicile.policies.memory_load import MemoryLoad
-from domicile.policies.memory_modes import USUAL_LIMITS, Choice, Effect, Limits, best_of, effect_of, sparing
+from domicile.policies.memory_modes import USUAL_LIMITS, Choice, Effect, Limits, choose, effect_of
 from domicile.policies.sharing.equal import ONE_SCAN, Scanner, shared
 from domicile.state.model import Snapshot
 from domicile.state.page_use import PageUse
@@ -37,18 +37,14 @@ def choose_sharing(
     """
     memory = MemoryLoad.of(snapshot, intent, load, ran)
     said = {name: str(mode) for name, mode in intent.sharing_by_domain}
-    effects, spared = [], []
-    for mode in SharingMode:
-        again = partial(_effect, memory, uses, mode, scanner=scanner, limits=limits)
-        effects.append(again(said))
-        spared += sparing(effects[-1], limits, SharingMode.SAME_NODE, said, again)
-    return best_of(effects, spared, limits)
+    effect = partial(_effect, memory, uses, scanner=scanner, limits=limits)
+    return choose(SharingMode, SharingMode.SAME_NODE, said, effect, limits)
 
 
 def _effect(
     memory: MemoryLoad,
     uses: Sequence[PageUse],
-    mode: SharingMode,
+    mode: str,
     said: Mapping[str, str],
     *,
     scanner: Scanner,
@@ -63,4 +59,4 @@ def _effect(
     slowdown = memory.slowdowns(np.stack([memory.pages, accesses]))
     away: Floats = np.where(memory.own, 0.0, found.reads).sum(axis=1)
     words = list(map(str, modes))
-    return effect_of(str(mode), words, memory, found.freed, (slowdown[0], slowdown[1]), accesses, away, limits)
+    return effect_of(mode, words, memory, found.freed, (slowdown[0], slowdown[1]), accesses, away, limits)

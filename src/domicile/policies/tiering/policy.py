@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from domicile.policies.memory_load import MemoryLoad
-from domicile.policies.memory_modes import USUAL_LIMITS, Choice, Effect, Limits, best_of, effect_of, sparing
+from domicile.policies.memory_modes import USUAL_LIMITS, Choice, Effect, Limits, choose, effect_of
 from domicile.policies.tiering.pool import UNTIL_FULL, Pool, fill
 from domicile.state.model import Snapshot
 from domicile.state.page_use import PageUse
@@ -36,19 +36,16 @@ def choose_tiering(
     tried without. `load` and `ran`: as in `MemoryLoad.of`. The snapshot is of a host without a pool."""
     memory = MemoryLoad.of(snapshot, intent, load, ran)
     said = {name: str(mode) for name, mode in intent.tiering_by_domain}
-    effects, spared = [], []
-    for mode in TieringMode:
-        again = partial(_effect, memory, uses, intent, mode, pool=pool, limits=limits)
-        effects.append(again(said))
-        spared += sparing(effects[-1], limits, TieringMode.OFF, said, again)
-    return best_of(effects, spared, limits)
+    far = memory.far_nodes(intent.far_nodes).tolist()
+    effect = partial(_effect, memory, uses, far, pool=pool, limits=limits)
+    return choose(TieringMode, TieringMode.OFF, said, effect, limits)
 
 
 def _effect(
     memory: MemoryLoad,
     uses: Sequence[PageUse],
-    intent: Intent,
-    mode: TieringMode,
+    far: Sequence[bool],
+    mode: str,
     said: Mapping[str, str],
     *,
     pool: Pool,
@@ -57,17 +54,16 @@ def _effect(
     known = {use.domain: use for use in uses}
     rows = [known.get(name, PageUse(name)) for name in memory.names]
     modes = [TieringMode(said.get(use.domain, mode)) for use in rows]
-    far = memory.far_nodes(intent.far_nodes)
-    if TieringMode.FAR_MEMORY in modes and not far.any():
-        return Effect.impossible(str(mode), "every node with memory has CPUs, and none is named as far memory")
-    found = fill(memory, rows, modes, far.tolist(), pool)
+    if TieringMode.FAR_MEMORY in modes and not any(far):
+        return Effect.impossible(mode, "every node with memory has CPUs, and none is named as far memory")
+    found = fill(memory, rows, modes, far, pool)
     # what is put was not accessed: accesses stay where they are, and time goes into copying
     before = memory.slowdowns(memory.pages)
     busy = np.where(memory.demand > 0, memory.demand, np.inf)
     after = before / (1.0 - np.minimum(found.lost / busy, MOST_LOST))
     away = np.where(memory.own, 0.0, found.kept).sum(axis=1)
     return effect_of(
-        str(mode),
+        mode,
         list(map(str, modes)),
         memory,
         found.freed,
