@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,7 +30,7 @@ from domicile.manager.intents import (
     Plan,
 )
 
-__all__ = ["Changes", "as_text", "new_id"]
+__all__ = ["Changes", "as_text", "insert"]
 
 T = TypeVar("T")
 
@@ -158,9 +158,6 @@ class Changes:
 
     def acts(self, plan: int | None = None) -> tuple[Act, ...]:
         """The changes of a plan, or of all, the first one first."""
-        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
-        with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT * FROM acts {where} ORDER BY id", values).fetchall()  # noqa: S608
         return tuple(
             Act(
                 domain=row["domain"],
@@ -174,7 +171,7 @@ class Changes:
                 status=self._decode(f'"{row["status"]}"', ActStatus),
                 changed_at=row["changed_at"],
             )
-            for row in rows
+            for row in self._rows("acts", plan)
         )
 
     def begin_moves(self, kind: str, policy: str, wanted: Sequence[MoveIntent]) -> tuple[MoveIntent, ...]:
@@ -182,13 +179,7 @@ class Changes:
         now = self._now()
         with self._database.writing() as connection:
             plan = self._insert_plan(connection, kind, policy, this_process(), now)
-            found = []
-            for each in wanted:
-                values = (plan, each.order.token, as_text(each), MoveStatus.PLANNED, "", now)
-                columns = "plan, token, record, status, why, changed_at"
-                number = new_id(connection.execute(f"INSERT INTO moves ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values))  # noqa: S608
-                found.append(replace(each, id=number, plan=plan, status=MoveStatus.PLANNED, changed_at=now))
-            return tuple(found)
+            return tuple(self._insert_move(connection, replace(each, plan=plan), now) for each in wanted)
 
     def advance_move(
         self, move: MoveIntent, status: MoveStatus, why: str = "", seen: Mapping[int, int] | None = None
@@ -222,9 +213,6 @@ class Changes:
 
     def moves(self, plan: int | None = None) -> tuple[MoveIntent, ...]:
         """The moves of a plan, or of all, the first one first."""
-        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
-        with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT * FROM moves {where} ORDER BY id", values).fetchall()  # noqa: S608
         return tuple(
             replace(
                 self._decode(row["record"], MoveIntent),
@@ -235,7 +223,7 @@ class Changes:
                 why=row["why"],
                 changed_at=row["changed_at"],
             )
-            for row in rows
+            for row in self._rows("moves", plan)
         )
 
     def begin_memory(self, kind: str, policy: str, wanted: Sequence[MemoryAct]) -> tuple[MemoryAct, ...]:
@@ -243,26 +231,7 @@ class Changes:
         now = self._now()
         with self._database.writing() as connection:
             plan = self._insert_plan(connection, kind, policy, this_process(), now)
-            found = []
-            for each in wanted:
-                values = (
-                    plan,
-                    each.domain,
-                    each.uuid,
-                    each.before_mib,
-                    each.wanted_mib,
-                    ActStatus.PLANNED,
-                    each.reason,
-                )
-                columns = "plan, domain, uuid, before_mib, wanted_mib, status, reason, changed_at"
-                number = new_id(
-                    connection.execute(
-                        f"INSERT INTO memory_acts ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                        (*values, now),
-                    )
-                )
-                found.append(replace(each, id=number, plan=plan, status=ActStatus.PLANNED, changed_at=now))
-            return tuple(found)
+            return tuple(self._insert_memory(connection, replace(each, plan=plan), now) for each in wanted)
 
     def end_memory(self, act: MemoryAct, status: ActStatus) -> MemoryAct:
         """Write down what became of a change of memory."""
@@ -275,45 +244,64 @@ class Changes:
 
     def memory_acts(self, plan: int | None = None) -> tuple[MemoryAct, ...]:
         """The changes of memory of a plan, or all, the first one first."""
-        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
-        with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT * FROM memory_acts {where} ORDER BY id", values).fetchall()  # noqa: S608
         return tuple(
-            MemoryAct(**{**dict(row), "status": self._decode(f'"{row["status"]}"', ActStatus)}) for row in rows
+            MemoryAct(**{**dict(row), "status": self._decode(f'"{row["status"]}"', ActStatus)})
+            for row in self._rows("memory_acts", plan)
         )
 
     def plans(self) -> tuple[Plan, ...]:
         """All plans, the first one first."""
-        with self._database.reading() as connection:
-            rows = connection.execute("SELECT * FROM plans ORDER BY id").fetchall()
         return tuple(
             Plan(row["id"], row["kind"], row["policy"], row["made_at"], self._decode(row["owner"], ProcessId))
-            for row in rows
+            for row in self._rows("plans")
         )
 
+    def _rows(self, table: str, plan: int | None = None) -> list[sqlite3.Row]:
+        """A table's rows, or those of a plan, the first one first."""
+        where, values = ("WHERE plan = ?", (plan,)) if plan is not None else ("", ())
+        with self._database.reading() as connection:
+            return connection.execute(f"SELECT * FROM {table} {where} ORDER BY id", values).fetchall()  # noqa: S608
+
     def _insert_plan(self, connection: sqlite3.Connection, kind: str, policy: str, owner: ProcessId, now: float) -> int:
-        values = (kind, policy, now, as_text(owner))
-        plan = new_id(
-            connection.execute("INSERT INTO plans (kind, policy, made_at, owner) VALUES (?, ?, ?, ?)", values)
-        )
+        plan = insert(connection, "plans", kind=kind, policy=policy, made_at=now, owner=as_text(owner))
         self._tell(connection, f"plan-{kind}", {"policy": policy, "pid": owner.pid}, plan)
         return plan
 
     def _insert_act(self, connection: sqlite3.Connection, act: Act, now: float) -> Act:
-        values = (
-            act.plan,
-            act.domain,
-            act.uuid,
-            act.vcpu,
-            as_text(sorted(act.before)),
-            as_text(sorted(act.wanted)),
-            ActStatus.PLANNED,
-            act.reason,
-            now,
+        begun = replace(act, status=ActStatus.PLANNED, changed_at=now)
+        number = insert(
+            connection,
+            "acts",
+            plan=begun.plan,
+            domain=begun.domain,
+            uuid=begun.uuid,
+            vcpu=begun.vcpu,
+            before=as_text(sorted(begun.before)),
+            wanted=as_text(sorted(begun.wanted)),
+            status=begun.status,
+            reason=begun.reason,
+            changed_at=now,
         )
-        columns = "plan, domain, uuid, vcpu, before, wanted, status, reason, changed_at"
-        number = new_id(connection.execute(f"INSERT INTO acts ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values))  # noqa: S608
-        return replace(act, id=number, status=ActStatus.PLANNED, changed_at=now)
+        return replace(begun, id=number)
+
+    def _insert_move(self, connection: sqlite3.Connection, move: MoveIntent, now: float) -> MoveIntent:
+        begun = replace(move, status=MoveStatus.PLANNED, changed_at=now)
+        number = insert(
+            connection,
+            "moves",
+            plan=begun.plan,
+            token=begun.order.token,
+            record=as_text(begun),
+            status=begun.status,
+            why="",
+            changed_at=now,
+        )
+        return replace(begun, id=number)
+
+    def _insert_memory(self, connection: sqlite3.Connection, act: MemoryAct, now: float) -> MemoryAct:
+        begun = replace(act, status=ActStatus.PLANNED, changed_at=now)
+        values = {each.name: getattr(begun, each.name) for each in fields(begun) if each.name != "id"}
+        return replace(begun, id=insert(connection, "memory_acts", **values))
 
     def _require_host(self, connection: sqlite3.Connection, host_id: str) -> None:
         found = connection.execute("SELECT id FROM host").fetchone()[0]
@@ -344,8 +332,10 @@ class Changes:
             raise self._database.corrupt(error) from error
 
 
-def new_id(cursor: sqlite3.Cursor) -> int:
-    """The id of the row that was just inserted."""
+def insert(connection: sqlite3.Connection, table: str, **values: object) -> int:
+    """Add a row of these values by column; its id."""
+    marks = ", ".join("?" * len(values))
+    cursor = connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
     if cursor.lastrowid is None:  # pragma: no cover - an INSERT always has one
         raise HostFailed("the journal did not number a new row")
     return cursor.lastrowid

@@ -14,7 +14,7 @@ import msgspec
 
 from domicile.errors import HostFailed, Refused
 from domicile.local.process import NOBODY, ProcessId, is_alive, this_process
-from domicile.manager.changes import Changes, as_text, new_id
+from domicile.manager.changes import Changes, as_text, insert
 from domicile.manager.intents import DomainIntent, IntentStatus, Seen, Wanted
 
 __all__ = ["Journal"]
@@ -119,10 +119,18 @@ class Journal(Changes):
             raise Refused(f"{domain}: is being started already {by}")
 
     def _insert(self, connection: sqlite3.Connection, plan: int, wanted: Wanted, owner: ProcessId, now: float) -> int:
-        values = (plan, wanted.domain, wanted.uuid, IntentStatus.PLANNED, as_text(wanted), as_text(owner), now, now, "")
-        columns = "plan, domain, uuid, status, wanted, owner, made_at, changed_at, reason"
-        intent = new_id(
-            connection.execute(f"INSERT INTO intents ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        intent = insert(
+            connection,
+            "intents",
+            plan=plan,
+            domain=wanted.domain,
+            uuid=wanted.uuid,
+            status=IntentStatus.PLANNED,
+            wanted=as_text(wanted),
+            owner=as_text(owner),
+            made_at=now,
+            changed_at=now,
+            reason="",
         )
         self._tell(connection, IntentStatus.PLANNED, msgspec.to_builtins(wanted, str_keys=True), plan, intent)
         return intent
