@@ -16,12 +16,11 @@ from domicile.hosts.actions import Destroy
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host
 from domicile.local.paths import STATE_VARIABLE
-from domicile.local.process import is_alive
-from domicile.manager.balance import managing, settle_acts
+from domicile.manager.balance import managing
 from domicile.manager.intents import ActStatus
 from domicile.manager.journal import Journal
-from domicile.manager.migrate import settle_moves
 from domicile.manager.recovery import settle
+from domicile.manager.settling import settle_changes
 
 URI = "sim:///killed?machine=4node"
 GUEST = 'name = "{name}"\ntype = "pvh"\nkernel = "/boot/vmlinuz"\nmemory = {memory}\nvcpus = 2\n'
@@ -73,12 +72,10 @@ def look_after(host: Host, journal: Journal) -> None:
     settle(host, journal)
     with managing(host, "the next"):
         for _ in range(60):
-            settle_moves(host, journal)
+            settle_changes(host.snapshot(), host, journal)
             if not host.snapshot().moves:
                 break
             host.wait(5.0)
-        owners = {plan.id: plan.owner for plan in journal.plans()}
-        settle_acts(host.snapshot(), journal, lambda plan: is_alive(owners[plan]))
 
 
 def assert_whole(host: Host, journal: Journal, sure: set[str]) -> None:

@@ -152,9 +152,9 @@ def test_a_broken_connection_is_found_out_later(host: SimulatedHost, journal: Jo
         migrate(broken, journal, order(host), "for a test")  # type: ignore[arg-type]
     [move] = journal.moves()
     assert move.status is MoveStatus.PLANNED
-    settle_moves(host, journal)
+    settle_moves(host.snapshot(), host, journal)
     host.wait(10)
-    settle_moves(host, journal)
+    settle_moves(host.snapshot(), host, journal)
     [move] = journal.moves()
     assert move.status is (MoveStatus.MOVED if after else MoveStatus.FAILED)
     assert (home(host) == {2: 512}) == after
@@ -163,11 +163,11 @@ def test_a_broken_connection_is_found_out_later(host: SimulatedHost, journal: Jo
 
 def test_a_move_goes_on_without_us(host: SimulatedHost, journal: Journal) -> None:
     begin(host, journal, order(host), "for a test")
-    assert not settle_moves(host, journal)
+    assert not settle_moves(host.snapshot(), host, journal)
     host.wait(10)
-    [done] = settle_moves(host, journal)
+    [done] = settle_moves(host.snapshot(), host, journal)
     assert done.move.status is MoveStatus.MOVED
-    assert not settle_moves(host, journal)
+    assert not settle_moves(host.snapshot(), host, journal)
 
 
 def soft(host: Host) -> set[frozenset[int]]:
@@ -180,7 +180,7 @@ def test_what_belongs_to_a_move_is_done_by_who_comes_after(host: SimulatedHost, 
     broken = Broken(host, lambda action: isinstance(action, SetAffinity), after=after)
     with pytest.raises(HostFailed):
         migrate(broken, journal, order(host, way=Way.BALLOON), "for a test")  # type: ignore[arg-type]
-    [done] = settle_moves(host, journal)
+    [done] = settle_moves(host.snapshot(), host, journal)
     assert done.move.status is MoveStatus.PARTLY
     assert not host.snapshot().moves
     assert soft(host) == {host.snapshot().topology.cpus_of((2,))}
@@ -195,7 +195,7 @@ def test_an_ended_move_that_nobody_took_note_of_is_forgotten_later(host: Simulat
         migrate(broken, journal, order(host), "for a test")  # type: ignore[arg-type]
     assert [move.status for move in journal.moves()] == [MoveStatus.MOVED]
     assert host.snapshot().moves
-    assert settle_moves(host, journal) == []
+    assert settle_moves(host.snapshot(), host, journal) == []
     assert not host.snapshot().moves
 
 
@@ -207,7 +207,7 @@ def test_what_was_put_back_is_not_put_back_again(host: SimulatedHost, journal: J
     with pytest.raises(HostFailed):
         undo_moves(broken, journal, done.move.plan, option, PERMITS)  # type: ignore[arg-type]
     host.wait(20)
-    settle_moves(host, journal)
+    settle_moves(host.snapshot(), host, journal)
     assert next(move.status for move in journal.moves()) is MoveStatus.UNDONE
     assert undo_moves(host, journal, done.move.plan, option, PERMITS) == []
     assert soft(host) == {*done.move.soft}
@@ -226,7 +226,7 @@ def test_nobody_is_promised_what_a_balloon_is_about_to_take(host: SimulatedHost,
     assert host.snapshot().available_mib(2) == room - 384, "512 MiB, of which the guest keeps 128"
     start(host, "big", memory=room - 384, vcpus=1, cpus_soft=[[4, 5]])
     host.wait(20)
-    [done] = settle_moves(host, journal)
+    [done] = settle_moves(host.snapshot(), host, journal)
     assert done.move.status is MoveStatus.PARTLY
     assert {*home(host)} <= {2, *(done.move.before or {})}
 

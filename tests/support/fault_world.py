@@ -189,7 +189,7 @@ class FaultWorld:
                     self.stage.tell(f"{player.name}: {[each.refused for each in found if way in (None, each.way)]}")
                     raise Refused("no way")
                 with managing(host, player.name):
-                    settle_moves(host, journal)
+                    settle_moves(host.snapshot(), host, journal)
                     snapshot = host.snapshot()
                     domain = _the(snapshot, name)
                     if chosen.way is Way.VCPUS:
@@ -214,7 +214,7 @@ class FaultWorld:
                 if not done:
                     return
                 with managing(host, player.name):
-                    settle_moves(host, journal)
+                    settle_moves(host.snapshot(), host, journal)
                     if any(move.plan == max(done) and move.status in PUT_BACK for move in journal.moves()):
                         undo_moves(host, journal, max(done), find, PERMITS)
                     else:
@@ -253,7 +253,7 @@ class FaultWorld:
                         if turn == 30:
                             # a saved domain waits for the memory that somebody took who was not promised it
                             self._send_outsiders_away()
-                        settle_moves(host, journal)
+                        settle_moves(host.snapshot(), host, journal)
                         if not self.store.read().moves and not any(move.pending for move in journal.moves()):
                             break
                         host.wait(5.0)

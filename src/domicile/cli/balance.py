@@ -18,7 +18,7 @@ from domicile.cli.who import who
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host
 from domicile.intent_file import load_intent
-from domicile.manager.balance import Balancer, Done, managing, settle
+from domicile.manager.balance import Balancer, Done, managing
 from domicile.manager.journal import Journal
 from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
 from domicile.manager.settling import settle_changes
@@ -59,8 +59,7 @@ def command(connect: str | None, window_s: float, intent_path: Path | None, *, d
             moves = _moves(balancer, rebalancer, snapshot, done)
         else:
             with managing(host, who("balance")):
-                settle(balancer)
-                settle_changes(host, journal)
+                settle_changes(balancer.look(), host, journal)
                 snapshot = balancer.watch_for(window_s)
                 rebalancer.history = remembered(snapshot, journal)
                 done = balancer.carry_out(balancer.decide(snapshot))

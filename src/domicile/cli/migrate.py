@@ -75,7 +75,7 @@ def command(
         if chosen is None:
             raise Refused(why_none(domain, found, way))
         with managing(host, who("migrate")):
-            settle_changes(host, journal)
+            settle_changes(host.snapshot(), host, journal)
             _carry_out(host, journal, _domain(snapshot, domain), chosen, permits, as_json=as_json)
 
 

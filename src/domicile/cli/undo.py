@@ -46,7 +46,7 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
     with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal:
         chosen = plan if plan is not None else _last(journal)
         with managing(host, who("undo")):
-            settle_changes(host, journal)
+            settle_changes(host.snapshot(), host, journal)
             moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
             moves = _undo_moves(host, journal, chosen) if moved else []
             memory = undo_memory(host, journal, chosen)

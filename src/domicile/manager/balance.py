@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from domicile.errors import DomicileError, Halted, HostFailed, Refused, ReservationConflict
 from domicile.hosts.actions import Hold, LetGo, Manage, SetAffinity
 from domicile.hosts.protocol import Host, no_progress
-from domicile.local.process import is_alive
+from domicile.manager.attempt import attempt
 from domicile.manager.intents import Act, ActStatus
 from domicile.manager.journal import Journal
 from domicile.policies.scheduling.follow import Rules, follow
@@ -24,7 +24,7 @@ from domicile.state.mandate import Mandate
 from domicile.state.model import MemoryMapAge, Snapshot
 from domicile.state.request import Intent
 
-__all__ = ["LOOKS", "Balancer", "Done", "managing", "settle", "settle_acts", "undo"]
+__all__ = ["LOOKS", "Balancer", "Done", "managing", "settle_acts", "undo"]
 
 LOOKS = 2
 """Looks at the host in a round of `domicile run`: where a vCPU ran is known from where it is found."""
@@ -156,25 +156,13 @@ class Balancer:
 
 
 def perform(host: Host, journal: Journal, act: Act, failed: list[str]) -> None:
-    """Carry out one change that is written down, and write down what came of it, unless it raises (`HostFailed`,
-    `Halted`).
-    """
-    try:
-        host.perform(SetAffinity(act.domain, act.vcpu, soft=act.wanted))
-    except (HostFailed, Halted):
-        # whether it was done where the host failed is for the next to find out, who can look at it
-        raise
-    except DomicileError as error:
-        journal.end_act(act, ActStatus.FAILED)
-        failed.append(str(error))
-    else:
-        journal.end_act(act, ActStatus.DONE)
-
-
-def settle(balancer: Balancer) -> list[Act]:
-    """Find out first what became of what others began, who are not there any more."""
-    owners = {plan.id: plan.owner for plan in balancer.journal.plans()}
-    return settle_acts(balancer.look(), balancer.journal, lambda plan: is_alive(owners[plan]))
+    """Carry out one change of affinity that is written down, as `attempt` does."""
+    attempt(
+        host,
+        SetAffinity(act.domain, act.vcpu, soft=act.wanted),
+        lambda status: journal.end_act(act, status),
+        failed,
+    )
 
 
 def settle_acts(snapshot: Snapshot, journal: Journal, is_alive: Callable[[int], bool]) -> list[Act]:

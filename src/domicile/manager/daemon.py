@@ -11,13 +11,12 @@ from typing import Any
 
 from domicile.errors import BadInput, Halted
 from domicile.hosts.actions import Manage
-from domicile.local.process import is_alive
 from domicile.local.supervisor import Supervisor
-from domicile.manager.balance import LOOKS, Balancer, Done, settle
+from domicile.manager.balance import LOOKS, Balancer, Done
 from domicile.manager.events import tell
 from domicile.manager.intents import MoveStatus
-from domicile.manager.migrate import settle_moves
-from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of, settle_memory
+from domicile.manager.rebalance import Outcome, Rebalancer, remembered, rules_of
+from domicile.manager.settling import settle_changes
 from domicile.manager.signals import Told, ToldToEnd
 from domicile.state.mandate import Mandate
 from domicile.state.model import Snapshot
@@ -147,19 +146,16 @@ class Daemon:
         if wanted and not self.managing:
             self.balancer.host.perform(Manage(self.who))
             self.managing = True
-            settle(self.balancer)
             self._adopt()
         elif self.managing and not wanted:
             self._lay_down_office()
 
     def _adopt(self) -> None:
-        """What managers before us have moved, and what the host goes on with."""
-        for done in settle_moves(self.balancer.host, self.balancer.journal):
+        """What managers before us have changed, and what the host goes on with."""
+        snapshot, journal = self.balancer.look(), self.balancer.journal
+        for done in settle_changes(snapshot, self.balancer.host, journal):
             tell_of_moves(Outcome((done,), (), done.failed))
-        if self.balancer.watch.last is not None:
-            owners = {plan.id: plan.owner for plan in self.balancer.journal.plans()}
-            settle_memory(self.balancer.watch.last, self.balancer.journal, lambda plan: is_alive(owners[plan]))
-            self.rebalancer.history = remembered(self.balancer.watch.last, self.balancer.journal)
+        self.rebalancer.history = remembered(snapshot, journal)
 
     def _lay_down_office(self) -> None:
         self.balancer.let_all_go()

@@ -294,14 +294,11 @@ def move_vcpus(
     return _set_soft(host, journal, domain, (_home(snapshot, domain, nodes),) * len(domain.vcpus), why)
 
 
-def settle_moves(host: Host, journal: Journal) -> list[Moved]:
+def settle_moves(snapshot: Snapshot, host: Host, journal: Journal) -> list[Moved]:
     """Bring moves to an end that were left undecided: those that the host has done with. Those that it goes on with
-    stay pending. Costs a snapshot where there ever was a move.
+    stay pending.
     """
     moves = journal.moves()
-    if not moves:
-        return []
-    snapshot = host.snapshot()
     ended = {move.order.token for move in moves if not move.pending}
     for known in snapshot.moves:
         if known.end is not None and known.order.token in ended:

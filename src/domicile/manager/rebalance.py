@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from domicile.errors import DomicileError, Halted, HostFailed
 from domicile.hosts.actions import LetGo, SetMemory
 from domicile.hosts.protocol import Host
+from domicile.manager.attempt import attempt
 from domicile.manager.intents import ActStatus, MemoryAct, MoveIntent, MoveStatus
 from domicile.manager.journal import Journal
 from domicile.manager.migrate import Moved, begin, conclude, move_vcpus, on_host, ordered
@@ -86,17 +87,13 @@ def _sources(move: MoveIntent) -> tuple[int, ...]:
 
 
 def tell_balloon(host: Host, journal: Journal, act: MemoryAct, failed: list[str]) -> None:
-    """Carry out one change of memory that is written down, and write down what came of it."""
-    try:
-        host.perform(SetMemory(act.domain, act.uuid, act.wanted_mib))
-    except (HostFailed, Halted):
-        # whether it was done where the host failed is for the next to find out, who can look at it
-        raise
-    except DomicileError as error:
-        journal.end_memory(act, ActStatus.FAILED)
-        failed.append(str(error))
-    else:
-        journal.end_memory(act, ActStatus.DONE)
+    """Carry out one change of memory that is written down, as `attempt` does."""
+    attempt(
+        host,
+        SetMemory(act.domain, act.uuid, act.wanted_mib),
+        lambda status: journal.end_memory(act, status),
+        failed,
+    )
 
 
 def settle_memory(snapshot: Snapshot, journal: Journal, is_alive: Callable[[int], bool]) -> list[MemoryAct]:
@@ -227,20 +224,17 @@ class Rebalancer:
             failed.append(f"{move.domain}: is not there any more")
             return ""
         # a hold ends with the domain's id, and must not be taken for somebody else's affinity there
-        for vcpu in domain.vcpus:
-            self.host.perform(LetGo(domain.uuid, vcpu.id))
+        for hold in snapshot.holds:
+            if hold.uuid == domain.uuid:
+                self.host.perform(LetGo(hold.uuid, hold.vcpu))
+        token = ""
         try:
             if move.option.way is Way.VCPUS:
-                _, more = move_vcpus(self.host, self.journal, snapshot, domain, move.option.nodes, move.reason)
-                failed += more
-                token = ""
+                failed += move_vcpus(self.host, self.journal, snapshot, domain, move.option.nodes, move.reason)[1]
             else:
-                snapshot = self.host.snapshot()
-                domain = next(each for each in snapshot.domains if each.uuid == move.uuid)
                 order = ordered(snapshot, domain, move.option, rules.permits_of(domain.name))
-                token = begin(
-                    self.host, self.journal, order, move.reason, gain=move.gain, kind="balance"
-                ).move.order.token
+                begin(self.host, self.journal, order, move.reason, gain=move.gain, kind="balance")
+                token = order.token
         except (HostFailed, Halted):
             raise
         except DomicileError as error:
