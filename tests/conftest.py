@@ -34,6 +34,13 @@ def compiler() -> None:
 
 
 @pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for what domicile remembers, the test's own."""
+    monkeypatch.setenv("DOMICILE_STATE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A simulated host of four nodes with 1 GiB and two CPUs each, and its journal."""
     from sim_machines import machine, read_guest  # noqa: PLC0415 - not every test run has a use for them

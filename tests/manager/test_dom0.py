@@ -27,12 +27,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         yield opened
 
 
-@pytest.fixture
-def journal(host: Host) -> Iterator[Journal]:
-    with Journal.for_host(host.snapshot().host_id) as opened:
-        yield opened
-
-
 def planned(host: Host, *, strict: bool = False) -> Dom0Plan:
     return plan_dom0(host.snapshot(), Dom0Wish(nodes=(3,), strict=strict), host.proximity_domains())
 

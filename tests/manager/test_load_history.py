@@ -14,10 +14,7 @@ from domicile.topology.model import Cpu, Node, Topology
 ALL = frozenset({0, 1})
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DOMICILE_STATE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def look(at: float, used_s: float, host_id: str = "one") -> Snapshot:

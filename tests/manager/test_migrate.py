@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sim_machines import machine, read_guest
@@ -14,7 +13,6 @@ from domicile.errors import HostFailed, Refused
 from domicile.hosts.actions import Action, EndMove, Reserve, SetAffinity, StartMove
 from domicile.hosts.protocol import Host
 from domicile.hosts.simulated import SimulatedHost, create_simulated
-from domicile.local.paths import STATE_VARIABLE
 from domicile.manager.intents import ActStatus, MoveStatus
 from domicile.manager.journal import Journal
 from domicile.manager.migrate import begin, migrate, move_vcpus, ordered, settle_moves, undo_moves
@@ -26,10 +24,7 @@ from domicile.state.moves import MoveOrder, MoveState
 PERMITS = Permits(pause_s=60.0, rate_mib_s=200.0, minimum_mib=128)
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 @pytest.fixture
@@ -37,12 +32,6 @@ def host() -> Iterator[SimulatedHost]:
     with create_simulated("box", machine(), read_guest=read_guest) as opened:
         start(opened, "web1", memory=512, vcpus=2)
         opened.alter("web1", lambda domain: replace(domain, type=DomainType.PVH))
-        yield opened
-
-
-@pytest.fixture
-def journal(host: SimulatedHost) -> Iterator[Journal]:
-    with Journal.for_host(host.snapshot().host_id) as opened:
         yield opened
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sim_machines import machine, read_guest
@@ -13,7 +12,6 @@ from sim_time import start, the
 
 from domicile.hosts.actions import Destroy
 from domicile.hosts.simulated import SimulatedHost, create_simulated
-from domicile.local.paths import STATE_VARIABLE
 from domicile.local.supervisor import Supervisor
 from domicile.manager.balance import Balancer
 from domicile.manager.daemon import Daemon
@@ -29,21 +27,12 @@ from domicile.state.request import Intent
 QUICK = Mandate(interval_s=5.0, horizon_s=600.0, hold_off_s=60.0, moves_per_minute=4)
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 @pytest.fixture
 def host() -> Iterator[SimulatedHost]:
     with create_simulated("box", machine(), read_guest=read_guest) as opened:
-        yield opened
-
-
-@pytest.fixture
-def journal(host: SimulatedHost) -> Iterator[Journal]:
-    with Journal.for_host(host.snapshot().host_id) as opened:
         yield opened
 
 

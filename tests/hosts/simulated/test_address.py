@@ -14,13 +14,8 @@ from domicile.errors import BadInput
 from domicile.hosts.simulated import SimulatedHost, open_simulated
 from domicile.hosts.simulated.address import parse_address
 from domicile.hosts.simulated.advance import SCHEDULERS
-from domicile.local.paths import STATE_VARIABLE
 
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def opened(uri: str) -> SimulatedHost:

@@ -37,10 +37,7 @@ from domicile.topology.model import Topology
 NIC = "0000:41:00.0"
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def new(name: str = "box", topology: Topology | None = None, **more: object) -> SimulatedHost:

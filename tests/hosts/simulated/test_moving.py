@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,11 +18,7 @@ from domicile.local.paths import STATE_VARIABLE
 from domicile.state.model import PAGES_PER_MIB, Domain, DomainType, Snapshot
 from domicile.state.moves import MoveEnd, MoveOrder, MoveWay
 
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 @pytest.fixture

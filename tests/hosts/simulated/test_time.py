@@ -20,17 +20,13 @@ from domicile.hosts.actions import CreatePaused, Destroy, SetAffinity
 from domicile.hosts.simulated import SimulatedHost, create_simulated, open_simulated
 from domicile.hosts.simulated.advance import advance
 from domicile.hosts.simulated.state import SimulatedState
-from domicile.local.paths import STATE_VARIABLE
 from domicile.state.load import load_between
 from domicile.state.model import Cpupool, Domain, Snapshot
 
 ALL = frozenset(range(8))
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def new(scheduler: str = "credit2", name: str = "box") -> SimulatedHost:
