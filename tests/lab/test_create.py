@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from still_kernel import still_kernel
 
 from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
@@ -46,9 +47,18 @@ class Commands:
         return json.loads(self.run(*arguments, "--json", expect=expect))
 
 
+STILL_KERNEL = "/root/still.elf"
+
+
+def still_config(name: str, vcpus: int, memory_mib: int) -> str:
+    """A guest that has its memory and does nothing: the less there is to emulate, the sooner a test is over."""
+    return guest_config(name, "pvh", vcpus, memory_mib, keys={"kernel": STILL_KERNEL})
+
+
 @pytest.fixture
 def domicile(xen: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     monkeypatch.setenv("DOMICILE_STATE", str(tmp_path / "state"))
+    assert xen.run(f"cat > {STILL_KERNEL}", input=still_kernel()).returncode == 0
     yield Commands(xen, tmp_path)
     listed = xen.run(["xl", "list"]).stdout.splitlines()[2:]
     for line in listed:
@@ -96,7 +106,7 @@ def test_memory_and_affinity_are_where_place_said(domicile: Commands, kind: str)
 
 
 def test_a_wide_guest_has_its_memory_on_all_its_nodes(domicile: Commands) -> None:
-    config = domicile.config("wide", guest_config("wide", "pvh", 4, 256))
+    config = domicile.config("wide", still_config("wide", 4, 256))
     (planned,) = domicile.json("place", config)["placements"]
     domicile.run("create", config)
     pages = pages_by_node(domicile.xen, "wide")
@@ -124,7 +134,7 @@ class TestVerify:
     """Each kind of deviation, provoked by hand with Xen's own tools."""
 
     def test_soft_affinity_changed(self, domicile: Commands) -> None:
-        config = domicile.config("web", guest_config("web", "pvh", 2, 128))
+        config = domicile.config("web", still_config("web", 2, 128))
         domicile.run("create", config)
         domicile.xen.run(["xl", "vcpu-pin", "web", "1", "-", "0,7"])
         (found,) = domicile.json("verify", expect=1)["deviations"]
@@ -132,13 +142,13 @@ class TestVerify:
         assert "0,7" in found["seen"]
 
     def test_hard_affinity_changed(self, domicile: Commands) -> None:
-        domicile.run("create", domicile.config("web", guest_config("web", "pvh", 2, 128)))
+        domicile.run("create", domicile.config("web", still_config("web", 2, 128)))
         domicile.xen.run(["xl", "vcpu-pin", "web", "0", "5", "-"])
         (found,) = domicile.json("verify", expect=1)["deviations"]
         assert found["kind"] == "hard affinity changed"
 
     def test_domain_gone_until_forgotten(self, domicile: Commands) -> None:
-        domicile.run("create", domicile.config("web", guest_config("web", "pvh", 1, 128)))
+        domicile.run("create", domicile.config("web", still_config("web", 1, 128)))
         domicile.xen.run(["xl", "destroy", "web"])
         (found,) = domicile.json("verify", expect=1)["deviations"]
         assert found["kind"] == "domain gone"
@@ -163,7 +173,7 @@ class TestVerify:
 
 def test_ten_creations_at_once(domicile: Commands) -> None:
     """Ten processes, more memory than there is: each guest is where it was planned, or refused with the reason."""
-    configs = [domicile.config(f"many{n}", guest_config(f"many{n}", "pvh", 1, 900)) for n in range(10)]
+    configs = [domicile.config(f"many{n}", still_config(f"many{n}", 1, 900)) for n in range(10)]
     running = [domicile.start("create", "--json", config) for config in configs]
     ended = [(process, *process.communicate(timeout=900)) for process in running]
     started = {}

@@ -1,7 +1,7 @@
 """What can keep watch over a simulated host while its time passes: nobody, domicile's manager, numad, one like ESXi's.
 
 All meet `Daemon`: it lets the host's time pass until it acts the next time, looks as often as it does by itself, and
-acts. What is decided is decided elsewhere, by the manager's own `Balancer` and by `policies.baselines`.
+acts. What is decided is decided elsewhere, by the manager itself and by `policies.baselines`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from pathlib import Path
 from typing import Protocol
 
 from domicile.bench.live_host import LiveHost
-from domicile.manager.balance import LOOKS, Balancer
+from domicile.local.supervisor import Supervisor
+from domicile.manager import daemon as manager
+from domicile.manager.balance import Balancer
+from domicile.manager.intents import ActStatus
 from domicile.manager.journal import Journal
+from domicile.manager.signals import Told
 from domicile.policies.baselines import esxi, numad_daemon
 from domicile.policies.baselines.rehoming import Rehoming
 from domicile.policies.scheduling.watch import Watch, observe
+from domicile.state.mandate import Mandate
 from domicile.state.model import Snapshot
 from domicile.state.request import Intent
 
 __all__ = ["ROUND_S", "Daemon", "Esxi", "Manager", "Nobody", "Numad", "managed_by"]
 
-ROUND_S = 5.0
-"""Between two rounds of `domicile run`, unless it is told otherwise."""
+ROUND_S = Mandate().interval_s
+AS_SHIPPED = Intent()
+"""What `domicile run` goes by where there is no domicile.toml."""
 
 
 class Daemon(Protocol):
@@ -52,25 +58,31 @@ class Nobody:
 
 
 class Manager:
-    """`domicile run`: its own `Balancer`, with a journal that nobody reads."""
+    """`domicile run`: its own rounds, with a journal that nobody else reads."""
 
-    def __init__(self, balancer: Balancer) -> None:
-        self.balancer = balancer
-        self.moves = 0
+    def __init__(self, daemon: manager.Daemon) -> None:
+        self._daemon = daemon
 
     @classmethod
     @contextmanager
-    def of(cls, host: LiveHost, intent: Intent = Intent()) -> Iterator[Manager]:  # noqa: B008 - immutable
+    def of(cls, host: LiveHost, intent: Intent = AS_SHIPPED) -> Iterator[Manager]:
         """The manager of this host, as long as the block lasts."""
         with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.sqlite", "simulation") as journal:
-            yield cls(Balancer(host, journal, intent))
+            balancer = Balancer(host, journal, intent)
+            daemon = manager.Daemon(balancer, "a simulation", lambda: intent, Told(), Supervisor())
+            daemon.begin()
+            yield cls(daemon)
+
+    @property
+    def moves(self) -> int:
+        """Domains that got other nodes: by soft affinity, or with their memory."""
+        journal = self._daemon.balancer.journal
+        acts = {(act.plan, act.uuid) for act in journal.acts() if act.status is ActStatus.DONE}
+        return len(acts | {(move.plan, move.order.uuid) for move in journal.moves()})
 
     def round(self) -> None:
-        """One round of `domicile run`."""
-        snapshot = self.balancer.watch_for(ROUND_S, ROUND_S / LOOKS)
-        plan = self.balancer.decide(snapshot)
-        self.moves += len(plan.soft)
-        self.balancer.carry_out(plan)
+        """One of its rounds."""
+        self._daemon.round()
 
 
 class _Watching:
@@ -121,9 +133,9 @@ class Numad(_Watching):
 
 
 @contextmanager
-def managed_by(host: LiveHost, manager: bool) -> Iterator[Daemon]:
+def managed_by(host: LiveHost, managed: bool) -> Iterator[Daemon]:
     """domicile's manager, or nobody."""
-    if not manager:
+    if not managed:
         yield Nobody(host)
         return
     with Manager.of(host) as daemon:

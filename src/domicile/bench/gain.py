@@ -143,6 +143,7 @@ def gain_of(case: Case, name: str, arrivals: Arrivals) -> Gain:
     with _watching(contender.daemon, host) as daemon:
         while simulation.now_s < case.hours * SECONDS_PER_HOUR:
             daemon.round()
+        moves = daemon.moves
     if simulation.refused:
         raise Lost("; ".join(f"{guest}: {why}" for guest, why in simulation.refused.items()))
     return Gain(
@@ -152,7 +153,7 @@ def gain_of(case: Case, name: str, arrivals: Arrivals) -> Gain:
         mean=float(np.mean(minutes.slowdowns)),
         p99=float(np.quantile(minutes.slowdowns, 0.99)),
         cost=minutes.spent_s / minutes.work_s,
-        moves=daemon.moves,
+        moves=moves,
         moved_gib=host.moved_bytes / 2**30,
     )
 

@@ -14,14 +14,15 @@ from typing import Self
 
 import numpy as np
 
-from domicile.errors import Refused
-from domicile.hosts.actions import Action, Hold, LetGo, Manage, SetAffinity
+from domicile.bench.live_moves import LiveMoves
+from domicile.errors import Refused, ReservationConflict
+from domicile.hosts.actions import Action, EndMove, Hold, LetGo, Manage, Release, Reserve, SetAffinity, StartMove
 from domicile.hosts.protocol import Capabilities, no_progress
 from domicile.simulator.engine import QUANTA_PER_S, Simulation
 from domicile.simulator.epoch import Epoch
 from domicile.simulator.memory.flow import PAGE_BYTES
 from domicile.simulator.scheduler.state import QUANTUM_NS
-from domicile.state.model import Domain, HeldVcpu, MemoryMapAge, Snapshot
+from domicile.state.model import Domain, HeldVcpu, MemoryMapAge, Reservation, Snapshot
 
 __all__ = ["LiveHost"]
 
@@ -40,6 +41,9 @@ class LiveHost:
         self._used_ns = np.zeros(len(simulation.scheduler.vcpus))
         self._busy_ns = np.zeros(len(simulation.scheduler.cpus))
         self._holds: dict[tuple[str, int], HeldVcpu] = {}
+        self._reserved: dict[str, Reservation] = {}
+        self._reservations = 0
+        self._moves = LiveMoves(simulation)
         self.moved_bytes = 0
         topology = simulation.topology
         self._listed = [topology.cpus[cpu].id for cpu in simulation.scheduler.arrangement.listed]
@@ -66,6 +70,9 @@ class LiveHost:
             pcpu_idle_ns=dict(zip(self._listed, idle_ns, strict=True)),
             memory_map_age_s=0.0,
             holds=tuple(self._holds.values()),
+            moves=self._moves.states,
+            reservations=tuple(self._reserved.values()),
+            reservations_generation=str(self._reservations),
         )
 
     def _timed(self, domain: Domain, used_ns: list[int]) -> Domain:
@@ -90,10 +97,25 @@ class LiveHost:
                 held = self._holds.pop((uuid, vcpu), None)
                 if held and self.simulation.is_there(uuid):
                     self._pin(uuid, vcpu, held.before, None)
+            case Reserve() | Release():
+                self._promise(action)
+            case StartMove(order):
+                self._moves.start(order)
+            case EndMove(token):
+                self._moves.end(token)
             case Manage():
                 pass
             case _:
                 raise Refused(f"{type(action).__name__}: a simulation has its guests from its scenario")
+
+    def _promise(self, action: Reserve | Release) -> None:
+        if isinstance(action, Release):
+            self._reserved.pop(action.token, None)
+            return
+        if action.expected_generation != str(self._reservations):
+            raise ReservationConflict(f"{action.reservation.domain}: the reservations have changed meanwhile")
+        self._reservations += 1
+        self._reserved[action.reservation.token] = action.reservation
 
     def _pin(self, domain: str, vcpu: int, hard: frozenset[int] | None, soft: frozenset[int] | None) -> None:
         if not self.simulation.is_there(domain):
@@ -117,7 +139,7 @@ class LiveHost:
     def _close_epoch(self, start: int, end: int) -> None:
         """Close an epoch, in which memory moves."""
         memory = self.simulation.memory
-        before = {name: memory.held(name).sum(axis=0) for name in memory.moving}
+        before = {name: memory.held(name).sum(axis=0) for name in memory.moving | self._moves.under_way}
         self._each(self.simulation.close_epoch(start, end))
         for name, held in before.items():
             pages = int(np.maximum(memory.held(name).sum(axis=0) - held, 0).sum())

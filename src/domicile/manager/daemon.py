@@ -61,6 +61,20 @@ class Daemon:
         Raises `Refused` where somebody else manages the host, `Halted` once somebody has stopped its managers,
         `HostFailed`, and `Interrupted` where a second signal ends it at once.
         """
+        self.begin()
+        try:
+            for _ in itertools.count() if rounds is None else range(rounds):
+                self.round()
+        except Halted as halted:
+            self._end(str(halted), logging.ERROR)
+            raise
+        except ToldToEnd:
+            self._end("it was told to")
+        else:
+            self._end("its rounds are done")
+
+    def begin(self) -> None:
+        """Take office, unless only told to look. Raises as `run` does."""
         self._take_or_lay_down_office()
         mandate = self.balancer.mandate
         self.supervisor.ready()
@@ -72,18 +86,9 @@ class Daemon:
             interval_s=mandate.interval_s,
             read_only=mandate.read_only,
         )
-        try:
-            for _ in itertools.count() if rounds is None else range(rounds):
-                self._round()
-        except Halted as halted:
-            self._end(str(halted), logging.ERROR)
-            raise
-        except ToldToEnd:
-            self._end("it was told to")
-        else:
-            self._end("its rounds are done")
 
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Watch for an interval, then act. Raises as `run` does, and `ToldToEnd`."""
         interval_s = self.balancer.mandate.interval_s
         snapshot = self.balancer.watch_for(interval_s, interval_s / LOOKS, self._meanwhile)
         self._meanwhile()
