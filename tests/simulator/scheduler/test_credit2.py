@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sim_scheduling import numa_machine, scheduler
 
-from domicile.simulator.scheduler.queues import RunqueuePer, arrange
 from domicile.simulator.scheduler.stepper import SchedulerKind
+from domicile.topology.run_queues import RunqueuePer, arrange
 
 FOUR_NODES = numa_machine(4, 2)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.policies.scheduling.cells import cells_of
 from domicile.policies.scheduling.holds import Held, Limits, hold
 from domicile.policies.scheduling.homes import follow_memory, sorted_out
 from domicile.policies.scheduling.plan import SchedulingPlan
@@ -44,5 +45,5 @@ def follow(
     load = watch.by_name(snapshot)
     soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, rules.intent)
     room = rooms(snapshot, watch, assumptions)
-    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room)
+    going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room, cells_of(snapshot))
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from domicile.policies.scheduling.cells import Guest, share_out
 from domicile.policies.scheduling.homes import Movable
 from domicile.policies.scheduling.plan import Holding, LettingGo, SoftChange
 from domicile.policies.scheduling.room import Room
@@ -52,6 +53,7 @@ def hold(
     changes: Iterable[SoftChange],
     limits: Limits,
     room: Mapping[int, Room],
+    cells: Iterable[frozenset[int]],
 ) -> tuple[list[LettingGo], list[Holding]]:
     """What is let go and what is held from now on; `changes` of soft affinity are taken as done. `room`: by node."""
     new_homes = {change.uuid: change.cpus for change in changes}
@@ -60,7 +62,7 @@ def hold(
     unquiet = {
         node for each in homed if each.bound and (each.held or each.strays(limits.stray)) for node in each.vcpus_by_node
     }
-    found, going = list[Holding](), list[LettingGo]()
+    staying, going = list[_Homed](), list[LettingGo]()
     wanted, there = dict[int, float](), dict[int, float]()
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
@@ -87,7 +89,9 @@ def hold(
             continue
         there |= count
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
-            found += each.hold(held, limits.stray)
+            staying.append(each)
+    places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells)
+    found = [holding for each in staying for holding in each.hold(held, places, limits.stray)]
     known = {each.movable.domain.uuid for each in homed}
     going += [
         LettingGo(was.domain, uuid, vcpu, "it is not there any more, or left to others")
@@ -183,13 +187,28 @@ class _Homed:
             held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in homes),
         )
 
-    def hold(self, held: Mapping[tuple[str, int], Held], stray: float) -> list[Holding]:
-        """All its vCPUs on their homes: of two on a node, one alone would only make the other the one that moves."""
+    def guests(self, held: Mapping[tuple[str, int], Held]) -> dict[tuple[str, int], Guest]:
+        """All its vCPUs that are not at home everywhere: of two on a node, one alone would only make the other the one
+        that moves."""
+        uuid, demand = self.movable.domain.uuid, self.demand / len(self.homes)
+        return {
+            (uuid, vcpu): Guest(home, demand, was.cpus if (was := held.get((uuid, vcpu))) else None)
+            for vcpu, home in self.homes.items()
+            if not home >= self.movable.pool_cpus
+        }
+
+    def hold(
+        self,
+        held: Mapping[tuple[str, int], Held],
+        places: Mapping[tuple[str, int], frozenset[int]],
+        stray: float,
+    ) -> list[Holding]:
+        """Its vCPUs in their places, those that are not held there already."""
         domain = self.movable.domain
         found = []
         for vcpu in domain.vcpus:
-            home = self.homes.get(vcpu.id)
-            if home is None or home >= self.movable.pool_cpus:
+            home = places.get((domain.uuid, vcpu.id))
+            if home is None:
                 continue
             was = held.get((domain.uuid, vcpu.id))
             if was is None or was.cpus != home:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from domicile.simulator.scheduler.queues import Arrangement
+from domicile.topology.run_queues import Arrangement
 
 __all__ = [
     "CPU",

@@ -16,7 +16,6 @@ from domicile.simulator.scheduler.credit2 import run_queue, settle
 from domicile.simulator.scheduler.demand import STEP, new_demands
 from domicile.simulator.scheduler.load import STARTING_LOAD, balance, pick_queue, put
 from domicile.simulator.scheduler.numa_aware import EVERY_QUANTA, balance_near, pick_near
-from domicile.simulator.scheduler.queues import Arrangement, RunqueuePer, arrange
 from domicile.simulator.scheduler.state import (
     CPU,
     DOMAIN,
@@ -32,6 +31,7 @@ from domicile.simulator.scheduler.state import (
     new_vcpus,
 )
 from domicile.topology.model import Topology
+from domicile.topology.run_queues import Arrangement, RunqueuePer, arrange
 
 __all__ = ["Scheduler", "SchedulerKind"]
 
