@@ -40,7 +40,7 @@
     horizon_s = 600.0           # within this time a move has to earn what it costs
     hold_off_s = 60.0           # a domain that was moved is left where it is for so long
     moves_per_minute = 2.0
-    rate_mib_s = 512.0          # how fast one move may copy memory
+    rate_mib_s = 954.0          # how fast one move may copy memory (1 GB/s: one process gets no more done)
 
 It is looked for where `--config` says, else at /etc/domicile/domicile.toml; without either there is no intent. A
 domain's name is one that `xl` accepts; the domains of a group need not be there yet.

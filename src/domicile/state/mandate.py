@@ -51,7 +51,7 @@ class Mandate:
     horizon_s: float = 600.0
     hold_off_s: float = 60.0
     moves_per_minute: float = 2.0
-    rate_mib_s: float = 512.0
+    rate_mib_s: float = 954.0
     domains: tuple[DomainMandate, ...] = ()
 
     def of(self, domain: str) -> DomainMandate:
