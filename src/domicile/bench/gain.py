@@ -1,8 +1,8 @@
 """What a manager gains over hours: `python -m domicile.bench.gain`.
 
 On every measured machine guests come and go (`arrivals`) under credit2, once under each of `CONTENDERS`: the same
-guests, at the same times, doing the same work. Memory moves page by page at the same rate for whoever moves it, and
-its traffic is in everybody's way.
+guests, at the same times, doing the same work. Memory moves at the same rate for whoever moves it, page by page for
+the others and by live migration for domicile, which has nothing else on Xen; its traffic is in everybody's way.
 
 A figure is over guest-minutes: each minute of each guest that did something in it has a slowdown, (time run + time
 waited) / work done. `cost` weighs them by the work done: the time that all work together took, over what it would have
