@@ -140,6 +140,7 @@ def test_network_cut(broken: Lab, tmp_path: Path) -> None:
     works_again(broken, tmp_path)
 
 
+@pytest.mark.soak
 def test_dom0_reboots(broken: Lab, tmp_path: Path) -> None:
     process = command(broken, "create", config(tmp_path, "web"))
     wait_until_building(broken)

@@ -154,6 +154,7 @@ class TestVerify:
         assert found["kind"] == "domain gone"
         assert domicile.json("verify", "--forget", "web")["deviations"] == []
 
+    @pytest.mark.soak
     def test_memory_elsewhere(self, domicile: Commands) -> None:
         """Moved by a live local migration with another soft affinity, as an administrator could."""
         text = guest_config("web", "pvh", 1, 128)

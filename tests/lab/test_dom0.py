@@ -181,6 +181,7 @@ def test_booted_with_the_plan(base: Machine, before: Lab, boot: Boot, tmp_path: 
     assert again["affinity"] == []
 
 
+@pytest.mark.soak
 def test_booted_with_node_ids(base: Machine, before: Lab, boot: Boot, tmp_path: Path) -> None:
     """3 is the node's id; as a proximity domain it is node 2's."""
     plan = dom0(before, "plan")

@@ -48,7 +48,7 @@ def cpu_s(lab: Lab, guest: TinyGuest) -> dict[int, float]:
     return {row.vcpu: row.time_s for row in listed}
 
 
-@pytest.mark.parametrize("kind", [DomainType.PV, DomainType.PVH])
+@pytest.mark.parametrize("kind", [pytest.param(DomainType.PV, marks=pytest.mark.soak), DomainType.PVH])
 def test_each_type_says_what_it_sees(start: Any, kind: DomainType) -> None:
     guest, report = start(f"tiny-{kind}", kind, 2, LEAST_MEMORY_MIB[kind])
     kernel, *nodes = report.splitlines()
@@ -76,6 +76,7 @@ def test_an_hvm_guest_with_virtual_nodes_says_so(start: Any) -> None:
     assert second.endswith("distances 20 10")
 
 
+@pytest.mark.soak
 def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Lab, start: Any) -> None:
     guest, _ = start("busy", DomainType.PVH, 2, 128, Load(1, 32, pattern=True))
     before = cpu_s(lab, guest)
@@ -99,6 +100,7 @@ def test_busy_vcpus_use_the_cpu_and_idle_ones_do_not(lab: Lab, start: Any) -> No
         guest.carry(Load(1, 4096))
 
 
+@pytest.mark.soak
 def test_shutting_down_is_obeyed(lab: Lab, start: Any) -> None:
     guest, _ = start("brief", DomainType.PV, 1, LEAST_MEMORY_MIB[DomainType.PV])
     output(lab, ["xl", "shutdown", "-w", guest.name], timeout_s=120)

@@ -60,6 +60,12 @@ def host(xen: Lab, request: pytest.FixtureRequest) -> Iterator[XenHost]:
         yield opened
 
 
+sh_in_soak = pytest.mark.parametrize(
+    "host", [Runtime.PYTHON, pytest.param(Runtime.SHELL, marks=pytest.mark.soak)], indirect=True
+)
+"""Without Python on the host each look is several programs, slow ones where all is emulated: CI has a sample."""
+
+
 def without_motion(table: str) -> list[list[str]]:
     """Rows without the heading, and without what changes from one moment to the next: CPU, state, time."""
     rows = []
@@ -70,6 +76,7 @@ def without_motion(table: str) -> list[list[str]]:
     return rows
 
 
+@sh_in_soak
 def test_the_tables_are_those_of_xl(xen: Lab, host: XenHost) -> None:
     raw = host.raw_snapshot(MemoryMapAge.NONE)
     tables = {
@@ -84,6 +91,7 @@ def test_the_tables_are_those_of_xl(xen: Lab, host: XenHost) -> None:
     assert free.sub(r"\1\2", raw.info).strip() == free.sub(r"\1\2", info).strip()
 
 
+@sh_in_soak
 def test_free_memory_is_fresh(xen: Lab, host: XenHost) -> None:
     before = host.snapshot()
     host.perform(CreatePaused("host-more", config("host-more", "pv", cpus_soft="0-1")))
@@ -114,6 +122,7 @@ def test_domains(host: XenHost) -> None:
     assert (pv.memory_mib, pv.weight, pv.cap_percent, pv.cpupool) == (128, 256, 0, "Pool-0")
 
 
+@sh_in_soak
 def test_the_memory_map_is_that_of_the_console(xen: Lab, host: XenHost) -> None:
     snapshot = host.snapshot(MemoryMapAge.NOW)
     console = printed(xen, "xl", "dmesg")
@@ -145,6 +154,7 @@ def test_actions(xen: Lab, host: XenHost) -> None:
     assert f"{name} " not in printed(xen, "xl", "list")
 
 
+@sh_in_soak
 def test_what_the_real_xl_says(host: XenHost) -> None:
     for settings, told in (
         ({"kernel": "/nowhere/vmlinuz"}, "/nowhere/vmlinuz"),
@@ -160,6 +170,7 @@ def test_what_the_real_xl_says(host: XenHost) -> None:
         assert host.snapshot().domain("host-fails") is None
 
 
+@sh_in_soak
 def test_leaving_destroys_what_was_not_unpaused(xen: Lab, host: XenHost) -> None:
     runtime = Runtime.SHELL if "no Python" in host.capabilities().via else Runtime.PYTHON
     with connect(xen, runtime) as leaving:

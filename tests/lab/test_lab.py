@@ -125,6 +125,7 @@ def test_healing_does_no_harm(fresh_xen: FreshXen) -> None:
     assert lab.run(["true"]).returncode == 0
 
 
+@pytest.mark.soak
 def test_dom0_reboots(fresh_xen: FreshXen) -> None:
     lab = fresh_xen("2node")
     lab.run("echo kept >/root/kept; sync")

@@ -142,6 +142,7 @@ def pinned_guests(
         yield running, counters, measure(running, MACHINE, counters, scenario, silent)
 
 
+@pytest.mark.soak
 def test_own_node_is_local_and_another_remote(pinned: tuple[Any, CounterFile, Measurement]) -> None:
     (window,) = pinned[2].windows
     right, wrong = window.guests
@@ -154,6 +155,7 @@ def test_own_node_is_local_and_another_remote(pinned: tuple[Any, CounterFile, Me
     assert window.unplaced < (window.loads + window.stores) / 1000
 
 
+@pytest.mark.soak
 def test_guests_are_seen_where_they_are(pinned: tuple[Any, CounterFile, Measurement]) -> None:
     (window,) = pinned[2].windows
     right, wrong = window.guests
@@ -167,6 +169,7 @@ def test_guests_are_seen_where_they_are(pinned: tuple[Any, CounterFile, Measurem
     assert min(by_cpu[2] + by_cpu[3], by_cpu[4] + by_cpu[5]) > by_cpu[6] + by_cpu[7]
 
 
+@pytest.mark.soak
 def test_xen_s_own_accesses_are_apart(pinned: tuple[Any, CounterFile, Measurement]) -> None:
     (window,) = pinned[2].windows
     assert 0 < window.xen_loads + window.xen_stores < window.loads + window.stores
@@ -174,6 +177,7 @@ def test_xen_s_own_accesses_are_apart(pinned: tuple[Any, CounterFile, Measuremen
     assert 0 < window.xen_remote_share < 1
 
 
+@pytest.mark.soak
 def test_frames_agree_with_xen_s_own_dump(pinned: tuple[Any, CounterFile, Measurement]) -> None:
     """Debug key `u` counts the same pages by node."""
     lab, counters, found = pinned
@@ -189,6 +193,7 @@ def test_frames_agree_with_xen_s_own_dump(pinned: tuple[Any, CounterFile, Measur
         assert nodes.tolist() == listed
 
 
+@pytest.mark.soak
 def test_a_result_is_json(pinned: tuple[Any, CounterFile, Measurement]) -> None:
     found = json.loads(msgspec.json.encode(pinned[2]))
     assert found["scheduler"] == "credit2"

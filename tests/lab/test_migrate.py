@@ -103,7 +103,9 @@ def offset_s(guest: TinyGuest, lab: Lab) -> float:
     return guests_s - float(output(lab, ["date", "+%s"]))
 
 
-@pytest.mark.parametrize(("kind", "way"), [(DomainType.PVH, "live"), (DomainType.PV, "save")])
+@pytest.mark.parametrize(
+    ("kind", "way"), [pytest.param(DomainType.PVH, "live", marks=pytest.mark.soak), (DomainType.PV, "save")]
+)
 def test_all_of_it_moves_checks_its_memory_and_keeps_its_clock(
     xen: Lab, start: Start, kind: DomainType, way: str
 ) -> None:
