@@ -166,10 +166,6 @@ class Lab:
         """The port of Dom0's sshd on 127.0.0.1; 0 while it is starting."""
         return self._record.ssh_port
 
-    def console_tail(self, lines: int = 20) -> list[str]:
-        """The last lines that Xen and Dom0 wrote to the serial console."""
-        return console.read_console(self.folder / "console.log").splitlines()[-lines:]
-
     # ------------------------------------------------------------------------------------------------- using it
 
     def ssh_argv(self) -> list[str]:
