@@ -26,6 +26,10 @@ from domicile.lab.measure.scenario import Place, Scenario, ScenarioGuest
 
 __all__ = ["MeasuredLab", "MeasuredMachine", "Progress", "counting", "create_with_domicile", "frames_now", "measure"]
 
+MOVING_S = 900.0
+"""Within this a move is over, also one that is begun just now: all is slow under emulation."""
+LOOK_S = 5.0
+
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0.0 to 1.0."""
 
@@ -190,8 +194,7 @@ def _measure_window(
 ) -> Window:
     # nothing is asked in Dom0 while a window is open: under emulation one `xl` keeps a pCPU busy for a second or more,
     # enough for the scheduler to move guests
-    # a manager may have moved one, which has another id then
-    ids = [int(output(lab, ["xl", "domid", guest.name])) for guest in guests]
+    ids = _settled_ids(lab, [guest.name for guest in guests], progress)
     frames = frames_now(lab, machine, [0, *ids])
     owned = {FIRST_GUEST_OWNER + index: frames[domain] for index, domain in enumerate(ids)}
     counters.set_owners({DOM0_OWNER: frames[0], **owned})
@@ -202,9 +205,22 @@ def _measure_window(
     took = time.monotonic() - started
     dom0, *places = (
         _place(name, domain, counters.layout, frames[domain])
-        for name, domain in (("Domain-0", 0), *((guest.name, guest.id) for guest in guests))
+        for name, domain in (("Domain-0", 0), *((guest.name, id_) for guest, id_ in zip(guests, ids, strict=True)))
     )
     return window(counted, took, machine.node_of_cpu, dom0, places)
+
+
+def _settled_ids(lab: MeasuredLab, names: Sequence[str], progress: Progress) -> list[int]:
+    """The guests' ids, once none is on its way: who is moved has another id afterwards, and for a while two copies."""
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < MOVING_S:
+        rows = [line.rsplit(maxsplit=5) for line in output(lab, ["xl", "list"]).splitlines()[1:]]
+        ids = {row[0]: int(row[1]) for row in rows}
+        if ids.keys() == {"Domain-0", *names}:
+            return [ids[name] for name in names]
+        progress("waiting for a move to end", passed / MOVING_S)
+        time.sleep(LOOK_S)
+    raise HostFailed(f"after {MOVING_S:.0f} s there are the domains {', '.join(ids)}, not {', '.join(names)} alone")
 
 
 def _place(name: str, domain: int, layout: MemoryLayout, frames: Frames) -> GuestPlace:
