@@ -7,6 +7,7 @@ most 16 pCPUs in one (`sched_credit2_max_cpus_runqueue`), SMT siblings always to
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from domicile.topology.model import Cpu, Topology
 
-__all__ = ["MAX_CPUS", "Arrangement", "RunqueuePer", "arrange"]
+__all__ = ["MAX_CPUS", "Arrangement", "RunqueuePer", "arrange", "numbered"]
 
 MAX_CPUS = 16
 """`MAX_CPUS_RUNQ`."""
@@ -50,14 +51,21 @@ class Arrangement:
 
 
 def arrange(topology: Topology, per: RunqueuePer = RunqueuePer.SOCKET, most: int = MAX_CPUS) -> Arrangement:
-    """The run queues of a machine, made by adding its online CPUs one by one as Xen does at boot."""
-    cpus = topology.cpus
-    least = (len(cpus) - 1) // most + 1
-    room = max(len(cpus) // least, 1)
+    """The run queues of a machine whose CPUs are all in one cpupool."""
+    queue = numbered(topology.cpus, len(topology.cpus), per, most)
+    return Arrangement(np.array(queue, dtype=np.int64), max(queue, default=0) + 1)
+
+
+def numbered(
+    cpus: Sequence[Cpu], online: int, per: RunqueuePer = RunqueuePer.SOCKET, most: int = MAX_CPUS
+) -> list[int]:
+    """The number of each CPU's run queue: those of a cpupool, added one by one as Xen does. `online`: how many CPUs the
+    host has, by which Xen spreads them in smaller cpupools too."""
+    room = max(online // ((online - 1) // most + 1), 1)
     cores = [_core(cpu) for cpu in cpus]
     threads = Counter(cores)
     queues: list[list[int]] = []
-    queue = np.zeros(len(cpus), dtype=np.int64)
+    queue = []
     for index, cpu in enumerate(cpus):
         found = -1
         for number, members in enumerate(queues):
@@ -74,8 +82,8 @@ def arrange(topology: Topology, per: RunqueuePer = RunqueuePer.SOCKET, most: int
             found = len(queues)
             queues.append([])
         queues[found].append(index)
-        queue[index] = found
-    return Arrangement(queue, max(len(queues), 1))
+        queue.append(found)
+    return queue
 
 
 def _core(cpu: Cpu) -> tuple[object, ...]:

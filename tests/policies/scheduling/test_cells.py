@@ -15,7 +15,7 @@ from domicile.simulator.engine import Simulation
 from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.workloads import WORKLOADS
-from domicile.state.model import Snapshot
+from domicile.state.model import Cpupool, Snapshot
 from domicile.topology.presets import load_preset
 
 GENOA = load_preset("genoa-9224-nps2-cxl").topology
@@ -55,6 +55,13 @@ class TestCells:
     )
     def test_what_xen_was_booted_with(self, commandline: str, expected: list[int]) -> None:
         assert sizes(host(commandline=commandline), 2) == expected
+
+    def test_cpupools_have_queues_of_their_own(self) -> None:
+        """Each with its scheduler; Xen spreads a small one's CPUs by how many the host has."""
+        first, second = NODE | GENOA.cpus_of([1]), GENOA.cpus_of([0, 3])
+        pools = (Cpupool("Pool-0", first, "credit2"), Cpupool("slow", second, "credit"))
+        here = replace(host(), cpupools=pools)
+        assert [sizes(here, node) for node in range(4)] == [[24], [8, 16], [8, 16], [24]]
 
     def test_other_schedulers_have_no_such_queues(self) -> None:
         assert sizes(host(scheduler="credit"), 2) == [24]

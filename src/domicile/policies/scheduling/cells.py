@@ -14,14 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from domicile.state.model import Snapshot
+from domicile.state.model import Cpupool, Snapshot
 from domicile.topology.model import Topology
-from domicile.topology.run_queues import MAX_CPUS, RunqueuePer, arrange
+from domicile.topology.run_queues import MAX_CPUS, RunqueuePer, numbered
 
 __all__ = ["Guest", "cells_of", "share_out"]
 
 Vcpu = tuple[str, int]
 Cpus = frozenset[int]
+
+CREDIT2 = "credit2"
 
 LIGHT = 0.1
 """What a vCPU counts that uses less: it may want more at any moment."""
@@ -47,13 +49,20 @@ class Guest:
 
 
 def cells_of(snapshot: Snapshot) -> tuple[Cpus, ...]:
-    """The cells of a host, by its topology and by what Xen was booted with. Under another scheduler than credit2 each
-    node is one."""
+    """The cells of a host, by its topology and by what Xen was booted with, each cpupool for itself. Under another
+    scheduler than credit2 each node is one."""
+    topology = snapshot.topology
+    everything = Cpupool("", frozenset(cpu.id for cpu in topology.cpus), snapshot.scheduler or CREDIT2)
     per = _option(snapshot.commandline, "credit2_runqueue") or RunqueuePer.SOCKET
     most = _option(snapshot.commandline, "sched_credit2_max_cpus_runqueue") or str(MAX_CPUS)
-    if snapshot.scheduler not in {"", "credit2"} or per not in set(RunqueuePer) or not most.isdigit() or most == "0":
-        return tuple(cpus for cpus in map(frozenset, snapshot.topology.cpus_by_node.values()) if cpus)
-    return _cells(_Same(snapshot.topology), RunqueuePer(per), int(most))
+    known = per in set(RunqueuePer) and most.isdigit() and most != "0"
+    found: list[Cpus] = []
+    for pool in snapshot.cpupools or (everything,):
+        if known and pool.scheduler == CREDIT2:
+            found += _cells(_Same(topology), pool.cpus, RunqueuePer(per), int(most))
+        else:
+            found += [part for cpus in topology.cpus_by_node.values() if (part := pool.cpus.intersection(cpus))]
+    return tuple(found)
 
 
 def _option(commandline: str, name: str) -> str:
@@ -74,12 +83,11 @@ class _Same:
         return hash(len(self.topology.cpus))
 
 
-@lru_cache(maxsize=8)
-def _cells(same: _Same, per: RunqueuePer, most: int) -> tuple[Cpus, ...]:
-    cpus = same.topology.cpus
-    queue = arrange(same.topology, per, most).queue.tolist()
+@lru_cache(maxsize=64)
+def _cells(same: _Same, pool: Cpus, per: RunqueuePer, most: int) -> tuple[Cpus, ...]:
+    cpus = [cpu for cpu in same.topology.cpus if cpu.id in pool]
     found: dict[tuple[int | None, int], set[int]] = {}
-    for cpu, number in zip(cpus, queue, strict=True):
+    for cpu, number in zip(cpus, numbered(cpus, len(same.topology.cpus), per, most), strict=True):
         found.setdefault((cpu.node, number), set()).add(cpu.id)
     return tuple(map(frozenset, found.values()))
 
