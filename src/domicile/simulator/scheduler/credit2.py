@@ -167,13 +167,10 @@ def _line_up(
     sorted by insertion, from last quantum's order on, and then merged.
     """
     first, half = queues[queue].first, len(vcpus)
-    runnable, running, with_credit, heaviest = 0, 0, 0, 1.0
-    now_s, peak_h, wave = seconds(now), np.nan, 0.0
+    runnable, running, with_credit = 0, 0, 0
+    queues[queue].heaviest = _arrive(vcpus, queues, lines, demands, steps, queue, now)
     for index in range(first, queues[queue].end):
         vcpu = lines[index].order
-        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
-        arrive(vcpus, demands, steps, vcpu, now_s, wave)
-        heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit
             with_credit += credit > 0.0
@@ -184,10 +181,25 @@ def _line_up(
             running += runs
             runnable += 1
     _merge(lines, 0, runnable - running, half, running, first)
-    queues[queue].heaviest = heaviest
     queues[queue].with_credit = with_credit
     queues[queue].due = False
     return runnable
+
+
+@inlined
+def _arrive(vcpus: Table, queues: Table, lines: Table, demands: Table, steps: Table, queue: int, now: int) -> float:
+    """Begin the quantum of all of a run queue; the weight of the heaviest, or 1.
+
+    Not as they stand in line, which changes: always the same way through memory, and the same kinds of demand after
+    one another, are what a CPU can foresee.
+    """
+    now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
+    for index in range(queues[queue].first, queues[queue].end):
+        vcpu = lines[index].member
+        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
+        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        heaviest = max(heaviest, vcpus[vcpu].weight)
+    return heaviest
 
 
 @inlined
