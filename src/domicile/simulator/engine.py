@@ -366,7 +366,7 @@ class Simulation:
             io = self._devices.load(self.memory, running, found.domain_s / seconds)
         pace = self._progress.pace(found.row_s / seconds, self._accesses, self._traffic, io)
         self.xen.count(found.domain_s)
-        self._pauses.note(scheduler, seconds)
+        self._pauses.note(found.wanted_ns, seconds)
         rows = (self._row_of, self._domain_of_row, found.row_s, found.ran_s)
         gbs, stretch = go_on(scheduler, *rows, pace.terms, pace.bandwidth_gbs, self.xen.longer, self._burden)
         epoch = Epoch(

@@ -25,9 +25,9 @@ class Pauses:
         self._since: npt.NDArray[np.int64] = np.full(vcpus, RUNS, dtype=np.int64)
         self._wants = np.zeros(vcpus)
 
-    def note(self, scheduler: Scheduler, seconds: float) -> None:
-        """An epoch is over, and its counts are still there."""
-        np.divide(scheduler.vcpus["wanted_ns"], seconds * 1e9, out=self._wants, where=self._since == RUNS)
+    def note(self, wanted_ns: npt.NDArray[np.float64], seconds: float) -> None:
+        """An epoch is over, in which vCPUs wanted this (V)."""
+        np.divide(wanted_ns, seconds * 1e9, out=self._wants, where=self._since == RUNS)
 
     def has(self, vcpu: int) -> bool:
         """Whether a vCPU is paused."""

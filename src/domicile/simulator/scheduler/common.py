@@ -37,11 +37,9 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
     vcpus[vcpu].pending_ns = max(vcpus[vcpu].pending_ns - ns, 0.0)
     if vcpus[vcpu].capped:
         doms[vcpus[vcpu].domain].budget_ns -= ns
-    before = vcpus[vcpu].cpu
-    if before >= 0 and before != cpu:
-        vcpus[vcpu].moves += 1
-        if cpus[before].node != cpus[cpu].node:
-            vcpus[vcpu].node_moves += 1
+    before = vcpus[vcpu].cpu if vcpus[vcpu].cpu >= 0 else cpu
+    vcpus[vcpu].moves += before != cpu
+    vcpus[vcpu].node_moves += cpus[before].node != cpus[cpu].node
     vcpus[vcpu].cpu = cpu
     vcpus[vcpu].processor = cpu
     ran_ns[vcpu, cpus[cpu].node] += ns
@@ -57,8 +55,7 @@ def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     cpu = vcpus[vcpu].cpu
     overlap = 0.0
     if cpus[cpu].threads > 1:
-        others_ns = cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at
-        overlap = others_ns / QUANTUM_NS if others_ns < QUANTUM_NS else 1.0
+        overlap = min(cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at, float(QUANTUM_NS)) / QUANTUM_NS
     vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
 
 

@@ -23,7 +23,8 @@ FIGURES = 6
 class Counts:
     """Since the scheduler's counts were cleared, in seconds of vCPU time: `row_s` (R x N) and `domain_s` (D x N), time
     run; by domain (D each) `ran_s`, `waited_s`, `wanted_s`, `work_s`; `remote`, `home`: the share of that time weighted
-    with the accesses to other nodes, and the share on home nodes; `moves`, `node_moves`. `busy_ns` (N) of pCPUs."""
+    with the accesses to other nodes, and the share on home nodes; `moves`, `node_moves`. `busy_ns` (N) of pCPUs;
+    `wanted_ns` (V) of vCPUs."""
 
     row_s: Floats
     domain_s: Floats
@@ -36,6 +37,7 @@ class Counts:
     moves: Ints
     node_moves: Ints
     busy_ns: Floats
+    wanted_ns: Floats
 
 
 def counts(scheduler: Scheduler, row_of: Ints, domain_of_row: Ints, accesses: Floats, home: Floats) -> Counts:
@@ -44,8 +46,9 @@ def counts(scheduler: Scheduler, row_of: Ints, domain_of_row: Ints, accesses: Fl
     rows, nodes = accesses.shape
     row_s, domain_s = np.zeros((rows, nodes)), np.zeros(home.shape)
     figures, moves, busy_ns = np.zeros((FIGURES, len(home))), np.zeros((2, len(home)), dtype=np.int64), np.zeros(nodes)
+    wanted_ns = np.empty(len(row_of))
     tables = (scheduler.vcpus, scheduler.cpus, scheduler.ran_ns)
-    _add_up(*tables, row_of, domain_of_row, accesses, home, row_s, domain_s, figures, moves, busy_ns)
+    _add_up(*tables, row_of, domain_of_row, accesses, home, row_s, domain_s, figures, moves, busy_ns, wanted_ns)
     return Counts(
         row_s=row_s,
         domain_s=domain_s,
@@ -58,11 +61,12 @@ def counts(scheduler: Scheduler, row_of: Ints, domain_of_row: Ints, accesses: Fl
         moves=moves[0],
         node_moves=moves[1],
         busy_ns=busy_ns,
+        wanted_ns=wanted_ns,
     )
 
 
 @entrance
-def _add_up(
+def _add_up(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not records of arrays
     vcpus: Table,
     cpus: Table,
     ran_ns: Floats,
@@ -75,13 +79,15 @@ def _add_up(
     figures: Floats,
     moves: Ints,
     busy_ns: Floats,
+    wanted_ns: Floats,
 ) -> None:
-    """Add up into the last five, which are 0."""
+    """Add up into the last five but one, which are 0; the last is filled in."""
     nodes = row_s.shape[1]
     for vcpu in range(len(vcpus)):
         row, domain = row_of[vcpu], vcpus[vcpu].domain
         for node in range(nodes):
             row_s[row, node] += ran_ns[vcpu, node] / 1e9
+        wanted_ns[vcpu] = vcpus[vcpu].wanted_ns
         figures[WAITED, domain] += vcpus[vcpu].waited_ns
         figures[WANTED, domain] += vcpus[vcpu].wanted_ns
         figures[WORK, domain] += vcpus[vcpu].work_ns

@@ -30,7 +30,7 @@ CARRYOVER_MAX = 0.5e6
 MIGRATE_RESIST = 0.5e6
 
 
-@part
+@inlined
 def run_queue(
     vcpus: Table,
     doms: Table,
@@ -45,9 +45,10 @@ def run_queue(
 ) -> None:
     """One quantum of one run queue: who wants what, who runs where; then `settle`. `due` if credit was reset."""
     first, count = queues[queue].first_cpu, queues[queue].end_cpu - queues[queue].first_cpu
-    for cpu in range(first, first + count):
-        cpus[cpu].free_at = 0.0
-        cpus[cpu].core_busy = 0.0
+    own_cpus = cpus[first : first + count]
+    for bit in range(count):
+        own_cpus[bit].free_at = 0.0
+        own_cpus[bit].core_busy = 0.0
     runnable = _line_up(vcpus, doms, queues, lines, demands, steps, queue, now)
     ahead, here = min(runnable, count), queues[queue].first
     idle = whole = free = (1 << count) - 1  # masks of its pCPUs: idle, on cores that are, with time to spare
@@ -78,7 +79,7 @@ def run_queue(
         if free == 0:
             break
         vcpu = lines[index].vcpu if index < left_over else lines[here + ahead + index - left_over].order
-        bit = _soonest(cpus, first, free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
+        bit = _soonest(own_cpus, free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
         if bit >= 0:
             masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit, idle, whole, free)
             idle, whole, free = masks
@@ -132,17 +133,17 @@ def _idle(own: int, may: int, likes: int, idle: int, whole: int) -> int:
 
 
 @inlined
-def _soonest(cpus: Table, first: int, able: int, own: int) -> int:
-    """The pCPU of a mask that is free first, its own one if that is hardly later; -1 for none."""
+def _soonest(own_cpus: Table, able: int, own: int) -> int:
+    """The pCPU of a mask that is free first of a run queue's, its own one if that is hardly later; -1 for none."""
     best, best_at, left = -1, np.inf, able
     while left != 0:
         bit = lowest(left)
         left &= left - 1
-        at = cpus[first + bit].free_at
+        at = own_cpus[bit].free_at
         sooner = at < best_at
         best, best_at = (bit if sooner else best), (at if sooner else best_at)
     if best != own and (able >> own) & 1:
-        own_at = cpus[first + own].free_at - MIGRATE_RESIST
+        own_at = own_cpus[own].free_at - MIGRATE_RESIST
         if own_at < best_at or (own_at == best_at and own < best):
             best = own
     return best
@@ -167,13 +168,10 @@ def _line_up(
     sorted by insertion, from last quantum's order on, and then merged.
     """
     first, half = queues[queue].first, len(vcpus)
-    runnable, running, with_credit, heaviest = 0, 0, 0, 1.0
-    now_s, peak_h, wave = seconds(now), np.nan, 0.0
+    runnable, running, with_credit = 0, 0, 0
+    queues[queue].heaviest = _arrive(vcpus, queues, lines, demands, steps, queue, now)
     for index in range(first, queues[queue].end):
         vcpu = lines[index].order
-        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
-        arrive(vcpus, demands, steps, vcpu, now_s, wave)
-        heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit
             with_credit += credit > 0.0
@@ -184,10 +182,25 @@ def _line_up(
             running += runs
             runnable += 1
     _merge(lines, 0, runnable - running, half, running, first)
-    queues[queue].heaviest = heaviest
     queues[queue].with_credit = with_credit
     queues[queue].due = False
     return runnable
+
+
+@inlined
+def _arrive(vcpus: Table, queues: Table, lines: Table, demands: Table, steps: Table, queue: int, now: int) -> float:
+    """Begin the quantum of all of a run queue; the weight of the heaviest, or 1.
+
+    Not as they stand in line, which changes: always the same way through memory, and the same kinds of demand after
+    one another, are what a CPU can foresee.
+    """
+    now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
+    for index in range(queues[queue].first, queues[queue].end):
+        vcpu = lines[index].member
+        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
+        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        heaviest = max(heaviest, vcpus[vcpu].weight)
+    return heaviest
 
 
 @inlined
@@ -230,11 +243,10 @@ def settle(
     for index in range(queues[queue].first, queues[queue].end):
         vcpu = lines[index].member
         ns = vcpus[vcpu].slice_ns
-        runnable = 1.0
-        if vcpus[vcpu].pending_ns > 0.0:
-            vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
-        if ns < QUANTUM_NS and entitled(vcpus, doms, vcpu) <= 0.0:
-            runnable = ns / QUANTUM_NS
+        # what comes out differently from vCPU to vCPU is worked out for all: cheaper than a branch foreseen wrongly
+        vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
+        share = ns / QUANTUM_NS
+        runnable = share if entitled(vcpus, doms, vcpu) <= 0.0 else 1.0
         if ns > 0.0:
             account(vcpus, cpus, vcpu, smt_loss)
             rate = heaviest / vcpus[vcpu].weight if vcpus[vcpu].weight < heaviest else 1.0

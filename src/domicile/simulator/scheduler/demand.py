@@ -149,10 +149,7 @@ def arrive(vcpus: Table, demands: Table, steps: Table, vcpu: int, now_s: float, 
     ns = wanted(demands, steps, vcpu, now_s, wave) * QUANTUM_NS
     if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
         ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0
-    if demands[vcpu].closed:
-        ns = min(ns, float(QUANTUM_NS))
-        vcpus[vcpu].pending_ns = ns
-    else:
-        ns *= vcpus[vcpu].stretch
-        vcpus[vcpu].pending_ns = min(vcpus[vcpu].pending_ns + ns, BACKLOG_NS)
+    ns = min(ns, float(QUANTUM_NS)) if demands[vcpu].closed else ns * vcpus[vcpu].stretch
+    waiting = 0.0 if demands[vcpu].closed else vcpus[vcpu].pending_ns
+    vcpus[vcpu].pending_ns = min(waiting + ns, BACKLOG_NS)
     vcpus[vcpu].wanted_ns += ns

@@ -47,9 +47,10 @@ one, but for siblings."""
 
 CPU = np.dtype(
     [
-        # what running a vCPU looks at is the first of two lines of the cache
-        ("node", np.int64),
-        ("core", np.int64),
+        # what running a vCPU looks at is the first of two lines of the cache; indices without a sign, as Numba then
+        # does not look whether they count from the end
+        ("node", np.uint32),
+        ("core", np.uint32),
         ("threads", np.int64),
         ("siblings", np.int64),
         ("busy_ns", np.float64),

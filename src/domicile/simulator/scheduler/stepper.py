@@ -268,6 +268,13 @@ def _apart(doms: Table, cpus: Table) -> bool:
     return True
 
 
+@inlined
+def _give_budgets(doms: Table) -> None:
+    """Give domains what their caps leave them in a quantum."""
+    for domain in range(len(doms)):
+        doms[domain].budget_ns = doms[domain].cap * QUANTUM_NS
+
+
 @entrance
 def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not records of arrays
     vcpus: Table,
@@ -293,8 +300,8 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
     apart = _apart(doms, cpus)
     for now in range(quantum, quantum + quanta):
         _list_members(vcpus, queues, lines)
-        for domain in range(len(doms)):
-            doms[domain].budget_ns = doms[domain].cap * QUANTUM_NS
+        if now == quantum or not apart:  # where they are apart, no domain has a budget that it spends
+            _give_budgets(doms)
         for queue in range(len(queues)):
             run_queue(vcpus, doms, queues, cpus, lines, demands, steps, ran_ns, queue, now)
             if apart:
