@@ -119,12 +119,18 @@ class _Shares:
         """See `share_out`."""
         at: dict[Vcpu, int] = {}
         waiting: list[Vcpu] = []
+        # the vCPUs of a domain, and domains with one home, share a few answers
+        cell_of: dict[tuple[Cpus, Cpus | None], int | None] = {}
         for key, guest in guests.items():
-            stays = [number for number, part in self._choices_of(guest.home).items() if part == guest.held]
-            if stays:
-                self._put(at, key, guest, stays[0])
-            else:
+            place = guest.home, guest.held
+            if place not in cell_of:
+                parts = self._choices_of(guest.home).items()
+                cell_of[place] = next((number for number, part in parts if part == guest.held), None)
+            number = cell_of[place]
+            if number is None:
                 waiting.append(key)
+            else:
+                self._put(at, key, guest, number)
         for key in sorted(waiting, key=lambda one: (-guests[one].demand, one)):
             guest = guests[key]
             choices = self._choices_of(guest.home)
