@@ -206,7 +206,7 @@ class _Host:
         return {
             "used_ns": past["used_ns"] + scheduler.ran_ns.sum(axis=1),
             "waited_ns": past["waited_ns"] + scheduler.vcpus["waited_ns"],
-            "work_ns": past["work_ns"] + scheduler.vcpus["work_ns"],
+            "work_ns": past["work_ns"] + scheduler.work_ns,
             "busy_ns": past["busy_ns"] + scheduler.cpus["busy_ns"],
         }
 
@@ -314,10 +314,9 @@ class _Host:
             if first != before or not first <= end <= len(lines):
                 return False
             mine = np.flatnonzero(vcpus["active"] & (vcpus["queue"] == queue))
-            for field in ("member", "order"):
-                found = lines[field][first:end]
-                if sorted(found.tolist()) != mine.tolist() if listed else (found >= len(vcpus)).any():
-                    return False
+            found = lines["member"][first:end]
+            if sorted(found.tolist()) != mine.tolist() if listed else (found >= len(vcpus)).any():
+                return False
             before = end
         return True
 

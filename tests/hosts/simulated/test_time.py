@@ -168,8 +168,10 @@ class TestWhatHappens:
         assert (the(snapshot, "web2").time_ns or 0) / 1e9 == pytest.approx(4.37, rel=0.05)
 
     def test_weights(self, host: SimulatedHost) -> None:
-        start(host, "light", vcpus=8, cpu_weight=256)
-        start(host, "heavy", vcpus=8, cpu_weight=768)
+        """Credit2 shares by weight within a run queue: that of one node, here."""
+        cpus = [sorted(host.snapshot().topology.cpus_by_node[0])] * 8
+        start(host, "light", vcpus=8, cpu_weight=256, cpus=cpus)
+        start(host, "heavy", vcpus=8, cpu_weight=768, cpus=cpus)
         host.wait(20)
         light, heavy = (the(host.snapshot(), name).time_ns or 0 for name in ("light", "heavy"))
         assert heavy / light == pytest.approx(3.0, rel=0.2)

@@ -44,13 +44,13 @@ def test_whole_cores_come_first() -> None:
     made = scheduler(numa_machine(1, 4, threads=2), SchedulerKind.CREDIT2, [1] * 4)
     made.step(100)
     assert len(set(made.cpus["core"][made.vcpus["cpu"]])) == 4
-    assert (made.vcpus["work_ns"] == 1e9).all()
+    assert (made.work_ns == 1e9).all()
 
 
 def test_siblings_slow_each_other() -> None:
     made = scheduler(numa_machine(1, 1, threads=2), SchedulerKind.CREDIT2, [1, 1])
     made.step(100)
-    assert made.vcpus["work_ns"].sum() / 1e9 == pytest.approx(1.25)
+    assert made.work_ns.sum() / 1e9 == pytest.approx(1.25)
 
 
 def test_the_balancer_ignores_soft_affinity() -> None:
@@ -83,7 +83,7 @@ def test_run_queues_that_are_settled_together_come_to_the_same_as_one_by_one() -
         made = scheduler(machine, SchedulerKind.CREDIT2, [6, 9, 7, 8], caps=[cap, 0.0, cap, 0.0], levels=levels)
         made.demands["closed"] = np.arange(30) % 3 > 0
         made.step(700)
-        fields = ("pending_ns", "credit", "load", "work_ns", "waited_ns", "processor", "queue", "joined", "moves")
+        fields = ("pending_ns", "credit", "load", "core_ns", "waited_ns", "processor", "queue", "joined", "moves")
         found.append([made.vcpus[field].tolist() for field in fields] + [made.ran_ns.tolist()])
     assert found[0] == found[1]
     assert sum(found[0][-2]) > 0

@@ -32,7 +32,7 @@ def test_vcpus_go_on_as_numpy_says_to_the_last_bit(nodes: int) -> None:
     assert traffic.tolist() == np.bincount(domain_of_row, weights=gbs).tolist()
     weighted = np.bincount(domain_of_row, weights=stretch * busy_s)
     assert mean.tolist() == [weighted[0] / ran_s[0], weighted[1] / ran_s[1], 1.0]
-    for field in ("work_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
+    for field in ("core_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
         assert not made.vcpus[field].any()
     assert not made.cpus["busy_ns"].any()
     assert not made.ran_ns.any()

@@ -47,7 +47,7 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
 
 @inlined
 def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
-    """Turn the time that a vCPU ran in this quantum into work done.
+    """Count the time that a vCPU ran in this quantum as what it is worth with a core of its own.
 
     While a sibling is busy, `smt_loss` of a core's throughput is missing; the siblings' busy time is taken to be spread
     evenly over the quantum.
@@ -55,8 +55,8 @@ def account(vcpus: Table, cpus: Table, vcpu: int, smt_loss: float) -> None:
     cpu = vcpus[vcpu].cpu
     overlap = 0.0
     if cpus[cpu].threads > 1:
-        overlap = min(cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at, float(QUANTUM_NS)) / QUANTUM_NS
-    vcpus[vcpu].work_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap) / vcpus[vcpu].stretch
+        overlap = min(cpus[cpus[cpu].core].core_busy - cpus[cpu].free_at, float(QUANTUM_NS)) * (1.0 / QUANTUM_NS)
+    vcpus[vcpu].core_ns += vcpus[vcpu].slice_ns * (1.0 - smt_loss * overlap)
 
 
 @inlined

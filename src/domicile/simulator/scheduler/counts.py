@@ -90,7 +90,7 @@ def _add_up(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not records of arra
         wanted_ns[vcpu] = vcpus[vcpu].wanted_ns
         figures[WAITED, domain] += vcpus[vcpu].waited_ns
         figures[WANTED, domain] += vcpus[vcpu].wanted_ns
-        figures[WORK, domain] += vcpus[vcpu].work_ns
+        figures[WORK, domain] += vcpus[vcpu].core_ns / vcpus[vcpu].stretch
         moves[0, domain] += vcpus[vcpu].moves
         moves[1, domain] += vcpus[vcpu].node_moves
     for row in range(len(row_s)):

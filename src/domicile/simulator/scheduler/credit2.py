@@ -18,16 +18,20 @@ from __future__ import annotations
 import numpy as np
 
 from domicile.local.compiled import inlined, part
-from domicile.simulator.scheduler.common import account, before, entitled, in_circle, lowest, run
+from domicile.simulator.scheduler.common import account, entitled, in_circle, lowest, run
 from domicile.simulator.scheduler.demand import arrive, seconds, tide
 from domicile.simulator.scheduler.load import averaged
-from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
+from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["CREDIT_INIT", "run_queue", "settle"]
 
 CREDIT_INIT = 10e6
 CARRYOVER_MAX = 0.5e6
 MIGRATE_RESIST = 0.5e6
+
+RANKED_AT_ONCE = 16
+"""Keys are filled up to a multiple of this, so that a CPU can compare them several at once without a rest."""
+NO_KEY = -(1 << 63)
 
 
 @inlined
@@ -37,6 +41,7 @@ def run_queue(
     queues: Table,
     cpus: Table,
     lines: Table,
+    keys: Ints,
     demands: Table,
     steps: Table,
     ran_ns: Floats,
@@ -49,13 +54,13 @@ def run_queue(
     for bit in range(count):
         own_cpus[bit].free_at = 0.0
         own_cpus[bit].core_busy = 0.0
-    runnable = _line_up(vcpus, doms, queues, lines, demands, steps, queue, now)
-    ahead, here = min(runnable, count), queues[queue].first
+    runnable = _line_up(vcpus, doms, queues, lines, keys, demands, steps, queue, now)
+    ahead = min(runnable, count)
     idle = whole = free = (1 << count) - 1  # masks of its pCPUs: idle, on cores that are, with time to spare
     # who runs on, then who gets an idle pCPU; the others stay at the head of `lines`
     waiting = 0
     for index in range(ahead):
-        vcpu = lines[here + index].order
+        vcpu = lines[index].order
         own = vcpus[vcpu].processor - first
         if vcpus[vcpu].running and _stays(own, vcpus[vcpu].may, vcpus[vcpu].likes, idle):
             masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + own, idle, whole, free)
@@ -78,7 +83,7 @@ def run_queue(
     for index in range(left_over + runnable - ahead):
         if free == 0:
             break
-        vcpu = lines[index].vcpu if index < left_over else lines[here + ahead + index - left_over].order
+        vcpu = lines[index].vcpu if index < left_over else lines[ahead + index - left_over].order
         bit = _soonest(own_cpus, free & vcpus[vcpu].may, vcpus[vcpu].processor - first)
         if bit >= 0:
             masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit, idle, whole, free)
@@ -160,76 +165,58 @@ def _reset(vcpus: Table, lines: Table, first: int, end: int, top: float) -> None
 
 @inlined
 def _line_up(
-    vcpus: Table, doms: Table, queues: Table, lines: Table, demands: Table, steps: Table, queue: int, now: int
+    vcpus: Table,
+    doms: Table,
+    queues: Table,
+    lines: Table,
+    keys: Ints,
+    demands: Table,
+    steps: Table,
+    queue: int,
+    now: int,
 ) -> int:
-    """Put those who want to run first in `order`, most credit first; how many they are.
+    """Begin the quantum of all of a run queue, and put those who want to run first in `order`; how many they are.
 
-    Running costs all about the same, so those who run and those who wait are each in order already, nearly: each are
-    sorted by insertion, from last quantum's order on, and then merged.
+    Not as they stand in line, which changes: always the same way through memory, and the same kinds of demand after
+    one another, are what a CPU can foresee.
     """
-    first, half = queues[queue].first, len(vcpus)
-    runnable, running, with_credit = 0, 0, 0
-    queues[queue].heaviest = _arrive(vcpus, queues, lines, demands, steps, queue, now)
-    for index in range(first, queues[queue].end):
-        vcpu = lines[index].order
+    now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
+    runnable, with_credit = 0, 0
+    room = queues[queue].end - queues[queue].first + 1
+    for index in range(queues[queue].first, queues[queue].end):
+        vcpu = lines[index].member
+        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
+        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit
             with_credit += credit > 0.0
-            lines[index].order = lines[first + runnable].order
-            lines[first + runnable].order = vcpu
-            runs = vcpus[vcpu].running
-            _insert(lines, half if runs else 0, running if runs else runnable - running, vcpu, credit, runs)
-            running += runs
+            # in whole ns, as Xen's; of the same credit, who joined first
+            keys[runnable] = int(credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)) * room - runnable
+            lines[runnable].vcpu = vcpu
             runnable += 1
-    _merge(lines, 0, runnable - running, half, running, first)
+    _rank(lines, keys, runnable)
+    queues[queue].heaviest = heaviest
     queues[queue].with_credit = with_credit
     queues[queue].due = False
     return runnable
 
 
 @inlined
-def _arrive(vcpus: Table, queues: Table, lines: Table, demands: Table, steps: Table, queue: int, now: int) -> float:
-    """Begin the quantum of all of a run queue; the weight of the heaviest, or 1.
+def _rank(lines: Table, keys: Ints, count: int) -> None:
+    """Put those listed, whose keys all differ, in `order`, the highest first.
 
-    Not as they stand in line, which changes: always the same way through memory, and the same kinds of demand after
-    one another, are what a CPU can foresee.
+    Each counts how many come before it. For as few as a run queue has, comparing all with all, several at once, takes
+    less time than a sort, whose every step is a branch that no CPU can foresee.
     """
-    now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
-    for index in range(queues[queue].first, queues[queue].end):
-        vcpu = lines[index].member
-        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
-        arrive(vcpus, demands, steps, vcpu, now_s, wave)
-        heaviest = max(heaviest, vcpus[vcpu].weight)
-    return heaviest
-
-
-@inlined
-def _insert(lines: Table, base: int, count: int, vcpu: int, credit: float, running: bool) -> None:
-    """Insert a vCPU into the sorted list of so many from `base` on."""
-    key = credit + (MIGRATE_RESIST if running else 0.0)
-    at = base + count
-    while at > base and before(key, vcpu, lines[at - 1].key, lines[at - 1].vcpu):
-        lines[at].vcpu, lines[at].key = lines[at - 1].vcpu, lines[at - 1].key
-        at -= 1
-    lines[at].vcpu, lines[at].key = vcpu, key
-
-
-@inlined
-def _merge(lines: Table, one: int, ones: int, other: int, others: int, target: int) -> None:
-    """Merge two sorted lists, which begin at `one` and `other`, into `order` from `target` on."""
-    end, other_end = one + ones, other + others
-    while one < end and other < other_end:
-        first = before(lines[one].key, lines[one].vcpu, lines[other].key, lines[other].vcpu)
-        lines[target].order = lines[one].vcpu if first else lines[other].vcpu
-        one += first
-        other += not first
-        target += 1
-    for index in range(one, end):
-        lines[target].order = lines[index].vcpu
-        target += 1
-    for index in range(other, other_end):
-        lines[target].order = lines[index].vcpu
-        target += 1
+    whole = (count + RANKED_AT_ONCE - 1) // RANKED_AT_ONCE * RANKED_AT_ONCE
+    for index in range(count, whole):
+        keys[index] = NO_KEY
+    for index in range(count):
+        key, place = keys[index], 0
+        for other in range(whole):
+            place += keys[other] > key
+        lines[place].order = lines[index].vcpu
 
 
 @part
@@ -245,7 +232,7 @@ def settle(
         ns = vcpus[vcpu].slice_ns
         # what comes out differently from vCPU to vCPU is worked out for all: cheaper than a branch foreseen wrongly
         vcpus[vcpu].waited_ns += min(vcpus[vcpu].pending_ns, QUANTUM_NS - ns)
-        share = ns / QUANTUM_NS
+        share = ns * (1.0 / QUANTUM_NS)
         runnable = share if entitled(vcpus, doms, vcpu) <= 0.0 else 1.0
         if ns > 0.0:
             account(vcpus, cpus, vcpu, smt_loss)

@@ -92,7 +92,7 @@ def _go_on(
         by_domain[1, domain] = by_domain[1, domain] / ran_s[domain] if ran_s[domain] > 0.0 else 1.0
     for vcpu in range(len(vcpus)):
         vcpus[vcpu].stretch = paces[row_of[vcpu]]
-        vcpus[vcpu].work_ns = 0.0
+        vcpus[vcpu].core_ns = 0.0
         vcpus[vcpu].waited_ns = 0.0
         vcpus[vcpu].wanted_ns = 0.0
         vcpus[vcpu].moves = 0

@@ -67,6 +67,7 @@ CPU = np.dtype(
         ("first_able", np.int64),
         ("end_able", np.int64),
         ("listed", np.int64),
+        ("spare", np.int64),  # so that a record is two lines
     ]
 )
 """A pCPU. `busy_ns` since last asked; `core`: the first of the pCPUs on its core, of which there are `threads`; sockets
@@ -95,7 +96,7 @@ VCPU = np.dtype(
         ("wanted_ns", np.float64),
         ("load", np.float64),
         ("waited_ns", np.float64),
-        ("work_ns", np.float64),
+        ("core_ns", np.float64),
         ("may", np.int64),
         ("likes", np.int64),
         ("since", np.int64),
@@ -118,13 +119,14 @@ of its hard affinity, and of its soft affinity if it has one: credit2's), `proce
 (where it ran last, -1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not),
 `since` (the quantum from which on it waits), `load` (average share of time runnable), `priority`, `parked` and
 `accounted` (credit's).
-Since last asked: `work_ns` done, `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
+Since last asked: `core_ns`, time run as what it is worth with a core of its own (over `stretch`: work done),
+`waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
 In this quantum: `slice_ns`, how long it ran (on `cpu`, if at all).
 """
 
 LINE = np.dtype([("key", np.float64), ("vcpu", np.uint32), ("order", np.uint32), ("member", np.uint32)], align=True)
-"""Room for lists of vCPUs (2 V, as there can be two at a time). `vcpu` with its `key`: sorted for the while. Credit2's
-run queues have `[first:end]` of the others to themselves: `member` by number, and `order`, as they stand in line."""
+"""Room for lists of vCPUs (2 V, as there can be two at a time). `vcpu` with its `key`, and `order`: for the while.
+Credit2's run queues have `[first:end]` of `member` to themselves: who is on them, as they joined."""
 
 QUEUE = np.dtype(
     [

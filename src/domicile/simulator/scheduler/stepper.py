@@ -50,7 +50,7 @@ class Scheduler:
 
     `hard` and `soft` (V x Q) are affinity as masks, `ran_ns` (V x N) is where vCPUs ran since last asked, `steps` the
     traces that `demands` point into; `lost` (V x Q) is what a vCPU loses on a run queue by the way to its memory, as a
-    share of its work: only the NUMA-aware scheduler looks at it.
+    share of its work: only the NUMA-aware scheduler looks at it; `keys` is room for a run queue's vCPUs.
     """
 
     kind: SchedulerKind
@@ -59,6 +59,7 @@ class Scheduler:
     doms: Table
     queues: Table
     lines: Table
+    keys: Ints
     demands: Table
     steps: Table
     hard: Ints
@@ -99,6 +100,7 @@ class Scheduler:
             doms=doms,
             queues=_queues(arrangement, cpus),
             lines=np.zeros(2 * len(domain_of_vcpu), dtype=LINE),
+            keys=np.zeros(len(domain_of_vcpu) + credit2.RANKED_AT_ONCE, dtype=np.int64),
             demands=new_demands(len(domain_of_vcpu), seed),
             steps=np.zeros(1, dtype=STEP),
             hard=hard_masks,
@@ -148,12 +150,18 @@ class Scheduler:
             _advance_credit(*tables, self.hard, self.soft, *span)
         else:
             near = self.kind is SchedulerKind.NUMA
-            _advance_credit2(*tables, self.hard, self.soft, self.lost, near, *span)
+            _advance_credit2(*tables, self.keys, self.hard, self.soft, self.lost, near, *span)
         self.quantum += quanta
+
+    @property
+    def work_ns(self) -> Floats:
+        """Work that vCPUs have done since last asked, in ns that it would take at best (V)."""
+        done: Floats = self.vcpus["core_ns"] / self.vcpus["stretch"]
+        return done
 
     def clear_counts(self) -> None:
         """Start counting again what vCPUs and pCPUs did."""
-        for field in ("work_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
+        for field in ("core_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
             self.vcpus[field] = 0
         self.cpus["busy_ns"] = 0.0
         self.ran_ns[:] = 0.0
@@ -193,10 +201,7 @@ def _queues(arrangement: Arrangement, cpus: Table) -> Table:
 
 @part
 def _list_members(vcpus: Table, queues: Table, lines: Table) -> None:
-    """List the active vCPUs run queue by run queue, as they joined and as they stand in line, if any has come or gone.
-
-    Who stays keeps the place in line, as lines that are nearly sorted are soon sorted.
-    """
+    """List the active vCPUs run queue by run queue, as they joined, if any has come or gone."""
     listed = True
     for queue in range(len(queues)):
         listed = listed and queues[queue].listed
@@ -204,7 +209,7 @@ def _list_members(vcpus: Table, queues: Table, lines: Table) -> None:
         return
     half, newcomers, first = len(vcpus), 0, 0
     for index in range(queues[len(queues) - 1].end):
-        lines[half + index].member, lines[half + index].order = lines[index].member, lines[index].order
+        lines[half + index].member = lines[index].member
     for vcpu in range(half):
         if vcpus[vcpu].active and vcpus[vcpu].joined > queues[vcpus[vcpu].queue].known:
             lines[half + newcomers].vcpu = vcpu
@@ -226,14 +231,11 @@ def _list_who_stayed(vcpus: Table, queues: Table, lines: Table, queue: int, firs
     """List the vCPUs of a run queue that were listed and are still there, from `first` on; before which line they
     end."""
     half = len(vcpus)
-    end, end_of_line = first, first
+    end = first
     for index in range(half + queues[queue].first, half + queues[queue].end):
         if _stayed(vcpus, queues, lines[index].member, queue):
             lines[end].member = lines[index].member
             end += 1
-        if _stayed(vcpus, queues, lines[index].order, queue):
-            lines[end_of_line].order = lines[index].order
-            end_of_line += 1
     return end
 
 
@@ -246,8 +248,7 @@ def _stayed(vcpus: Table, queues: Table, vcpu: int, queue: int) -> bool:
 
 @inlined
 def _join(vcpus: Table, lines: Table, first: int, end: int, vcpu: int) -> None:
-    """Add a vCPU to those listed from `first` to before `end`: to the members as it joined, in line at the end."""
-    lines[end].order = vcpu
+    """Add a vCPU to those listed from `first` to before `end`, at the place at which it joined."""
     at = end
     while at > first and vcpus[lines[at - 1].member].joined > vcpus[vcpu].joined:
         lines[at].member = lines[at - 1].member
@@ -284,6 +285,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
     lines: Table,
     demands: Table,
     steps: Table,
+    keys: Ints,
     hard: Ints,
     soft: Ints,
     lost: Floats,
@@ -303,7 +305,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
         if now == quantum or not apart:  # where they are apart, no domain has a budget that it spends
             _give_budgets(doms)
         for queue in range(len(queues)):
-            run_queue(vcpus, doms, queues, cpus, lines, demands, steps, ran_ns, queue, now)
+            run_queue(vcpus, doms, queues, cpus, lines, keys, demands, steps, ran_ns, queue, now)
             if apart:
                 settle(vcpus, doms, queues, cpus, lines, queue, smt_loss, now)
         for queue in range(0 if apart else len(queues)):
