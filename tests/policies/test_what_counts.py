@@ -14,6 +14,7 @@ from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
 from domicile.policies.placement import place
 from domicile.policies.plan import Placement
+from domicile.policies.starting_order import starting_order
 from domicile.state.model import Domain, DomainType, Reservation, Snapshot, Vcpu
 from domicile.state.request import Character, DevicePolicy, Group, GroupKind, GuestRequest, Intent
 from domicile.topology.model import Cpu, Device, Node, Topology
@@ -230,6 +231,43 @@ class TestMemory:
         assert "cpus_soft" in place_into(text, one, request, machine)
         smaller = only(host(machine), guest(vcpus=24, memory_mib=60000))
         assert 4 not in smaller.nodes
+
+    def test_of_several_who_loses_least_gets_memory_without_cpus(self) -> None:
+        """80 GiB beside CPUs, 90 wanted: the guest that hardly touches its memory has the rest of its on the CXL node,
+        and starts last, whatever the order of the requests."""
+        machine = free(GENOA, {0: 20480, 1: 20480, 2: 20480, 3: 20480, 4: 131072})
+        hot = [guest(name, vcpus=12, memory_mib=30720) for name in ("hot1", "hot2")]
+        cold = guest("cold", vcpus=12, memory_mib=30720)
+        stated = Intent(domains=(Character("cold", memory_bound=0.05),))
+        for requests in ([cold, *hot], [*hot, cold]):
+            placements = place(host(machine), requests, stated).placements
+            assert [each.domain for each in placements] == [request.name for request in requests]
+            of = {each.domain: each for each in placements}
+            assert 4 not in of["hot1"].nodes + of["hot2"].nodes
+            assert of["cold"].memory_mib[4] == 3 * 30720 - 4 * 20480
+            assert of["cold"].reasons[-1].startswith("second choice: 10240 of 30720 MiB on node 4")
+            for node in range(5):
+                assert sum(each.reserve_mib.get(node, 0) for each in placements) <= (machine.node(node).free_mib or 0)
+            order = list(starting_order(machine, placements))
+            assert requests[order[-1][0]] is cold
+            text = 'name = "x"\ntype = "pvh"\nvcpus = 12\nmemory = 30720\n'
+            for index, as_found in order:
+                assert "cpus_soft" in place_into(text, placements[index], requests[index], as_found)
+            with pytest.raises(Refused, match="would not bring its memory to"):
+                place_into(text, of["cold"], cold, machine)
+
+    def test_several_have_memory_without_cpus_one_after_the_other(self) -> None:
+        """Only 20 GiB beside CPUs for three guests of 16: two have to take some of the CXL node's."""
+        machine = free(GENOA, {0: 10240, 1: 10240, 4: 131072})
+        requests = [guest(name, vcpus=4, memory_mib=16384) for name in ("a", "b", "c")]
+        placements = place(host(machine), requests).placements
+        far = [each.memory_mib.get(4, 0) for each in placements]
+        assert sum(far) == 3 * 16384 - 20480
+        for node in range(5):
+            assert sum(each.reserve_mib.get(node, 0) for each in placements) <= (machine.node(node).free_mib or 0)
+        for index, as_found in starting_order(machine, placements):
+            text = 'name = "x"\ntype = "pvh"\nvcpus = 4\nmemory = 16384\n'
+            assert "cpus_soft" in place_into(text, placements[index], requests[index], as_found)
 
     def test_a_node_without_cpus_that_xen_does_not_come_to_is_not_used(self) -> None:
         machine = free(GENOA, {0: 20480, 1: 20480, 2: 20480, 3: 20480, 4: 131072})

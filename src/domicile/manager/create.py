@@ -24,6 +24,7 @@ from domicile.manager.recovery import settle
 from domicile.manager.signals import interruptible
 from domicile.manager.start import MemoryElsewhere, Progress, Starter, Step, Unreachable, silent
 from domicile.policies.plan import Placement
+from domicile.policies.starting_order import starting_order
 from domicile.state.model import Snapshot
 from domicile.state.request import Intent
 
@@ -120,30 +121,39 @@ class _Creation:
     progress: Progress
 
     def run(self, guests: Sequence[Guest], first: Snapshot | None) -> list[Outcome]:
-        """Promise all, then start one after the other."""
+        """Promise all, then start one after the other; the outcomes are in the order of the guests."""
         for guest in guests:
             self.progress(guest.name, Step.PLANNING, "")
         attempts = self._promised(guests, first)
-        outcomes: list[Outcome] = []
+        outcomes: dict[int, Outcome] = {}
         try:
-            for guest, attempt in zip(guests, attempts, strict=True):
-                outcomes.append(self._one(guest, attempt))
-                if isinstance(outcomes[-1].error, Unreachable):
+            for index, attempt in attempts.items():
+                outcomes[index] = self._one(guests[index], attempt)
+                if isinstance(outcomes[index].error, Unreachable):
                     break
         finally:
-            self.starter.close_unstarted([attempt.intent for attempt in attempts], "the creation ended before its turn")
-        for guest, attempt in list(zip(guests, attempts, strict=True))[len(outcomes) :]:
-            error = HostFailed(f"{guest.name}: was not tried, as the host answers no more")
-            outcomes.append(Outcome(guest.name, OutcomeStatus.NOT_STARTED, attempt.placement, error=error))
-        return outcomes
+            intents = [attempt.intent for attempt in attempts.values()]
+            self.starter.close_unstarted(intents, "the creation ended before its turn")
+        for index in set(attempts) - set(outcomes):
+            name, placement = guests[index].name, attempts[index].placement
+            error = HostFailed(f"{name}: was not tried, as the host answers no more")
+            outcomes[index] = Outcome(name, OutcomeStatus.NOT_STARTED, placement, error=error)
+        return [outcomes[index] for index in range(len(guests))]
 
-    def _promised(self, guests: Sequence[Guest], first: Snapshot | None = None) -> tuple[_Attempt, ...]:
-        """Decide, reserve, and write down what is about to be done: after this, only the host can still refuse."""
+    def _promised(self, guests: Sequence[Guest], first: Snapshot | None = None) -> dict[int, _Attempt]:
+        """Decide, reserve, and write down what is about to be done: after this, only the host can still refuse. By the
+        guests' indices, in the order in which they have to start."""
         promise = self.promiser.promise(guests, first)
-        placed = list(zip(guests, promise.placements, strict=True))
-        texts = [guest.text(self.write, placement, promise.snapshot.topology) for guest, placement in placed]
-        intents = self.journal.begin("create", promise.policy, [_wanted(*each) for each in placed])
-        return tuple(map(_Attempt, promise.placements, texts, promise.tokens, intents))
+        wanted = [_wanted(*each) for each in zip(guests, promise.placements, strict=True)]
+        texts = {
+            index: guests[index].text(self.write, promise.placements[index], topology)
+            for index, topology in starting_order(promise.snapshot.topology, promise.placements)
+        }
+        intents = self.journal.begin("create", promise.policy, wanted)
+        return {
+            index: _Attempt(promise.placements[index], text, promise.tokens[index], intents[index])
+            for index, text in texts.items()
+        }
 
     def _one(self, guest: Guest, attempt: _Attempt) -> Outcome:
         """Start one. If its memory falls elsewhere, look again and decide once more; then it is refused."""
@@ -152,7 +162,7 @@ class _Creation:
             return outcome
         self.progress(guest.name, Step.PLANNING, "once more")
         try:
-            (again,) = self._promised([guest])
+            (again,) = self._promised([guest]).values()
         except Refused as error:
             return replace(outcome, error=MemoryElsewhere(f"{outcome.error}; and there is no other place: {error}"))
         except DomicileError as error:

@@ -7,7 +7,7 @@ memory from the set's nodes in turn. Whether a guest is narrow or wide follows f
 
 Kept without exception: free memory that is promised to nobody, hard affinity, cpupools, devices whose policy is
 `required`, and whatever the configuration itself sets (soft affinity, vNUMA). Nodes without CPUs are a second choice
-(`second`): for a guest that has no room elsewhere, where Xen can be brought to use them.
+(`second`): for guests that have no room elsewhere, where Xen can be brought to use them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def place(
     elif exact:
         layout, gap, deviation = bounded(problem, layout, tried)
     enumerated = best is not None and not tried.stop()
-    layout = best or layout or overflowing(snapshot, problem)
+    layout = best or layout or overflowing(snapshot, problem, effort)
     if layout is None:
         raise shortage(snapshot, problem, failure.guest if failure else 0)
     proven = exact and (enumerated or (gap is not None and gap <= PROVEN))

@@ -4,9 +4,12 @@ Xen cannot be told to use such a node: node-affinity follows from the CPUs of a 
 could name the node, is for HVM and exact. But when the nodes of the node-affinity are full Xen takes the rest from the
 other nodes in ascending order, each until it is full (`get_free_buddy`, xen/common/page_alloc.c, 4.17). So a guest gets
 the rest of its memory from a node without CPUs if the nodes that it is given, and those with CPUs that Xen would come
-to first, have no more. That is what is looked for here, for one guest at a time: where several start, the next one's
-memory would be taken. Memory that is promised to others counts as there, for Xen would take it; so nothing may be
-promised on the nodes in question.
+to first, have no more. That is what is looked for here. Memory that is promised to others counts as there, for Xen
+would take it; so nothing may be promised on the nodes in question.
+
+Of several guests that do not all have room beside CPUs as few as possible get memory of nodes without: those that lose
+the least by it. They have to start when the others are there (`starting_order`), one after the other in the order of
+the requests, so that each finds what those before have left.
 
 Turns are chunks of up to 1 GiB: of a node with less in one piece a little may be left over, and as much more be taken
 from the node without CPUs.
@@ -14,14 +17,17 @@ from the node without CPUs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from domicile.policies.effort import Effort
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, every_set
 from domicile.policies.placement.layout import Layout, Problem
+from domicile.policies.placement.many import laid_out
 from domicile.policies.placement.memory import in_proportion
+from domicile.policies.placement.search import NoRoom, as_it_falls
 from domicile.policies.placement.subject import Fixed
 from domicile.policies.plan import Placement, Term
 from domicile.state.model import Snapshot
@@ -30,24 +36,87 @@ from domicile.topology.ids import format_ids
 __all__ = ["overflowing", "why_without_cpus"]
 
 
-def overflowing(snapshot: Snapshot, problem: Problem) -> Layout | None:
-    """The best layout of one guest that takes memory of nodes without CPUs as well, None if there is none."""
-    if len(problem.subjects) != 1 or problem.subjects[0].fixed:
+ONES_TRIED = 8
+"""Guests that are tried, each alone, as the one with memory on nodes without CPUs."""
+
+
+def overflowing(snapshot: Snapshot, problem: Problem, effort: Effort | None = None) -> Layout | None:
+    """The best layout found in which guests take memory of nodes without CPUs as well, None if none was found.
+
+    Its problem is the one given, with the places of these guests as `fixed`.
+    """
+    far = [node for node in range(problem.machine.nodes) if not problem.machine.pcpus[:, node].any()]
+    if not any(problem.available_mib[node] for node in far):
         return None
+    ready = _by_loss(problem)
+    if not ready:
+        return None
+    each = [_with_rest(snapshot, problem, (guest,), effort) for guest in ready[:ONES_TRIED]]
+    found = [layout for layout in each if layout is not None]
+    if found:
+        return min(found, key=lambda layout: round(layout.objective, 9))
+    several = (_with_rest(snapshot, problem, ready[:count], effort) for count in range(2, len(ready) + 1))
+    return next(filter(None, several), None)
+
+
+def _by_loss(problem: Problem) -> list[int]:
+    """The guests whose place is open, those first that lose the least by memory that is further away: of the same loss
+    the one with the most memory, so that they are few."""
+
+    def loss(guest: int) -> tuple[float, int, int]:
+        subject = problem.subjects[guest]
+        return subject.newcomer.bound(problem.assumptions), -subject.need_mib, guest
+
+    return sorted((guest for guest, subject in enumerate(problem.subjects) if not subject.fixed), key=loss)
+
+
+def _with_rest(snapshot: Snapshot, problem: Problem, last: Sequence[int], effort: Effort | None) -> Layout | None:
+    """All guests but `last` beside CPUs, then these, in the order of the requests."""
+    rest = [guest for guest in range(len(problem.subjects)) if guest not in last]
+    layout = _beside_cpus(problem, rest, effort)
+    for guest in sorted(last):
+        layout = layout and _overflowing(snapshot, layout, guest)
+    return layout
+
+
+def _beside_cpus(problem: Problem, guests: Sequence[int], effort: Effort | None) -> Layout | None:
+    """The layout of these guests as if they were alone, as one of all; None where they have no room."""
+    layout = Layout.empty(problem)
+    if not guests:
+        return layout
+    some = replace(
+        problem,
+        subjects=tuple(problem.subjects[guest] for guest in guests),
+        groups=tuple(problem.groups[guest] for guest in guests),
+    )
+    try:
+        found = laid_out(some, effort)
+    except NoRoom:
+        return None
+    for guest, seat in zip(guests, (as_it_falls(found) or found).seats, strict=True):
+        if seat is not None:
+            layout = layout.seated(guest, seat)
+    return layout
+
+
+def _overflowing(snapshot: Snapshot, layout: Layout, guest: int) -> Layout | None:
+    """The layout with one guest more that takes memory of nodes without CPUs."""
     best: Layout | None = None
-    for fixed, nodes in _places(snapshot, problem):
-        subject = replace(problem.subjects[0], fixed=fixed)
-        layout = Layout.empty(replace(problem, subjects=(subject,)))
-        seat = layout.seat_for(0, nodes)
-        seated = layout.seated(0, seat) if seat else None
+    for fixed, nodes in _places(snapshot, layout, guest):
+        subjects = layout.problem.subjects
+        subject = replace(subjects[guest], fixed=fixed)
+        problem = replace(layout.problem, subjects=(*subjects[:guest], subject, *subjects[guest + 1 :]))
+        tried = Layout(problem, layout.seats, layout.free_mib, layout.load)
+        seat = tried.seat_for(guest, nodes)
+        seated = tried.seated(guest, seat) if seat else None
         if seated is not None and (best is None or seated.objective < best.objective - 1e-9):
             best = seated
     return best
 
 
-def _places(snapshot: Snapshot, problem: Problem) -> Iterator[tuple[Fixed, list[int]]]:
+def _places(snapshot: Snapshot, layout: Layout, guest: int) -> Iterator[tuple[Fixed, list[int]]]:
     """Where Xen would put the guest for each set of nodes with CPUs that leads to nodes without."""
-    subject, machine = problem.subjects[0], problem.machine
+    subject, machine = layout.problem.subjects[guest], layout.problem.machine
     eligible = subject.eligible
     if not len(eligible):
         return
@@ -60,7 +129,7 @@ def _places(snapshot: Snapshot, problem: Problem) -> Iterator[tuple[Fixed, list[
     for row in member.astype(bool):
         inside = eligible[row]
         reserve = _taken(
-            problem.available_mib, subject.need_mib, inside.tolist(), sorted(range(len(ids)), key=ids.__getitem__)
+            layout.free_mib, subject.need_mib, inside.tolist(), sorted(range(len(ids)), key=ids.__getitem__)
         )
         used = [node for node, mib in enumerate(reserve) if mib]
         outside = set(used) - set(inside.tolist())
@@ -96,5 +165,6 @@ def why_without_cpus(problem: Problem, placement: Placement) -> Placement:
     reason = (
         f"second choice: {mib} of {sum(placement.memory_mib.values())} MiB on node {format_ids(far)}, which has no "
         f"CPUs; Xen goes there once node{'s' if len(near) > 1 else ''} {format_ids(near)} and all before are full"
+        + ("; so it has to start after the others" if len(problem.subjects) > 1 else "")
     )
     return replace(placement, explanation=placement.explanation.and_then(Term("free memory", 0.0, reason)))
