@@ -95,6 +95,14 @@ def test_devices_get_a_bridge_for_their_node_and_a_port_each() -> None:
     assert any(value.startswith("virtio-blk-pci,id=dev1-1,bus=port1-1") for value in values)
 
 
+def test_only_a_machine_with_devices_has_an_iommu_which_comes_before_them() -> None:
+    argv = qemu_argv(machine('[[device]]\nkind = "network"\nnode = 1\n'), qemu="qemu", name="x")
+    assert pairs(argv, "-device")[0] == "intel-iommu"
+    assert "iommu=no-sharept" in pairs(argv, "-append")[0]
+    plain = qemu_argv(machine(), qemu="qemu", name="x")
+    assert "iommu" not in " ".join(plain)
+
+
 @pytest.mark.parametrize("nodes", [1, 2, 7, 8, 32, 64])
 def test_bus_numbers_leave_room_for_every_port(nodes: int) -> None:
     count = min(nodes, 32)

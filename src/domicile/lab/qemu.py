@@ -54,6 +54,7 @@ def qemu_argv(
     With `Memory.SAVED` QEMU waits to be told where the devices' state is. `plugins` are values for `-plugin`.
     """
     argv = [qemu, "-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
+    argv += _iommu(machine)
     argv += ["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-m", f"{machine.memory_mib}M"]
     argv += ["-smp", _smp(machine)]
     argv += _numa(machine, memory)
@@ -72,6 +73,12 @@ def qemu_argv(
     if memory is Memory.SAVED:
         argv += ["-incoming", "defer"]
     return argv
+
+
+def _iommu(machine: Machine) -> list[str]:
+    """An IOMMU where there are devices to pass through: without one libxl cannot quarantine a device. It has to come
+    before them."""
+    return ["-device", "intel-iommu"] if machine.devices else []
 
 
 def _smp(machine: Machine) -> str:
@@ -111,6 +118,9 @@ def _xen_command_line(machine: Machine) -> str:
     dom0 = f"dom0_mem={machine.dom0.memory_mib}M,max:{machine.dom0.memory_mib}M"
     if machine.dom0.vcpus is not None:
         dom0 += f" dom0_max_vcpus={machine.dom0.vcpus}"
+    if machine.devices:
+        # its page tables are VT-d's, those of guests are AMD's: Xen must not share them
+        dom0 += " iommu=no-sharept"
     return f"{XEN_COMMAND_LINE} {dom0} {machine.xen.command_line}".strip()
 
 
