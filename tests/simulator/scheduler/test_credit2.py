@@ -53,6 +53,21 @@ def test_siblings_slow_each_other() -> None:
     assert made.work_ns.sum() / 1e9 == pytest.approx(1.25)
 
 
+@pytest.mark.parametrize("busy", [7, 8, 11, 12, 20])
+def test_who_is_held_on_a_part_of_a_run_queue_shares_it(busy: int) -> None:
+    """Hard affinity for half of a run queue, where more want to run than fit, beside a half that is nearly idle: all of
+    the first in line find room but those who wait there, and who has run until now makes room for them."""
+    hard = np.zeros((busy + 2, 12), dtype=np.bool_)
+    hard[:busy, :6] = True
+    hard[busy:, 6:] = True
+    made = scheduler(numa_machine(1, 12), SchedulerKind.CREDIT2, [busy, 2], hard=hard)
+    made.step(1000)
+    ran_s = made.ran_ns.sum(axis=1) / 1e9
+    assert ran_s[:busy].sum() == pytest.approx(60.0)
+    assert ran_s[:busy] == pytest.approx([60.0 / busy] * busy, rel=0.02)
+    assert ran_s[busy:] == pytest.approx([10.0, 10.0])
+
+
 def test_the_balancer_ignores_soft_affinity() -> None:
     """Two busy vCPUs with soft affinity for one node of two pCPUs, all else idle: balance takes one away for good."""
     soft = np.zeros((2, 8), dtype=np.bool_)

@@ -4,11 +4,13 @@ Source: xen/common/sched/credit2.c, Xen 4.17. What is kept, by its function ther
 - `burn_credits`, `reset_credit`: running costs credit, the less the more weight; when nobody who could run has credit
   left, all of the run queue get `CSCHED2_CREDIT_INIT` more, no more than a bit above that. A quantum can cost a light
   vCPU beside a heavy one more than Xen's slices of a millisecond would, so debt may grow to a quantum's cost (Xen cuts
-  it at -10 ms), and a reset gives as many times the amount as bring the first above 0.
+  it at -10 ms); who is further below than a reset gives gets as many times more (Xen's `m`).
 - `runq_tickle`, `runq_candidate`: who has the most credit runs first; on an idle pCPU within soft affinity, whole idle
-  cores first, its last pCPU first among them; then within hard affinity; then wherever a pCPU gets free, its own if
-  that is no more than `sched_credit2_migrate_resist` later. Who runs keeps its pCPU unless one with 0.5 ms more credit
-  wants to run, or a pCPU of its soft affinity is idle and its own is not in that.
+  cores first, its last pCPU first among them; then within hard affinity; where none is idle, in the place of who runs
+  there with the least credit; then wherever a pCPU gets free, its own if that is no more than
+  `sched_credit2_migrate_resist` later. Who runs keeps its pCPU unless one with 0.5 ms more credit wants to run, or a
+  pCPU of its soft affinity is idle and its own is not in that. Of the same credit, which many come to by a reset, each
+  is first in turn.
 - caps: a budget for the domain every 10 ms.
 Which run queue a vCPU belongs to is in `load`. Left out: rate limiting, the cost of a context switch, core scheduling.
 """
@@ -57,22 +59,20 @@ def run_queue(
     runnable = _line_up(vcpus, doms, queues, lines, keys, demands, steps, queue, now)
     ahead = min(runnable, count)
     idle = whole = free = (1 << count) - 1  # masks of its pCPUs: idle, on cores that are, with time to spare
-    # who runs on, then who gets an idle pCPU; the others stay at the head of `lines`
-    waiting = 0
+    # who has the most credit first; who runs has a claim to its pCPU until it is its turn
+    claimed = _claims(vcpus, lines, ahead, first)
+    left_over = 0
     for index in range(ahead):
         vcpu = lines[index].order
-        own = vcpus[vcpu].processor - first
-        if vcpus[vcpu].running and _stays(own, vcpus[vcpu].may, vcpus[vcpu].likes, idle):
-            masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + own, idle, whole, free)
-            idle, whole, free = masks
+        own, may, likes = vcpus[vcpu].processor - first, vcpus[vcpu].may, vcpus[vcpu].likes
+        open_to_all = idle & ~claimed
+        if vcpus[vcpu].running and _stays(own, may, likes, idle, open_to_all):
+            bit = own
         else:
-            lines[waiting].vcpu = vcpu
-            waiting += 1
-    left_over = 0
-    for index in range(waiting):
-        vcpu = lines[index].vcpu
-        own = vcpus[vcpu].processor - first
-        bit = _idle(own, vcpus[vcpu].may, vcpus[vcpu].likes, idle, whole)
+            bit = _idle(own, may, likes, open_to_all, whole & ~claimed)
+            if bit < 0 and (idle & may) != 0:
+                bit = _taken_over(vcpus, lines, ahead, first, idle & may)
+        claimed &= ~(1 << own) if vcpus[vcpu].running else -1
         if bit >= 0:
             masks = _go(vcpus, doms, queues, cpus, lines, ran_ns, queue, vcpu, first + bit, idle, whole, free)
             idle, whole, free = masks
@@ -124,10 +124,31 @@ def _go(
 
 
 @inlined
-def _stays(own: int, may: int, likes: int, idle: int) -> bool:
+def _claims(vcpus: Table, lines: Table, ahead: int, first: int) -> int:
+    """The pCPUs, as a mask, on which those of the first in line run."""
+    claimed = 0
+    for index in range(ahead):
+        vcpu = lines[index].order
+        claimed |= vcpus[vcpu].running << (vcpus[vcpu].processor - first)
+    return claimed
+
+
+@part
+def _taken_over(vcpus: Table, lines: Table, ahead: int, first: int, able: int) -> int:
+    """The pCPU of a mask whose running vCPU has the least credit of all (`runq_tickle`): it has to make room."""
+    for index in range(ahead - 1, -1, -1):
+        vcpu = lines[index].order
+        own = vcpus[vcpu].processor - first
+        if vcpus[vcpu].running and (able >> own) & 1:
+            return int(own)
+    return -1
+
+
+@inlined
+def _stays(own: int, may: int, likes: int, idle: int, open_to_all: int) -> bool:
     """Whether a running vCPU goes on where it is: nobody took it, and it need not go home (`soft_aff_preempt`)."""
     here = 1 << own
-    return (idle & may & here) != 0 and ((likes & here) != 0 or (likes & idle) == 0)
+    return (idle & may & here) != 0 and ((likes & here) != 0 or (likes & open_to_all) == 0)
 
 
 @inlined
@@ -156,8 +177,9 @@ def _soonest(own_cpus: Table, able: int, own: int) -> int:
 
 @part
 def _reset(vcpus: Table, lines: Table, first: int, end: int, top: float) -> None:
-    """Give everybody of a run queue what brings the first above 0 again, clipped (`reset_credit`)."""
-    more = CREDIT_INIT * (np.floor(-top / CREDIT_INIT) + 1.0)
+    """Give everybody of a run queue new credit, clipped; more where the first, who has `top`, has none even then
+    (`reset_credit`)."""
+    more = CREDIT_INIT * (1.0 + (np.floor(-top / CREDIT_INIT) if top < -CREDIT_INIT else 0.0))
     for index in range(first, end):
         vcpu = lines[index].member
         vcpus[vcpu].credit = min(vcpus[vcpu].credit + more, CREDIT_INIT + CARRYOVER_MAX)
@@ -182,17 +204,19 @@ def _line_up(
     """
     now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
     runnable, with_credit = 0, 0
-    room = queues[queue].end - queues[queue].first + 1
+    room = queues[queue].end - queues[queue].first
+    turn = now % max(room, 1)
     for index in range(queues[queue].first, queues[queue].end):
         vcpu = lines[index].member
+        turn = turn - 1 if turn > 0 else room - 1
         peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
         arrive(vcpus, demands, steps, vcpu, now_s, wave)
         heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit
             with_credit += credit > 0.0
-            # in whole ns, as Xen's; of the same credit, who joined first
-            keys[runnable] = int(credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)) * room - runnable
+            # in whole ns, as Xen's; of the same credit each is first in turn
+            keys[runnable] = int(credit + (MIGRATE_RESIST if vcpus[vcpu].running else 0.0)) * room - turn
             lines[runnable].vcpu = vcpu
             runnable += 1
     _rank(lines, keys, runnable)
