@@ -3,11 +3,11 @@
 Random instances of 2 to 8 nodes and 2 to 12 guests, each drawn from its own seed; of each the layout of the compiled
 search, and what is proven about it: by enumeration (`policies.placement.exact`: every assignment, with bounds), or by
 HiGHS (`afresh.proof`), in `LIMIT_S` at most each. HiGHS comes first for one of eight, and where there are more than
-`MOST` assignments and two nodes; it comes last where enumeration is not done in time. The gap is what the exact solution
-is better, as a share of the sum of all domains' slowdowns; HiGHS solves a form of pieces of lines below the objective,
-so beside the gap to its solution stands that to its bound, and a solution that has no room once memory falls as it does
-is none. Where both were stopped there is only the bound, told apart, and another instance is drawn. FILE keeps the
-results as JSON lines: a run that was stopped goes on.
+`MOST` assignments and two nodes; it comes last where enumeration is not done in time. The gap is what the exact
+solution is better, as a share of the sum of all domains' slowdowns; HiGHS solves a form of pieces of lines below the
+objective, so beside the gap to its solution stands that to its bound, and a solution that has no room once memory falls
+as it does is none. Where both were stopped there is only the bound, told apart, and another instance is drawn. FILE
+keeps the results as JSON lines: a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["INSTANCES", "MOST", "Compared", "compare", "drawn", "known", "run", 
 
 INSTANCES = 1000
 MOST = 100_000
-"""Assignments up to which HiGHS is not asked first."""
+"""Assignments up to which HiGHS is not asked first, but for one instance of eight."""
 
 LIMIT_S = 5.0
 ENUMERATED, SOLVED, STOPPED = "enumeration", "HiGHS", "HiGHS, stopped"
