@@ -48,18 +48,23 @@ def can_enumerate(problem: Problem) -> bool:
     return prod(sizes) <= MOST_ASSIGNMENTS and max(sizes, default=0) <= MOST_SETS
 
 
-def search_exactly(problem: Problem, incumbent: Layout | None, stop: Callable[[], bool] | None = None) -> Layout | None:
+def search_exactly(
+    problem: Problem,
+    incumbent: Layout | None,
+    stop: Callable[[], bool] | None = None,
+    most: float = MOST_ASSIGNMENTS,
+) -> Layout | None:
     """The best layout there is, None if there is none; `incumbent` is one already known.
 
     Memory is given out in the order of the guests by choice and size, as in the search. Once `stop` says so, the best
-    so far is the answer. Raises `Refused` where there are too many assignments to go through.
+    so far is the answer. Raises `Refused` where there are more assignments than `most` to go through.
     """
     sizes = [_sets(subject) for subject in problem.subjects]
     total = prod(sizes)
-    if total > MOST_ASSIGNMENTS or max(sizes, default=0) > MOST_SETS:
+    if total > most or max(sizes, default=0) > MOST_SETS:
         raise Refused(
             f"--exact would go through {total:.3g} assignments of {len(sizes)} guests to nodes, and can do "
-            f"{MOST_ASSIGNMENTS:,}; leave it out, or ask for fewer guests at once"
+            f"{most:,}; leave it out, or ask for fewer guests at once"
         )
     empty = Layout.empty(problem)
     order = list(range(len(sizes)))

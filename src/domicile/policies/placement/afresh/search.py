@@ -21,7 +21,7 @@ ROUNDS = 100
 """Rounds of a start."""
 
 STARTS = 3
-FEW, STARTS_OF_FEW, STARTS_OF_FEWER = 16, 15, 120
+FEW, STARTS_OF_FEW, STARTS_OF_FEWER = 16, 8, 48
 """Starts, and for no more guests than a few: of these one takes milliseconds, and the best can be a narrow valley. The
 last is divided by the number of guests, and counts where that is more."""
 
