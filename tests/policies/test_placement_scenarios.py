@@ -274,8 +274,12 @@ def test_cpu_less_and_memory_less_nodes() -> None:
     assert only(snapshot, guest(vcpus=2)).nodes == (1,)
     wide = only(snapshot, guest(vcpus=8))
     assert (wide.nodes, wide.memory_mib) == ((0, 1), {1: 256})
+    # what is too much for the nodes with CPUs goes to the one without: of as few guests as possible
+    large, small = place(snapshot, [guest("a", memory_mib=2000), guest("b", 1)]).placements
+    assert (small.nodes, set(large.memory_mib), sum(large.memory_mib.values())) == ((1,), {1, 4}, 2000)
+    assert sum(each.reserve_mib.get(1, 0) for each in (large, small)) == 1000
     with pytest.raises(NotEnoughMemory, match="nodes 0-1 has 1000 MiB"):
-        place(snapshot, [guest("a", memory_mib=2000), guest("b", 1)])
+        place(snapshot, [guest("a", memory_mib=62000), guest("b", 1)])
 
 
 def test_64_nodes() -> None:

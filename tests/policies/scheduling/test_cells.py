@@ -116,16 +116,16 @@ def test_who_is_held_stays_until_its_cell_is_full() -> None:
 
 
 def waited(places: list[frozenset[int]]) -> float:
-    """Simulated by credit2: time waited over work done of a cache server of 6 vCPUs beside 18 others, with a pCPU for
-    each, every vCPU on its CPUs of these."""
+    """Simulated by credit2: time waited over work done of four guests of 6 vCPUs, with a pCPU for each, every vCPU on
+    its CPUs of these."""
     kinds = ("key-value", "specjbb", "sysbench-memory", "kernel-build")
     guests = [GuestSpec(kind, 6, 2048, WORKLOADS[kind], memory_nodes=(2,)) for kind in kinds]
     simulation = Simulation(GENOA, [DOM0, *guests])
     totals = [0.0, 0.0]
 
     def each(epoch: Epoch) -> None:
-        totals[0] += float(epoch.waited_s[1])
-        totals[1] += float(epoch.work_s[1])
+        totals[0] += float(epoch.waited_s[1:].sum())
+        totals[1] += float(epoch.work_s[1:].sum())
 
     simulation.step_to(1)
     for number, cpus in enumerate(places):
@@ -139,5 +139,5 @@ def test_nobody_waits_while_a_pcpu_of_its_node_is_idle() -> None:
     uses = (0.3, 1.0, 1.0, 0.8)
     wanted = {("all", vcpu): Guest(NODE, uses[vcpu // 6], None) for vcpu in range(24)}
     places = share_out(wanted, cells_of(host()))
-    assert waited([NODE] * 24) > 1.0
-    assert waited([places["all", vcpu] for vcpu in range(24)]) < 0.1
+    assert waited([NODE] * 24) > 0.1
+    assert waited([places["all", vcpu] for vcpu in range(24)]) < 0.001
