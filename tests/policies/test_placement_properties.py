@@ -21,6 +21,7 @@ from domicile.policies.placement.exact import search_exactly
 from domicile.policies.placement.layout import Layout
 from domicile.policies.placement.search import NoRoom, as_it_falls, search
 from domicile.policies.plan import PlacementPlan
+from domicile.policies.starting_order import starting_order
 from domicile.state.model import Cpupool, Domain, DomainType, Reservation, Snapshot, Vcpu
 from domicile.state.request import DevicePolicy, Group, GroupKind, GuestRequest, Intent
 from domicile.topology.model import Cpu, Device, Node, Topology
@@ -104,8 +105,9 @@ def test_limits_are_kept(case: tuple[Snapshot, list[GuestRequest], Intent]) -> N
     host, requests, intent = case
     plan = planned(host, requests, intent)
     taken = dict.fromkeys(host.topology.node_ids, 0)
-    for request, placement in zip(requests, plan.placements, strict=True):
-        assert placement.domain == request.name
+    assert [placement.domain for placement in plan.placements] == [request.name for request in requests]
+    for index, _ in starting_order(host.topology, plan.placements):
+        request, placement = requests[index], plan.placements[index]
         assert sum(placement.memory_mib.values()) == request.memory_mib
         assert sum(placement.reserve_mib.values()) == request.need_mib
         assert set(placement.memory_mib) <= set(placement.reserve_mib) <= set(placement.nodes)
@@ -114,7 +116,8 @@ def test_limits_are_kept(case: tuple[Snapshot, list[GuestRequest], Intent]) -> N
         near = [node for node in placement.nodes if host.topology.cpus_by_node[node]]
         if near != list(placement.nodes):
             # memory without CPUs is what is left when nodes with CPUs have no more
-            assert all(placement.reserve_mib.get(node, 0) == host.available_mib(node) for node in near)
+            left = {node: host.available_mib(node) - taken[node] for node in near}
+            assert all(placement.reserve_mib.get(node, 0) == left[node] for node in near)
         for vcpu, soft in enumerate(placement.soft_affinity):
             assert soft == host.topology.cpus_of(placement.nodes)
             assert not request.hard_affinity or soft & request.hard_affinity[vcpu]
@@ -132,7 +135,8 @@ def test_memory_falls_as_planned_when_guests_start_in_order(case: tuple[Snapshot
     host, requests, intent = case
     plan = planned(host, requests, intent)
     free = {node: host.available_mib(node) for node in host.topology.node_ids}
-    for placement in plan.placements:
+    for index, _ in starting_order(host.topology, plan.placements):
+        placement = plan.placements[index]
         near = [node for node in placement.nodes if host.topology.cpus_by_node[node]]
         level = [placement.reserve_mib.get(node, 0) for node in near]
         for node, mib in zip(near, level, strict=True):

@@ -22,6 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from domicile.performance.machine import Machine
 from domicile.policies.effort import Effort
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, every_set
 from domicile.policies.placement.layout import Layout, Problem
@@ -45,8 +46,7 @@ def overflowing(snapshot: Snapshot, problem: Problem, effort: Effort | None = No
 
     Its problem is the one given, with the places of these guests as `fixed`.
     """
-    far = [node for node in range(problem.machine.nodes) if not problem.machine.pcpus[:, node].any()]
-    if not any(problem.available_mib[node] for node in far):
+    if not any(problem.available_mib[node] for node in _without_cpus(problem.machine)):
         return None
     ready = _by_loss(problem)
     if not ready:
@@ -57,6 +57,11 @@ def overflowing(snapshot: Snapshot, problem: Problem, effort: Effort | None = No
         return min(found, key=lambda layout: round(layout.objective, 9))
     several = (_with_rest(snapshot, problem, ready[:count], effort) for count in range(2, len(ready) + 1))
     return next(filter(None, several), None)
+
+
+def _without_cpus(machine: Machine) -> list[int]:
+    """The nodes (indices) that have no CPUs."""
+    return [node for node in range(machine.nodes) if not machine.pcpus[:, node].any()]
 
 
 def _by_loss(problem: Problem) -> list[int]:
@@ -89,6 +94,9 @@ def _beside_cpus(problem: Problem, guests: Sequence[int], effort: Effort | None)
         subjects=tuple(problem.subjects[guest] for guest in guests),
         groups=tuple(problem.groups[guest] for guest in guests),
     )
+    near_mib = sum(problem.available_mib) - sum(problem.available_mib[node] for node in _without_cpus(problem.machine))
+    if sum(subject.need_mib for subject in some.subjects if not subject.fixed) > near_mib:
+        return None  # no search could find them room
     try:
         found = laid_out(some, effort)
     except NoRoom:
@@ -125,7 +133,7 @@ def _places(snapshot: Snapshot, layout: Layout, guest: int) -> Iterator[tuple[Fi
         _, member = every_set(eligible)
     ids = machine.topology.node_ids
     outstanding = [snapshot.outstanding_mib.get(node, 0) for node in ids]
-    has_cpus = machine.pcpus.sum(axis=0) > 0
+    far = set(_without_cpus(machine))
     for row in member.astype(bool):
         inside = eligible[row]
         reserve = _taken(
@@ -134,7 +142,7 @@ def _places(snapshot: Snapshot, layout: Layout, guest: int) -> Iterator[tuple[Fi
         used = [node for node, mib in enumerate(reserve) if mib]
         outside = set(used) - set(inside.tolist())
         passed = [node for node in range(len(ids)) if outside and ids[node] <= max(ids[far] for far in outside)]
-        if sum(reserve) < subject.need_mib or not outside or any(has_cpus[node] for node in outside):
+        if sum(reserve) < subject.need_mib or not outside or not outside <= far:
             continue
         if any(outstanding[node] for node in {*inside.tolist(), *passed}):
             continue
