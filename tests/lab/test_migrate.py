@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 MEMORY_MIB = 128
 LIMIT_S = 400
+HEAL_EVERY_S = 15.0
+"""A guest whose CPU hangs in the emulator (`lab.stale_code`) does not suspend, and libxl waits for a minute."""
 
 
 @pytest.fixture(autouse=True)
@@ -137,20 +139,46 @@ def test_what_was_moved_is_moved_back(xen: Lab, start: Start) -> None:
 
 def test_a_manager_that_is_killed_leaves_the_host_going_on(xen: Lab, start: Start) -> None:
     start("mover", DomainType.PVH)
-    process = domicile(xen, "migrate", "mover", "--to", "1", "--way", "live", "--rate", "20", "--pause", "600")
-    wait_for_stage(xen, process, "copying")
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    # the next that comes finds it, waits for it in a way of its own, and writes down what came of it
-    deadline = time.monotonic() + LIMIT_S
-    while not is_on(xen, "mover", 1):
-        assert time.monotonic() < deadline, "it did not move"
-        time.sleep(2)
-    still_good(xen, "mover")
+    for _ in range(3):
+        process = domicile(xen, "migrate", "mover", "--to", "1", "--way", "live", "--rate", "20", "--pause", "600")
+        wait_for_stage(xen, process, "copying")
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        ended = wait_for_result(xen)
+        still_good(xen, "mover")
+        if ended["ended"] == "moved":
+            break
+        # libxl gives a guest a minute to suspend, in which an emulated CPU can hang: then it runs on where it was
+        assert "suspend" in ended["why"], what_is_there(xen)
+        assert is_on(xen, "mover", 2), what_is_there(xen)
+    assert is_on(xen, "mover", 1), what_is_there(xen)
+    # the next that comes finds it, and writes down what came of it
     dry = domicile(xen, "migrate", "mover", "--to", "1", "--json")
     assert answer(dry)["way"] == "vcpus"
     plans = answer(domicile(xen, "history", "--json"))["plans"]
     assert plans[0]["outcome"].startswith("moved")
+
+
+def wait_for_result(lab: Lab) -> dict[str, Any]:
+    """How the one move that there is ended, by what carried it out itself."""
+    begun = healed = time.monotonic()
+    while (done := lab.run(["sh", "-c", "cat /run/domicile/moves/*/result"])).returncode != 0:
+        now = time.monotonic()
+        assert now - begun < 2 * LIMIT_S, what_is_there(lab)
+        if now - healed > HEAL_EVERY_S:
+            lab.heal()
+            healed = time.monotonic()
+        time.sleep(1)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def what_is_there(lab: Lab) -> str:
+    """What tells why a move is not where it should be."""
+    told = lab.run(["sh", "-c", "cd /run/domicile/moves && tail -n 30 */progress */result */log; xl list -v"])
+    with open_host(f"lab:///{lab.name}") as host:
+        domains = host.snapshot(MemoryMapAge.NOW).domains
+    return "\n".join([told.stdout, told.stderr, *(f"{domain.name}: {domain.pages_by_node}" for domain in domains)])
 
 
 def wait_for_stage(lab: Lab, process: subprocess.Popen[str], stage: str) -> None:
