@@ -39,6 +39,8 @@ ASKED = (8, 64)
 CASES = ((2, 16), ASKED, (64, 512))
 GROWTH = (16, 32, 64, 128, 256)
 RUNS = 12
+TURNS = 40
+"""Of ours and SimPy: a computer that others use as well has its quiet moments, which the best of few runs may miss."""
 SPAN_S = 2.0
 """Simulated seconds of a run: short, so that the best of some is likely to be one that nobody disturbed."""
 SPAN_QUANTA = round(SPAN_S * QUANTA_PER_S)
@@ -51,7 +53,7 @@ def measure() -> Found:
     topology = machine(nodes)
     ours, vcpus = len(topology.cpus), domains * VCPUS
     ours_s, waking_s, sharing_s = best_each_s(
-        [passing(topology, domains), simpy_waking(vcpus), simpy_sharing(vcpus, ours)], RUNS
+        [passing(topology, domains), simpy_waking(vcpus), simpy_sharing(vcpus, ours)], TURNS
     )
     quanta = domains * VCPUS * SPAN_QUANTA
     what = f"simulated seconds per second, {nodes} nodes, {ours} pCPUs, {domains} domains, {domains * VCPUS} vCPUs"

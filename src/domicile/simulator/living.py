@@ -37,8 +37,11 @@ FORMAT = 1
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, list[bool | int | float]]
 
+AT_HAND = ("until", "want_ns", "closed", "here_ns")
+"""What vCPUs have only while quanta pass."""
+
 FOLLOWS: Mapping[str, frozenset[str]] = {
-    "vcpus": frozenset({"domain", "weight", "capped", "has_soft", "may", "likes"}),
+    "vcpus": frozenset({"domain", "weight", "capped", "has_soft", "may", "likes", *AT_HAND}),
     "lines": frozenset({"key", "vcpu"}),
     "demands": frozenset({"kind", "closed", "level", "on_s", "off_s", "first", "end"}),
     "doms": frozenset({"weight", "cap"}),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_scheduling import cpu_s, numa_machine, scheduler, shares
 
-from domicile.simulator.scheduler.demand import ON_OFF
+from domicile.simulator.scheduler.demand import CONSTANT, DIURNAL, ON_OFF, STEP, TRACE
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 
 KINDS = list(SchedulerKind)
@@ -103,6 +103,24 @@ def test_a_seed_decides_everything(kind: SchedulerKind) -> None:
     assert (first.ran_ns == again.ran_ns).all()
     assert (first.vcpus == again.vcpus).all()
     assert (first.ran_ns != other.ran_ns).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_looking_at_demand_in_every_quantum_changes_nothing(kind: SchedulerKind) -> None:
+    """It is looked at where a step begins, and else only when it can have changed."""
+    found = []
+    for quanta in (1, 7, 700):
+        made = scheduler(FOUR_NODES, kind, [2] * 8, seed=5, levels=[0.8, 0.3] * 4)
+        made.demands["kind"] = np.array([CONSTANT, ON_OFF, DIURNAL, TRACE])[np.arange(16) % 4]
+        made.demands["closed"] = np.arange(16) % 3 > 0
+        made.demands["on_s"], made.demands["off_s"] = 0.3, 0.15
+        made.steps = np.array([(0.1, 1.0), (0.105, 0.2), (0.5, 0.7), (1.29, 0.0)], dtype=STEP)
+        made.demands["end"] = len(made.steps)
+        for _ in range(700 // quanta):
+            made.step(quanta)
+        fields = ("wanted_ns", "pending_ns", "credit", "core_ns", "waited_ns", "processor", "moves", "node_moves")
+        found.append([made.vcpus[field].tolist() for field in fields] + [made.ran_ns.tolist()])
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("kind", [SchedulerKind.CREDIT2, SchedulerKind.CREDIT])

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from numba.cpython.unsafe.numbers import trailing_zeros
 
-from domicile.local.compiled import inlined
+from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Table
 
-__all__ = ["account", "before", "entitled", "in_circle", "lowest", "run", "smt_loss_of", "sort_down"]
+__all__ = ["account", "before", "begin", "end", "entitled", "in_circle", "lowest", "run", "smt_loss_of", "sort_down"]
 
 
 @inlined
@@ -37,12 +37,42 @@ def run(vcpus: Table, cpus: Table, doms: Table, ran_ns: Floats, vcpu: int, cpu: 
     vcpus[vcpu].pending_ns = max(vcpus[vcpu].pending_ns - ns, 0.0)
     if vcpus[vcpu].capped:
         doms[vcpus[vcpu].domain].budget_ns -= ns
-    before = vcpus[vcpu].cpu if vcpus[vcpu].cpu >= 0 else cpu
-    vcpus[vcpu].moves += before != cpu
-    vcpus[vcpu].node_moves += cpus[before].node != cpus[cpu].node
-    vcpus[vcpu].cpu = cpu
     vcpus[vcpu].processor = cpu
-    ran_ns[vcpu, cpus[cpu].node] += ns
+    before = vcpus[vcpu].cpu
+    if before != cpu:
+        _move(vcpus, cpus, ran_ns, vcpu, before, cpu)
+    vcpus[vcpu].here_ns += ns
+
+
+@inlined
+def _move(vcpus: Table, cpus: Table, ran_ns: Floats, vcpu: int, before: int, cpu: int) -> None:
+    """Have a vCPU on another pCPU than before (-1: on none)."""
+    vcpus[vcpu].cpu = cpu
+    vcpus[vcpu].moves += before >= 0
+    node = cpus[cpu].node
+    if before < 0:
+        vcpus[vcpu].here_ns = ran_ns[vcpu, node]
+    elif cpus[before].node != node:
+        ran_ns[vcpu, cpus[before].node] = vcpus[vcpu].here_ns
+        vcpus[vcpu].here_ns = ran_ns[vcpu, node]
+        vcpus[vcpu].node_moves += 1
+
+
+@part
+def begin(vcpus: Table, cpus: Table, ran_ns: Floats) -> None:
+    """Before quanta pass: let vCPUs look at their demand anew, and have at hand what they ran on the node of `cpu`."""
+    for vcpu in range(len(vcpus)):
+        vcpus[vcpu].until = 0
+        if vcpus[vcpu].cpu >= 0:
+            vcpus[vcpu].here_ns = ran_ns[vcpu, cpus[vcpus[vcpu].cpu].node]
+
+
+@part
+def end(vcpus: Table, cpus: Table, ran_ns: Floats) -> None:
+    """After quanta have passed: put back what vCPUs ran on the node of `cpu`."""
+    for vcpu in range(len(vcpus)):
+        if vcpus[vcpu].cpu >= 0:
+            ran_ns[vcpu, cpus[vcpus[vcpu].cpu].node] = vcpus[vcpu].here_ns
 
 
 @inlined

@@ -21,7 +21,7 @@ import numpy as np
 
 from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, entitled, run, sort_down
-from domicile.simulator.scheduler.demand import arrive, seconds, tide
+from domicile.simulator.scheduler.demand import arrive
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
 __all__ = ["BOOST", "OVER", "UNDER", "allow", "home", "quantum"]
@@ -113,13 +113,11 @@ def quantum(
 @part
 def _arrive(vcpus: Table, demands: Table, steps: Table, now: int) -> None:
     """What vCPUs want in a quantum, and who wakes up by it."""
-    now_s, peak_h, wave = seconds(now), np.nan, 0.0
     for vcpu in range(len(vcpus)):
         if not vcpus[vcpu].active:
             continue
         slept = vcpus[vcpu].pending_ns <= 0.0 and not vcpus[vcpu].running
-        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
-        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        arrive(vcpus, demands, steps, vcpu, now)
         vcpus[vcpu].woken = slept and vcpus[vcpu].pending_ns > 0.0
         if vcpus[vcpu].woken:
             vcpus[vcpu].since = now

@@ -21,7 +21,7 @@ import numpy as np
 
 from domicile.local.compiled import inlined, part
 from domicile.simulator.scheduler.common import account, entitled, in_circle, lowest, run
-from domicile.simulator.scheduler.demand import arrive, seconds, tide
+from domicile.simulator.scheduler.demand import arrive
 from domicile.simulator.scheduler.load import averaged
 from domicile.simulator.scheduler.state import QUANTUM_NS, Floats, Ints, Table
 
@@ -199,18 +199,15 @@ def _line_up(
 ) -> int:
     """Begin the quantum of all of a run queue, and put those who want to run first in `order`; how many they are.
 
-    Not as they stand in line, which changes: always the same way through memory, and the same kinds of demand after
-    one another, are what a CPU can foresee.
+    Not as they stand in line, which changes: always the same way through memory is what a CPU can foresee.
     """
-    now_s, peak_h, wave, heaviest = seconds(now), np.nan, 0.0, 1.0
-    runnable, with_credit = 0, 0
+    heaviest, runnable, with_credit = 1.0, 0, 0
     room = queues[queue].end - queues[queue].first
     turn = now % max(room, 1)
     for index in range(queues[queue].first, queues[queue].end):
         vcpu = lines[index].member
         turn = turn - 1 if turn > 0 else room - 1
-        peak_h, wave = tide(demands, vcpu, now_s, peak_h, wave)
-        arrive(vcpus, demands, steps, vcpu, now_s, wave)
+        arrive(vcpus, demands, steps, vcpu, now)
         heaviest = max(heaviest, vcpus[vcpu].weight)
         if entitled(vcpus, doms, vcpu) > 0.0:
             credit = vcpus[vcpu].credit

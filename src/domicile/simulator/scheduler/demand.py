@@ -23,8 +23,6 @@ __all__ = [
     "TRACE",
     "arrive",
     "new_demands",
-    "seconds",
-    "tide",
 ]
 
 CONSTANT, ON_OFF, DIURNAL, TRACE = 0, 1, 2, 3
@@ -33,6 +31,9 @@ BACKLOG_NS = 1e9
 """The most work that an open demand lets wait: what comes beyond is lost, as requests time out."""
 
 DAY_S = 86400.0
+QUANTA_PER_S = 1_000_000_000 // QUANTUM_NS
+LAST_QUANTUM = (1 << 32) - 1
+"""The last that `until` can say."""
 
 MOST_CHANGES = 1000
 """How often a demand can change within one quantum: nothing that a workload says makes the clock wait."""
@@ -89,30 +90,34 @@ def seconds(quantum: int) -> float:
     return quantum * (QUANTUM_NS * 1e-9)
 
 
-@inlined
-def tide(demands: Table, vcpu: int, now_s: float, peak_h: float, wave: float) -> tuple[float, float]:
-    """The hour of a diurnal demand's peak, and where its cosine is. Given are those of the demand before: most have
-    the same."""
-    if demands[vcpu].kind == DIURNAL and demands[vcpu].off_s != peak_h:
-        peak_h = demands[vcpu].off_s
-        wave = np.cos(2.0 * np.pi * (now_s / DAY_S - peak_h / 24.0))
-    return peak_h, wave
+@part
+def refresh(vcpus: Table, demands: Table, steps: Table, vcpu: int, now: int) -> None:
+    """What a vCPU wants in each quantum from this one on, and `until` when: not after it has changed.
 
-
-@inlined
-def wanted(demands: Table, steps: Table, vcpu: int, now_s: float, wave: float) -> float:
-    """The share of a pCPU that a vCPU wants at this moment; `wave`: its `tide`."""
-    kind = demands[vcpu].kind
-    level = demands[vcpu].level
-    if kind == CONSTANT:
-        return float(level)
+    A diurnal demand is taken anew every second. To do this too often changes nothing.
+    """
+    kind, level, until_s = demands[vcpu].kind, demands[vcpu].level, np.inf
     if kind == DIURNAL:
-        return float(level * max(1.0 + demands[vcpu].on_s * wave, 0.0))
-    if kind == TRACE:
-        return float(level * _step(demands, steps, vcpu, now_s))
-    if now_s >= demands[vcpu].until_s:
-        _switch(demands, vcpu, now_s)
-    return float(level) if demands[vcpu].is_on else 0.0
+        second = now // QUANTA_PER_S
+        wave = np.cos(2.0 * np.pi * (second / DAY_S - demands[vcpu].off_s / 24.0))
+        level *= max(1.0 + demands[vcpu].on_s * wave, 0.0)
+        until_s = second + 1.0
+    elif kind == TRACE:
+        level *= _step(demands, steps, vcpu, seconds(now))
+        until_s = demands[vcpu].lap_s + steps[demands[vcpu].at].until_s
+    elif kind == ON_OFF:
+        if seconds(now) >= demands[vcpu].until_s:
+            _switch(demands, vcpu, seconds(now))
+        level = level if demands[vcpu].is_on else 0.0
+        until_s = demands[vcpu].until_s
+    ns = level * QUANTUM_NS
+    if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
+        ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0
+    vcpus[vcpu].closed = demands[vcpu].closed
+    vcpus[vcpu].want_ns = min(ns, float(QUANTUM_NS)) if demands[vcpu].closed else ns
+    # a quantum early, so that it does not matter how a sum of times is rounded
+    ahead = until_s * QUANTA_PER_S
+    vcpus[vcpu].until = max(int(ahead) - 1, now + 1) if ahead < LAST_QUANTUM else LAST_QUANTUM
 
 
 @part
@@ -142,14 +147,13 @@ def _switch(demands: Table, vcpu: int, now_s: float) -> None:
 
 
 @inlined
-def arrive(vcpus: Table, demands: Table, steps: Table, vcpu: int, now_s: float, wave: float) -> None:
-    """Begin an active vCPU's quantum: add what it wants in it to what it has not got yet; it has not run. `wave`: its
-    `tide`."""
+def arrive(vcpus: Table, demands: Table, steps: Table, vcpu: int, now: int) -> None:
+    """Begin an active vCPU's quantum: add what it wants in it to what it has not got yet; it has not run."""
+    if now >= vcpus[vcpu].until:
+        refresh(vcpus, demands, steps, vcpu, now)
     vcpus[vcpu].slice_ns = 0.0
-    ns = wanted(demands, steps, vcpu, now_s, wave) * QUANTUM_NS
-    if not (0.0 <= ns <= BACKLOG_NS):  # a workload may come to nonsense (nan, infinite); the clock goes on
-        ns = BACKLOG_NS if ns > BACKLOG_NS else 0.0
-    ns = min(ns, float(QUANTUM_NS)) if demands[vcpu].closed else ns * vcpus[vcpu].stretch
-    waiting = 0.0 if demands[vcpu].closed else vcpus[vcpu].pending_ns
+    closed = vcpus[vcpu].closed
+    ns = vcpus[vcpu].want_ns * (1.0 if closed else vcpus[vcpu].stretch)
+    waiting = 0.0 if closed else vcpus[vcpu].pending_ns
     vcpus[vcpu].pending_ns = min(waiting + ns, BACKLOG_NS)
     vcpus[vcpu].wanted_ns += ns

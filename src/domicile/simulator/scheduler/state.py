@@ -41,34 +41,50 @@ CACHE_LINE = 64
 QUANTUM_NS = 10_000_000
 """Length of a scheduling quantum; see the package."""
 
+
+def _whole_lines(dtype: np.dtype[np.void]) -> np.dtype[np.void]:
+    """The same record, so long that where one begins with a line of the cache all do."""
+    names = list(dtype.names or ())
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [dtype[name] for name in names],
+            "offsets": [dtype.fields[name][1] for name in names] if dtype.fields else [],
+            "itemsize": -(-dtype.itemsize // CACHE_LINE) * CACHE_LINE,
+        },
+        align=True,
+    )
+
+
 MASK_BITS = 62
 """Affinity within a run queue is a mask of bits in an int64, one for each of its pCPUs; Xen puts no more than 16 into
 one, but for siblings."""
 
-CPU = np.dtype(
-    [
-        # what running a vCPU looks at is the first of two lines of the cache; indices without a sign, as Numba then
-        # does not look whether they count from the end
-        ("node", np.uint32),
-        ("core", np.uint32),
-        ("threads", np.int64),
-        ("siblings", np.int64),
-        ("busy_ns", np.float64),
-        # of this quantum: up to where the pCPU's time is taken; how long all threads of the core are, at the first
-        ("free_at", np.float64),
-        ("core_busy", np.float64),
-        ("place", np.int64),
-        ("socket", np.int64),
-        ("queue", np.int64),
-        ("best", np.int64),
-        ("planned_ns", np.float64),
-        # room for counts and lists
-        ("idle_cores", np.int64),
-        ("first_able", np.int64),
-        ("end_able", np.int64),
-        ("listed", np.int64),
-        ("spare", np.int64),  # so that a record is two lines
-    ]
+CPU = _whole_lines(
+    np.dtype(
+        [
+            # what running a vCPU looks at is the first of two lines of the cache; indices without a sign, as Numba then
+            # does not look whether they count from the end
+            ("node", np.uint32),
+            ("core", np.uint32),
+            ("threads", np.int64),
+            ("siblings", np.int64),
+            ("busy_ns", np.float64),
+            # of this quantum: up to where the pCPU's time is taken; how long all threads of the core are, at the first
+            ("free_at", np.float64),
+            ("core_busy", np.float64),
+            ("place", np.int64),
+            ("socket", np.int64),
+            ("queue", np.int64),
+            ("best", np.int64),
+            ("planned_ns", np.float64),
+            # room for counts and lists
+            ("idle_cores", np.int64),
+            ("first_able", np.int64),
+            ("end_able", np.int64),
+            ("listed", np.int64),
+        ]
+    )
 )
 """A pCPU. `busy_ns` since last asked; `core`: the first of the pCPUs on its core, of which there are `threads`; sockets
 are numbered from 0; `siblings`: those of its core and run queue, it among them, as a mask; `best`: who is to run there;
@@ -76,38 +92,46 @@ are numbered from 0; `siblings`: those of its core and run queue, it among them,
 `idle_cores` of the socket of this number (each of their threads counts); `lines[first_able:end_able]`, who can be
 stolen from the place of this number; and room for a list of pCPUs, `listed`."""
 
-VCPU = np.dtype(
-    [
-        # a record is two lines of the cache: figures are no wider than they need be, but for times and masks
-        ("has_soft", np.bool_),
-        ("active", np.bool_),
-        ("running", np.bool_),
-        ("woken", np.bool_),
-        ("parked", np.bool_),
-        ("accounted", np.bool_),
-        ("priority", np.int8),
-        ("capped", np.bool_),
-        ("domain", np.uint32),
-        ("weight", np.float32),
-        ("pending_ns", np.float64),
-        ("slice_ns", np.float64),
-        ("credit", np.float64),
-        ("stretch", np.float64),
-        ("wanted_ns", np.float64),
-        ("load", np.float64),
-        ("waited_ns", np.float64),
-        ("core_ns", np.float64),
-        ("may", np.int64),
-        ("likes", np.int64),
-        ("since", np.int64),
-        ("processor", np.int32),
-        ("cpu", np.int32),
-        ("queue", np.int32),
-        ("joined", np.int32),
-        ("moves", np.int32),
-        ("node_moves", np.int32),
-    ],
-    align=True,
+VCPU = _whole_lines(
+    np.dtype(
+        [
+            # a line of the cache: what it wants, and what it has; figures are no wider than they need be, but for times
+            ("active", np.bool_),
+            ("running", np.bool_),
+            ("capped", np.bool_),
+            ("closed", np.bool_),
+            ("has_soft", np.bool_),
+            ("until", np.uint32),
+            ("weight", np.float32),
+            ("pending_ns", np.float64),
+            ("want_ns", np.float64),
+            ("stretch", np.float64),
+            ("credit", np.float64),
+            ("load", np.float64),
+            ("slice_ns", np.float64),
+            # another: what is counted, and where it may run
+            ("wanted_ns", np.float64),
+            ("waited_ns", np.float64),
+            ("core_ns", np.float64),
+            ("here_ns", np.float64),
+            ("may", np.int64),
+            ("likes", np.int64),
+            ("processor", np.int32),
+            ("cpu", np.int32),
+            ("moves", np.int32),
+            ("domain", np.uint32),
+            # a third: what credit2 needs when it balances, and credit
+            ("since", np.int64),
+            ("queue", np.int32),
+            ("joined", np.int32),
+            ("node_moves", np.int32),
+            ("woken", np.bool_),
+            ("parked", np.bool_),
+            ("accounted", np.bool_),
+            ("priority", np.int8),
+        ],
+        align=True,
+    )
 )
 """A vCPU.
 
@@ -122,6 +146,8 @@ of its hard affinity, and of its soft affinity if it has one: credit2's), `proce
 Since last asked: `core_ns`, time run as what it is worth with a core of its own (over `stretch`: work done),
 `waited_ns`, `wanted_ns`, `moves` from pCPU to pCPU and `node_moves`.
 In this quantum: `slice_ns`, how long it ran (on `cpu`, if at all).
+Only while quanta pass: what its demand comes to, `want_ns` in each quantum before `until`, and whether it is `closed`;
+`here_ns`, what `ran_ns` is to have for the node of `cpu`.
 """
 
 LINE = np.dtype([("key", np.float64), ("vcpu", np.uint32), ("order", np.uint32), ("member", np.uint32)], align=True)

@@ -11,7 +11,7 @@ import numpy as np
 from domicile.local.compiled import entrance, inlined, part
 from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.scheduler import credit, credit2
-from domicile.simulator.scheduler.common import smt_loss_of
+from domicile.simulator.scheduler.common import begin, end, smt_loss_of
 from domicile.simulator.scheduler.credit2 import run_queue, settle
 from domicile.simulator.scheduler.demand import STEP, new_demands
 from domicile.simulator.scheduler.load import STARTING_LOAD, balance, pick_queue, put
@@ -300,6 +300,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
     Where they are apart, each run queue is settled at once: what it has looked at is still in the nearest cache.
     """
     apart = _apart(doms, cpus)
+    begin(vcpus, cpus, ran_ns)
     for now in range(quantum, quantum + quanta):
         _list_members(vcpus, queues, lines)
         if now == quantum or not apart:  # where they are apart, no domain has a budget that it spends
@@ -316,6 +317,7 @@ def _advance_credit2(  # noqa: PLR0913, PLR0917 - Numba knows arrays, not record
                     balance_near(vcpus, queues, hard, soft, lost, queue)
             elif queues[queue].due:
                 balance(vcpus, queues, lines, hard, soft, queue)
+    end(vcpus, cpus, ran_ns)
 
 
 @entrance
@@ -335,8 +337,10 @@ def _advance_credit(  # noqa: PLR0913, PLR0917
     smt_loss: float,
 ) -> None:
     """Credit for some quanta from this one on."""
+    begin(vcpus, cpus, ran_ns)
     for now in range(quantum, quantum + quanta):
         credit.quantum(vcpus, doms, cpus, queues, lines, demands, steps, hard, soft, ran_ns, now, smt_loss)
+    end(vcpus, cpus, ran_ns)
 
 
 @entrance
