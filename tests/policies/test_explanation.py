@@ -79,7 +79,7 @@ def test_terms_add_up_to_the_total_that_decided(seed: int) -> None:
         assert choice.predicted_slowdown == pytest.approx(1.0 + sum(term.cost for term in choice.terms), abs=1e-12)
     # the search weighs memory in parts of a MiB, a plan has whole ones
     found = [one.objective, *(other.objective for other in one.alternatives)]
-    assert found == pytest.approx([choice.objective for choice in weighed], rel=1e-3, abs=1e-3)
+    assert found == pytest.approx([choice.objective for choice in weighed], rel=5e-3, abs=5e-3)
     assert len(one.alternatives) == len(weighed) - 1
     ids = snapshot.topology.node_ids
     seat = empty.seat_for(0, [ids.index(node) for node in one.nodes])

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from domicile.errors import NotEnoughMemory, Refused
+from domicile.performance.assumptions import DEFAULT
 from domicile.performance.evaluate import evaluate
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
+from domicile.policies.known import TAKEN_ON_TRUST, expected_vcpu_demand
 from domicile.policies.placement import place
 from domicile.policies.plan import Placement
 from domicile.policies.starting_order import starting_order
@@ -172,6 +174,49 @@ class TestHotAndCold:
         assert only(snapshot, guest()).nodes == (1,)
         assert only(snapshot, guest(), idle).nodes == (0,)
         assert only(snapshot, guest(), idle, {"batch": 4.0, "small": 0.5}).nodes == (1,)
+
+
+class TestNewcomersLoad:
+    """What a guest will need that has not run yet."""
+
+    MACHINE = replace(
+        plain(cores=8, free_mib=60000),
+        cpus=tuple(Cpu(cpu, cpu // 2 % 8, cpu // 16, cpu // 16) for cpu in range(32)),
+    )
+
+    def _resident(self, busy: float) -> tuple[Snapshot, dict[str, float]]:
+        there = [on(self.MACHINE, f"r{number}", number % 2, 4) for number in range(2)]
+        return host(self.MACHINE, *there), {one.name: busy * 4 for one in there}
+
+    def test_a_wide_one_is_split_for_free_cores_beside_busy_ones_only(self) -> None:
+        wide = guest("wide", 12, 4096)
+        snapshot, load = self._resident(1.0)
+        assert only(snapshot, wide, None, load).nodes == (0, 1)
+        snapshot, load = self._resident(0.1)
+        assert len(only(snapshot, wide, None, load).nodes) == 1
+
+    @pytest.mark.parametrize("busy", [1.0, 0.25, 0.0])
+    def test_it_is_what_the_others_need_on_average_and_the_assumption_counts_as_some(self, busy: float) -> None:
+        snapshot, load = self._resident(busy)
+        found = expected_vcpu_demand(snapshot, load, DEFAULT)
+        share = TAKEN_ON_TRUST / (TAKEN_ON_TRUST + 8)
+        assert found == pytest.approx(share + (1 - share) * busy)
+
+    def test_dom0_and_those_that_nobody_measured_are_no_example(self) -> None:
+        snapshot, load = self._resident(0.1)
+        dom0 = replace(on(self.MACHINE, "Domain-0", 0, 16), id=0)
+        more = replace(snapshot, domains=(dom0, *snapshot.domains, on(self.MACHINE, "new", 1, 8)))
+        assert expected_vcpu_demand(more, load | {"Domain-0": 0.1}, DEFAULT) == expected_vcpu_demand(
+            snapshot, load, DEFAULT
+        )
+        assert expected_vcpu_demand(more, {}, DEFAULT) == DEFAULT.vcpu_demand
+
+    def test_what_was_measured_or_stated_goes_before_it(self) -> None:
+        snapshot, load = self._resident(0.0)
+        wide = guest("wide", 12, 4096)
+        stated = Intent(domains=(Character("wide", busy_vcpus=12.0),))
+        assert only(snapshot, wide, stated, load).nodes == (0, 1)
+        assert only(snapshot, wide, None, load | {"wide": 12.0}).nodes == (0, 1)
 
 
 class TestCapsAndWeights:

@@ -18,7 +18,10 @@ from domicile.performance.ties import backend_pull, device_pull, remoteness
 from domicile.state.model import Snapshot
 from domicile.state.request import DevicePolicy, Intent
 
-__all__ = ["io_pull", "known_tenants"]
+__all__ = ["expected_vcpu_demand", "io_pull", "known_tenants"]
+
+TAKEN_ON_TRUST = 2.0
+"""So many vCPUs that were measured count as much as the assumption about those that were not. An assumption."""
 
 
 def known_tenants(
@@ -29,6 +32,22 @@ def known_tenants(
     stated = {each.domain: each.busy_vcpus for each in intent.domains if each.busy_vcpus is not None}
     there = scheduled(residents(machine, snapshot, stated | dict(load), assumptions), snapshot)
     return leaning(there, intent.domains, assumptions)
+
+
+def expected_vcpu_demand(snapshot: Snapshot, load: Mapping[str, float], assumptions: Assumptions) -> float:
+    """How busy a vCPU is of a domain that has not run yet: as those of the host's guests are on average, as far as they
+    were measured (`load`, by name), and as assumed where they are few.
+
+    To count each newcomer as busy all the time makes wide guests be split for want of free cores that it would not have
+    taken from anybody; the split stays, the cores go to who comes next.
+    """
+    busy, vcpus = assumptions.vcpu_demand * TAKEN_ON_TRUST, TAKEN_ON_TRUST
+    if load:
+        for domain in snapshot.domains:
+            used = load.get(domain.name)
+            if used is not None and domain.id != 0:
+                busy, vcpus = busy + used, vcpus + len(domain.vcpus)
+    return min(busy / vcpus, assumptions.vcpu_demand)
 
 
 def io_pull(

@@ -17,7 +17,7 @@ from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
 from domicile.performance.tenants import device_shares
 from domicile.performance.ties import remoteness
-from domicile.policies.known import io_pull
+from domicile.policies.known import expected_vcpu_demand, io_pull
 from domicile.policies.placement.memory import in_proportion
 from domicile.state.model import Snapshot
 from domicile.state.request import Character, DevicePolicy, GuestRequest
@@ -129,7 +129,9 @@ def prepare(
         limits = f"its devices are required to be local and leave it {_nodes(machine, eligible)}"
     pull = io_pull(machine, snapshot, share, request.backends, devices, assumptions)
     stated = character.busy_vcpus if character else None
-    wanted = load.get(request.name, request.vcpus * assumptions.vcpu_demand if stated is None else stated)
+    wanted = load.get(request.name, stated)
+    if wanted is None:
+        wanted = request.vcpus * expected_vcpu_demand(snapshot, load, assumptions)
     return Subject(
         request=request,
         newcomer=Newcomer(
