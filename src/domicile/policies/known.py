@@ -20,7 +20,7 @@ from domicile.state.request import DevicePolicy, Intent
 
 __all__ = ["expected_vcpu_demand", "io_pull", "known_tenants"]
 
-TAKEN_ON_TRUST = 2.0
+TAKEN_ON_TRUST = 8.0
 """So many vCPUs that were measured count as much as the assumption about those that were not. An assumption."""
 
 
