@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domicile.policies.sharing.equal import Scanner, Shared, shared
@@ -88,7 +88,11 @@ def test_what_can_never_be(case: tuple[np.ndarray, np.ndarray, list[str], list[S
             assert found.shares[row] == 0.0
 
 
+SLOW = Scanner(scan_mib_s=2.3e-313, written_mib_s=0.0)
+
+
 @given(hosts())
+@example((np.ones((2, 1)), np.ones(2), ["a", "a"], [OFF, OFF], SLOW))
 def test_a_wider_mode_frees_no_less(case: tuple[np.ndarray, np.ndarray, list[str], list[SharingMode], Scanner]) -> None:
     pages, equal, content, _, scanner = case
     quiet = Scanner(scanner.scan_mib_s, 0.0, scanner.after_s)

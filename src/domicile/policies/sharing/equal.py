@@ -68,7 +68,8 @@ def shared(
         seen = min(left, float(units[rows].max()))
         left -= seen
         _share(rows, np.minimum(units, seen), pages, modes, (freed, reads, shares))
-    kept = _kept(freed, shares, scanner.written_mib_s * seconds)
+    # a scan can take for ever
+    kept = _kept(freed, shares, scanner.written_mib_s * seconds if scanner.written_mib_s else 0.0)
     return Shared(freed * kept, reads * kept, shares * kept, seconds)
 
 
