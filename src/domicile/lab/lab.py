@@ -68,9 +68,9 @@ class Lab:
         """
         if not fresh and name is not None and folder.is_running(folder.lab_folder(name)):
             return cls.find(name)
+        name = folder.check_name(name or f"lab-{os.getpid()}-{next(_numbers)}")
         require(RUNNING)
         starting.require_memory(machine)
-        name = folder.check_name(name or f"lab-{os.getpid()}-{next(_numbers)}")
         starting.require_not_running(name)
         image = ensure(report)
         state = None if boot else ensure_state(image, machine, machine_name, report)
