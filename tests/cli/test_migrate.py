@@ -11,10 +11,12 @@ from click.testing import CliRunner, Result
 
 from domicile.cli.main import main
 from domicile.errors import BadInput, Refused
-from domicile.hosts.actions import CreatePaused, StartMove, Unpause
+from domicile.hosts.actions import CreatePaused, SetAffinity, StartMove, Unpause
 from domicile.hosts.open import open_host
 from domicile.hosts.simulated import SimulatedHost
 from domicile.local.paths import STATE_VARIABLE
+from domicile.manager.intents import ActStatus
+from domicile.manager.journal import Journal
 from domicile.state.model import DomainType
 from domicile.state.moves import MoveOrder, MoveWay
 
@@ -67,6 +69,24 @@ def test_it_moves_tells_and_is_undone() -> None:
     told = json.loads(result.output)
     assert (told["status"], told["way"]) == ("moved", "save")
     assert home("old") == {0: 128, 2: 128}
+
+
+def test_an_undo_that_was_killed_is_brought_to_its_end() -> None:
+    """Without naming the plan: what was being put back is neither done nor undone when the next one comes."""
+    soft = {vcpu: frozenset({4, 5}) for vcpu in (0, 1)}
+    with open_host(URI) as host:
+        for vcpu, cpus in soft.items():
+            host.perform(SetAffinity("web", vcpu, soft=cpus))
+    assert domicile("migrate", "web", "--to", "1").exit_code == 0
+    with open_host(URI) as host, Journal.for_host(host.snapshot().host_id) as journal:
+        for act in journal.acts():
+            journal.end_act(act, ActStatus.UNDOING)
+    result = domicile("undo")
+    assert result.exit_code == 0, result.output
+    with open_host(URI) as host:
+        domain = host.snapshot().domain("web")
+    assert domain is not None
+    assert {vcpu.id: vcpu.soft_affinity for vcpu in domain.vcpus} == soft
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,18 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
     Memory is moved back in the way that it was moved; soft affinity is given back. What somebody else has changed since
     is left to them; exit status 1 then.
     """
-    with open_host(default_uri(connect)) as host, Journal.for_host(host.snapshot().host_id) as journal:
+    with (
+        open_host(default_uri(connect)) as host,
+        Journal.for_host(host.snapshot().host_id) as journal,
+        managing(host, who("undo")),
+    ):
+        settle_changes(host.snapshot(), host, journal)
+        # after that: an undo that was killed has left changes that nobody calls done
         chosen = plan if plan is not None else _last(journal)
-        with managing(host, who("undo")):
-            settle_changes(host.snapshot(), host, journal)
-            moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
-            moves = _undo_moves(host, journal, chosen) if moved else []
-            memory = undo_memory(host, journal, chosen)
-            acts = undo(host, journal, chosen) if not moved and not memory else []
+        moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
+        moves = _undo_moves(host, journal, chosen) if moved else []
+        memory = undo_memory(host, journal, chosen)
+        acts = undo(host, journal, chosen) if not moved and not memory else []
     left = ActStatus.LEFT in {*(act.status for act in acts), *(each.status for each in memory)}
     if as_json:
         found = [{"domain": act.domain, "vcpu": act.vcpu, "status": act.status.value} for act in acts]
