@@ -57,7 +57,7 @@ def test_what_a_scenario_asks_for_is_shown(scenario: str, key: str, shown: str) 
     [
         (["nowhere"], "presets are "),
         (["one-busy", "--policy", "best"], "there is no 'best'; there are domicile, libxl, xenopsd,"),
-        (["one-busy", "--machine", "opteron"], "no such file or preset"),
+        (["one-busy", "--machine", "opteron"], "one-busy: machine: opteron: no such file or preset"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], problem: str) -> None:

@@ -25,14 +25,13 @@ from domicile.simulator.guests import GuestSpec
 from domicile.simulator.run import simulate
 from domicile.simulator.scenario import OFF, Scenario
 from domicile.simulator.scenario_check import NO_POLICY, check_scenario
-from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of, host_options
+from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of, host_options, machine_of
 from domicile.simulator.totals import Summary
 from domicile.simulator.traces import RecordedVm
 from domicile.simulator.vary import vary
 from domicile.state.model import Snapshot
 from domicile.state.page_use import PageUse
 from domicile.state.request import Character, Intent, SharingMode, TieringMode
-from domicile.topology.detect import read_topology
 from domicile.xlcfg.affinity import parse_cpus
 
 __all__ = ["Figures", "Row", "SideBySide", "compare", "uses_of"]
@@ -155,14 +154,14 @@ def _without(scenario: Scenario, kind: str) -> Scenario:
 
 def _checked(scenario: Scenario, source: str) -> Scenario:
     checked = check_scenario(scenario, source, POLICIES)
-    topology = read_topology(checked.machine)
+    topology = machine_of(checked, source)
     guests_of(checked, topology, source, parse_cpus)
     host_options(checked, topology, source)
     return checked
 
 
 def _observe(scenario: Scenario, source: str, traces: Mapping[str, RecordedVm]) -> _Observed:
-    topology = read_topology(scenario.machine)
+    topology = machine_of(scenario, source)
     guests = guests_of(scenario, topology, source, parse_cpus)
     check_traces(scenario, source, list(traces))
     last: list[Simulation] = []

@@ -73,10 +73,15 @@ def command(
     from domicile.simulator.run import simulate  # noqa: PLC0415
     from domicile.simulator.scenario import load_scenario  # noqa: PLC0415
     from domicile.simulator.scenario_check import check_scenario  # noqa: PLC0415
-    from domicile.simulator.scenario_host import check_traces, event_cpus, guests_of, host_options  # noqa: PLC0415
+    from domicile.simulator.scenario_host import (  # noqa: PLC0415
+        check_traces,
+        event_cpus,
+        guests_of,
+        host_options,
+        machine_of,
+    )
     from domicile.simulator.time_line import TimeLine  # noqa: PLC0415
     from domicile.simulator.traces import read_traces  # noqa: PLC0415
-    from domicile.topology.detect import read_topology  # noqa: PLC0415
     from domicile.xlcfg.affinity import parse_cpus  # noqa: PLC0415
 
     asked = load_scenario(scenario)
@@ -87,7 +92,7 @@ def command(
         side_by_side(msgspec.structs.replace(asked, **given), scenario, compare, traces, as_json)
         return
     asked = check_scenario(msgspec.structs.replace(asked, **given), scenario, POLICIES)
-    topology = read_topology(asked.machine)
+    topology = machine_of(asked, scenario)
     guests = guests_of(asked, topology, scenario, parse_cpus)
     events = event_cpus(asked, topology, scenario, parse_cpus)
     options = host_options(asked, topology, scenario)

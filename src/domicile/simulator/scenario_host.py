@@ -23,9 +23,10 @@ from domicile.simulator.scenario_check import Checker
 from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.model import PAGES_PER_MIB, DomainType
 from domicile.state.request import SharingMode, TieringMode
+from domicile.topology.detect import read_topology
 from domicile.topology.model import Topology
 
-__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options"]
+__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options", "machine_of"]
 
 DOM0_VCPUS = 16
 
@@ -34,6 +35,14 @@ ParseCpus = Callable[[str, Topology, str, str], frozenset[int]]
 
 EventCpus = tuple[frozenset[int] | None, frozenset[int] | None]
 """Hard and soft affinity that an event sets, None for what it leaves."""
+
+
+def machine_of(scenario: Scenario, source: str) -> Topology:
+    """The scenario's machine. Raises `BadInput`, naming the scenario and its key, where it cannot be read."""
+    try:
+        return read_topology(scenario.machine)
+    except BadInput as error:
+        raise BadInput(source, str(error), "machine") from error
 
 
 def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[GuestSpec]:
