@@ -150,7 +150,7 @@ def residents(
         share, narrow = _vcpu_share(runs, affinities, its_pool)
         shares.append(share)
         for node, count in (domain.pages_by_node or {}).items():
-            if node in index:
+            if count and node in index:
                 mapped.append(row * machine.nodes + index[node])
                 pages.append(count)
         if narrow:
