@@ -19,8 +19,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.memory import peak_mib
-from benchmarks.timing import Found
+from benchmarks.timing import Found, peak_mib
 from domicile.hosts.protocol import no_progress
 from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.host import XenHost
@@ -134,7 +133,7 @@ class TableChannel:
             "reservations": [],
             "domains": "\n".join(domains),
             "vcpus": "\n".join(vcpus),
-            "cpupools": f"Name CPU list\nPool-0 {','.join(map(str, range(cpus)))}",
+            "cpupools": f"Name               CPU list\nPool-0             {','.join(map(str, range(cpus)))}",
             "info": INFO,
             "configs": {number: {"type": "pvh", "max_memkb": 1 << 20} for number in range(1, DOMAINS + 1)},
             "measured": {"pcpu_idle_ns": [round(self.now_s * 5e8)] * cpus, "vcpu_time_ns": times},

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from benchmarks.placement import machine
 from benchmarks.simulator import guests
-from benchmarks.timing import Found
+from benchmarks.timing import Found, peak_mib
 from domicile.simulator.output import open_series
 from domicile.simulator.run import simulate
 from domicile.simulator.scenario import Scenario, ScenarioDomain
 
-__all__ = ["TITLE", "measure", "peak_mib"]
+__all__ = ["TITLE", "measure"]
 
 TITLE = "memory of a long simulation, 2 nodes and 8 domains, a point of the series a minute"
 HOURS = (2, 24)
@@ -53,12 +53,6 @@ def pass_time(hours: int) -> tuple[float, float, float]:
             simulate(scenario, machine(2), guests(8), None, sinks=[series], every_s=60.0)
         size = path.stat().st_size
     return peak_mib(), size / 2**20, time.process_time()
-
-
-def peak_mib() -> float:
-    """Most memory that this process has had; what `getrusage` says can be what its parent had."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 if __name__ == "__main__":

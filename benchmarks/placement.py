@@ -45,7 +45,9 @@ def measure() -> Found:
         for nodes, domains in cases:
             first_ms, next_ms = _first_and_next_ms(nodes, domains)
             start_ms = start_ms or next_ms
-            table.add_row(str(nodes), str(domains), f"{first_ms:.2f}", f"{next_ms:.2f}", f"{next_ms / start_ms:.1f}")
+            # as many as find room, of those that were asked for
+            there = len(host(nodes, domains).domains)
+            table.add_row(str(nodes), str(there), f"{first_ms:.2f}", f"{next_ms:.2f}", f"{next_ms / start_ms:.1f}")
         found.tables.append(table)
     for (nodes, domains), wanted_ms in WANTED_MS.items():
         first_ms, next_ms = _first_and_next_ms(nodes, domains)

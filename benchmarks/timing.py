@@ -1,14 +1,15 @@
-"""What all benchmarks share: the best of some runs, and what a benchmark gives back."""
+"""What all benchmarks share: the best of some runs, the peak of memory, and what a benchmark gives back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.table import Table
 
-__all__ = ["Found", "best_each_s", "best_s"]
+__all__ = ["Found", "best_each_s", "best_s", "peak_mib"]
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,9 @@ def _once_s(call: Callable[[], object], calls: int) -> float:
     for _ in range(calls):
         call()
     return (time.process_time() - begin) / calls
+
+
+def peak_mib() -> float:
+    """Most memory that this process has had; what `getrusage` says can be what its parent had."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024

@@ -50,6 +50,7 @@ def test_the_table_has_every_term_and_its_costs_add_up(preset: str, width: int) 
     (one,) = plan.placements
     lines = printed(plan, width)
     table = {line[2:22].strip(): line[22:].split() for line in lines[: lines.index("policy: domicile")]}
+    assert any(line.startswith("cost: what is added to slowdowns") for line in lines)
     columns = 1 + len(one.alternatives)
     begin = next(row for row, line in enumerate(lines) if line.strip() == "cost of")
     end = next(row for row, line in enumerate(lines) if line.strip().startswith("total"))

@@ -316,7 +316,7 @@ def test_reasons_are_figures_and_terms_add_up() -> None:
         "memory bandwidth: node 1 would give 2.05 of 8 GB/s assumed",
         "free memory: node 1 has 1978 MiB, 256 + 4 needed",
         "device 0000:41:00.0 is on node 1: distance 10",
-        *(reason for reason in one.reasons if reason.startswith("neighbours: 1 other domain on node 1, slowdown +")),
+        *(reason for reason in one.reasons if reason.startswith("neighbours: Domain-0 on node 1, slowdown +")),
     )
     assert len(one.reasons) == 6
 

@@ -204,3 +204,30 @@ def test_large_machines_have_fewer_sets() -> None:
     assert {(node,) for node in range(8)} < set(eight)
     assert tuple(range(8)) in eight
     assert len(candidate_sets(made(64, 22, 1))) < 500
+
+
+def test_loads_that_all_differ_count_as_one_of_a_few_near_them() -> None:
+    chance = np.random.default_rng(8)
+    demands = {0.0, *chance.uniform(0, 1, 300).tolist(), *chance.uniform(1, 40, 700).tolist()}
+    counted = arrays.levelled(demands)
+    assert counted.keys() == demands
+    assert len(set(counted.values())) <= arrays.MOST_DEMANDS
+    for demand, level in counted.items():
+        assert abs(level - demand) <= 0.1 * (demand + arrays.LIGHT)
+    few = sorted(demands)[: arrays.MOST_DEMANDS]
+    assert arrays.levelled(few) == dict(zip(few, few, strict=True))
+
+
+def test_a_plan_for_loads_that_all_differ_is_about_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the best host for each guest with its own load, found one by one."""
+    chance = np.random.default_rng(9)
+    hosts = [
+        PoolHost(f"h{n}", MACHINES[3], tuple(chance.integers(3000, 9000, 4).tolist()), (0.0,) * 4, (0.0,) * 4)
+        for n in range(12)
+    ]
+    guests = [PoolGuest(f"g{n}", float(chance.uniform(0.1, 6)), int(chance.integers(50, 900))) for n in range(90)]
+    plan = place_in_pool(hosts, guests)
+    assert not plan.refusals
+    monkeypatch.setattr(arrays, "MOST_DEMANDS", len(guests))
+    best = place_in_pool(hosts, guests)
+    assert np.nanmean(plan.slowdown) == pytest.approx(np.nanmean(best.slowdown), rel=0.02)

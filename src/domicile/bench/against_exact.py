@@ -258,6 +258,8 @@ def run(path: Path, first: int, count: int) -> list[Compared]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     numbers = [int(argument) for argument in sys.argv[2:]]
     first, count = (*numbers, *(0, INSTANCES)[len(numbers) :])
     Console().print(table(run(Path(sys.argv[1]), first, count)))

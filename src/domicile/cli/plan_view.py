@@ -25,6 +25,11 @@ FIGURES = (
 """What a person wants to know of each choice: label, name of the term, figures, format. CPU pressure: vCPUs that want
 to run at once for each pCPU, on the fullest node."""
 
+LEGEND = (
+    "cost: what is added to slowdowns, the domain's own and (neighbours, the others of its groups) all others'; the "
+    "least total decides. Predicted slowdown: the domain's own; 1 is alone on the best node"
+)
+
 ALWAYS = ("memory latency", "CPU load", "memory bandwidth")
 
 
@@ -36,6 +41,8 @@ def plan_view(plan: PlacementPlan, *, explain: bool) -> RenderableType:
         if explain and placement.terms:
             parts.append(Padding(_comparison(placement), (0, 0, 0, 2)))
         parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in placement.reasons]
+    if explain and any(placement.terms for placement in plan.placements):
+        parts.append(Text(LEGEND, style="bright_black"))
     parts += [Text(line) for line in _proof(plan)]
     return Group(*parts, Text(f"policy: {plan.policy}", style="bright_black"))
 

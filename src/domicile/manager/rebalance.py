@@ -23,7 +23,7 @@ from domicile.policies.rebalancing.records import History, Move, RebalancePlan, 
 from domicile.policies.rebalancing.records import Moved as Remembered
 from domicile.policies.rebalancing.shrink import Ask, Shrunk, give_back, make_room, shrunk_by
 from domicile.policies.scheduling.watch import Watch
-from domicile.state.mandate import Mandate
+from domicile.state.mandate import DomainMandate, Mandate
 from domicile.state.model import Snapshot
 
 __all__ = ["Outcome", "Rebalancer", "remembered", "rules_of", "settle_memory", "tell_balloon", "undo_memory"]
@@ -42,15 +42,9 @@ class Outcome:
 
 def rules_of(mandate: Mandate, domains: Iterable[str], *, seen_s: float | None = None) -> Rules:
     """What the administrator allows, as the policy's rules. `seen_s`: how long is looked before anything is decided."""
-    permits = {
-        domain: Permits(
-            pause_s=mandate.of(domain).pause_s,
-            rate_mib_s=mandate.rate_mib_s,
-            may_move=mandate.of(domain).may_move,
-            minimum_mib=mandate.of(domain).min_mib,
-        )
-        for domain in domains
-    }
+    usual = _permits(mandate, DomainMandate(""))
+    stated = {each.domain: _permits(mandate, mandate.of(each.domain)) for each in mandate.domains}
+    permits = {domain: stated.get(domain, usual) for domain in domains}
     rules = Rules(
         start=mandate.start,
         stop=min(mandate.stop, mandate.start),
@@ -61,6 +55,12 @@ def rules_of(mandate: Mandate, domains: Iterable[str], *, seen_s: float | None =
         permits=permits,
     )
     return rules if seen_s is None else replace(rules, seen_s=min(seen_s, rules.seen_s))
+
+
+def _permits(mandate: Mandate, each: DomainMandate) -> Permits:
+    return Permits(
+        pause_s=each.pause_s, rate_mib_s=mandate.rate_mib_s, may_move=each.may_move, minimum_mib=each.min_mib
+    )
 
 
 def remembered(snapshot: Snapshot, journal: Journal) -> History:

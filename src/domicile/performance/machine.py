@@ -34,7 +34,7 @@ class Machine:
     `pool_of_cpu`: by CPU id, -1 where there is none. `core_of_cpu`: by CPU id, a number of its own for every core.
     `latency_measured`: whether the latencies are measured or worked out from distances. `measured`: what else was
     measured on it. `memory_systems`: by assumptions, what `evaluate` worked out of it all. `spreads`: by hard affinity,
-    soft affinity and cpupool, what `tenants` worked out of them.
+    soft affinity and cpupool, what `tenants` worked out of them; `cpu_sets`: the sets in these, each to itself.
     """
 
     topology: Topology
@@ -53,6 +53,7 @@ class Machine:
     spreads: dict[tuple[frozenset[int], frozenset[int], int], tuple[Floats, bool]] = field(
         default_factory=dict, repr=False
     )
+    cpu_sets: dict[frozenset[int], frozenset[int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(

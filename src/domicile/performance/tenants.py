@@ -67,6 +67,7 @@ class _Affinities:
     shares: dict[tuple[int, int, int], tuple[Floats, bool]] = field(default_factory=dict)
     pcpus: dict[tuple[frozenset[int], int], Floats] = field(default_factory=dict)
     counts: dict[tuple[frozenset[int], int], tuple[Floats, Floats]] = field(default_factory=dict)
+    known: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def count(self, cpus: frozenset[int], pool: int) -> tuple[Floats, Floats]:
         key = (cpus, pool)
@@ -85,13 +86,21 @@ class _Affinities:
         same = (id(hard), id(soft), pool)
         found = self.shares.get(same)
         if found is None:
-            known, equal = self.machine.spreads, (hard, soft, pool)
+            known, equal = self.machine.spreads, (self._known(hard), self._known(soft), pool)
             found = known.get(equal)
             if found is None:
                 if len(known) >= SPREADS_KEPT:
                     known.clear()
+                    self.machine.cpu_sets.clear()
                 found = known[equal] = self._share(hard, soft, pool)
             self.shares[same] = found
+        return found
+
+    def _known(self, cpus: frozenset[int]) -> frozenset[int]:
+        """The equal set that was seen first: of two that are one, it takes no look at a thousand CPUs to know it."""
+        found = self.known.get(id(cpus))
+        if found is None:
+            found = self.known[id(cpus)] = self.machine.cpu_sets.setdefault(cpus, cpus)
         return found
 
     def _share(self, hard: frozenset[int], soft: frozenset[int], pool: int) -> tuple[Floats, bool]:
@@ -150,7 +159,7 @@ def residents(
         share, narrow = _vcpu_share(runs, affinities, its_pool)
         shares.append(share)
         for node, count in (domain.pages_by_node or {}).items():
-            if node in index:
+            if count and node in index:
                 mapped.append(row * machine.nodes + index[node])
                 pages.append(count)
         if narrow:

@@ -5,7 +5,7 @@ says of them, and what their devices and Dom0's backends draw them to. Placement
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from domicile.performance.tenants import Tenants, device_shares, residents
 from domicile.performance.ties import backend_pull, device_pull, remoteness
 from domicile.state.model import Snapshot
 from domicile.state.request import DevicePolicy, Intent
+from domicile.topology.model import Topology
 
 __all__ = ["expected_vcpu_demand", "io_pull", "known_tenants"]
 
@@ -28,7 +29,41 @@ def known_tenants(
     machine: Machine, snapshot: Snapshot, intent: Intent, load: Mapping[str, float], assumptions: Assumptions
 ) -> Tenants:
     """The domains of a snapshot, with their characters. `load` is measured demand by name: it goes before what the
-    intent states."""
+    intent states. Not to be written to: of the snapshot that was asked for last, the same is given again, since a guest
+    wider than a node is tried on it in several forms."""
+    global _last  # noqa: PLW0603 - a record that is replaced at once: threads see an old or a new one
+    last = _last
+    if last is None or not last.answers(machine, snapshot, intent, load, assumptions):
+        found = _tenants(machine, snapshot, intent, load, assumptions)
+        _last = last = _Asked(machine.topology, snapshot, intent, dict(load), assumptions, found)
+    return last.tenants
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for, and the answer."""
+
+    topology: Topology
+    snapshot: Snapshot
+    intent: Intent
+    load: Mapping[str, float]
+    assumptions: Assumptions
+    tenants: Tenants
+
+    def answers(
+        self, machine: Machine, snapshot: Snapshot, intent: Intent, load: Mapping[str, float], assumptions: Assumptions
+    ) -> bool:
+        """Whether this is asked for again."""
+        same = self.snapshot is snapshot and self.topology is machine.topology and self.intent is intent
+        return same and self.assumptions == assumptions and self.load == load
+
+
+_last: _Asked | None = None
+
+
+def _tenants(
+    machine: Machine, snapshot: Snapshot, intent: Intent, load: Mapping[str, float], assumptions: Assumptions
+) -> Tenants:
     stated = {each.domain: each.busy_vcpus for each in intent.domains if each.busy_vcpus is not None}
     there = scheduled(residents(machine, snapshot, stated | dict(load), assumptions), snapshot)
     return leaning(there, intent.domains, assumptions)

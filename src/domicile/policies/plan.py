@@ -81,9 +81,14 @@ class Explanation:
         """With one more term, after the others."""
         return Explanation(lambda: ((*self.terms, term), self.alternatives))
 
-    def instead_of(self, alternatives: Sequence[Alternative]) -> Explanation:
-        """With other sets beside the chosen one."""
-        return Explanation(lambda: (self.terms, alternatives))
+    def instead_of(self, alternatives: Callable[[], Sequence[Alternative] | None]) -> Explanation:
+        """With other sets beside the chosen one, worked out likewise; None leaves those that there are."""
+
+        def both() -> tuple[Sequence[Term], Sequence[Alternative]]:
+            others = alternatives()
+            return self.terms, self.alternatives if others is None else others
+
+        return Explanation(both)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Explanation) and self._both() == other._both()

@@ -64,4 +64,5 @@ class Mandate:
 
 
 def _is_among(domain: str, patterns: Sequence[str]) -> bool:
-    return any(pattern in ("*", domain) or fnmatchcase(domain, pattern) for pattern in patterns)
+    # asked of every domain at every look, and nearly always answered by "*" or by no pattern at all
+    return "*" in patterns or domain in patterns or any(fnmatchcase(domain, pattern) for pattern in patterns)

@@ -184,10 +184,15 @@ def nearly(draw: st.DrawFn, line: str) -> str:
     return line
 
 
-@given(nearly(VCPU_LINE))
-def test_splitting_a_vcpu_finds_what_the_expression_finds(line: str) -> None:
-    found, match = xl_vcpu_list._usual_row(line), xl_vcpu_list.ROW.fullmatch(line)
-    assert found is None or (match is not None and found == xl_vcpu_list._row(match))
+@given(st.lists(nearly(VCPU_LINE) | nearly(VCPU_LINE.replace(" server", "-server")) | st.just(""), max_size=4))
+def test_reading_a_table_at_once_finds_what_the_expression_finds(rows: list[str]) -> None:
+    read = [xl_vcpu_list.ROW.fullmatch(line) for row in rows for line in row.split("\n") if line and not line.isspace()]
+    if None in read:
+        with pytest.raises(HostFailed, match="makes no sense"):
+            parse_vcpu_table("\n".join(["Name", *rows]))
+    else:
+        found = parse_vcpu_table("\n".join(["Name", *rows]))
+        assert found == [xl_vcpu_list._row(match) for match in read if match is not None]
 
 
 @given(nearly(LIST_LINE), st.sampled_from([["Pool-0"], ["Pool-0", "- Pool-0"], ["x"]]))
@@ -198,6 +203,7 @@ def test_splitting_a_domain_finds_what_the_expression_finds(line: str, pools: li
     assert found is None or (match is not None and found == xl_list._row(match, pools))
 
 
-def test_usual_rows_are_split() -> None:
-    assert xl_vcpu_list._usual_row(VCPU_LINE) is not None
+def test_usual_rows_are_read_the_quick_way() -> None:
+    ((domain, *_, rest),) = xl_vcpu_list.USUAL.findall(VCPU_LINE.replace(" server", "-server"))
+    assert (domain, rest) == ("7", "")
     assert xl_list._usual_row(LIST_LINE, frozenset({"Pool-0"})) is not None

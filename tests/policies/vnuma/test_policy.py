@@ -19,6 +19,7 @@ from domicile.policies.plan import VNODES_TERM, Placement
 from domicile.policies.vnuma import keep, with_vnuma
 from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import topology_of
+from domicile.policies.whatif import with_guest
 from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
 from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.check import checked
@@ -94,7 +95,7 @@ class TestWhoGetsOne:
         assert [vnode.distances for vnode in one.vnodes] == [(10, 16), (16, 10)]
         assert one.soft_affinity is not None
         assert [min(cpus) // 4 for cpus in one.soft_affinity] == [v.pnode for v in one.vnodes for _ in v.vcpus]
-        assert [len(other.nodes) for other in one.alternatives] == [3, 4]
+        assert [len(other.nodes) for other in one.alternatives] == [2, 3, 3]
         assert all(other.objective >= one.objective for other in one.alternatives)
         assert "wider than a node (8 vCPUs, no node has more than 4 pCPUs for it)" in said(one)
 
@@ -204,6 +205,35 @@ def test_others_of_the_same_call_have_room_too() -> None:
         else:
             assert placement.vnodes == ()
     assert all(mib <= 3000 for mib in used.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish"),
+    [
+        (DomainType.PVH, VnumaMode.AUTO),
+        (DomainType.HVM, VnumaMode.AUTO),
+        (DomainType.HVM, 3),
+        (DomainType.HVM, 2),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_three_next_best_are_shown_and_cost_what_they_would(kind: DomainType, wish: VnumaWish, alone: bool) -> None:
+    snapshot = host(3000, 2500, 2000, 3500)
+    requests = [guest(type=kind), *(() if alone else [guest(3, 500, name="small", type=DomainType.PVH)])]
+    plan = DECIDE(snapshot, requests, asked(wish))
+    one = plan.placements[0]
+    assert len(one.alternatives) == 3
+    assert len({one.nodes, *(other.nodes for other in one.alternatives)}) == 4
+    totals = [other.objective for other in one.alternatives]
+    assert totals == sorted(totals)
+    if wish == VnumaMode.AUTO:
+        assert one.objective <= totals[0] + 1e-6
+    there = replace(snapshot, domains=snapshot.domains)
+    for placement, request in zip(plan.placements[1:], requests[1:], strict=True):
+        there = with_guest(there, request, placement, frozenset(placement.nodes))
+    for other in one.alternatives:
+        forced = replace(requests[0], soft_affinity=(snapshot.topology.cpus_of(other.nodes),) * 8)
+        assert place(there, [forced]).placements[0].objective == pytest.approx(other.objective, abs=0.01)
 
 
 class TestNextBest:

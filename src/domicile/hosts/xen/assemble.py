@@ -243,11 +243,12 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
 
 def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
     """A domain's vCPUs, ascending."""
-    times = raw.measured.vcpu_time_ns.get(row.id, ())
+    times, sets = raw.measured.vcpu_time_ns.get(row.id, ()), tables.sets
     found = []
     for _, vcpu, cpu, running, time_s, hard, soft in sorted(tables.vcpus.get(row.id, ()), key=BY_NUMBER):
         time_ns = times[vcpu] if vcpu < len(times) else round(time_s * 1e9)
-        found.append(Vcpu(vcpu, cpu, _set(hard, tables), _set(soft, tables), cpu is not None, running, time_ns))
+        both = sets.get(hard) or _set(hard, tables), sets.get(soft) or _set(soft, tables)
+        found.append(Vcpu(vcpu, cpu, *both, cpu is not None, running, time_ns))
     return tuple(found)
 
 

@@ -25,6 +25,9 @@ ALTERNATIVES = 3
 SINGLY = 4
 """Sets of up to this many nodes are described node by node, wider ones in one line."""
 
+NAMED = 3
+"""Up to so many neighbours are named, more are counted."""
+
 NOTHING = 1e-9
 """A cost that is only what is left of rounding."""
 
@@ -270,13 +273,17 @@ def _neighbours(rest: Layout, seat: Seat, cost: float) -> list[Term]:
     there = seat.vcpu_share > 0
     problem = rest.problem
     with_residents = (problem.residents.vcpu_share[:, np.flatnonzero(there)] > 0).any(axis=1)
-    newcomers = sum(bool((other.vcpu_share[there] > 0).any()) for other in rest.seats if other is not None)
-    count = int(with_residents.sum()) + newcomers
+    names = [problem.residents.names[row] for row in np.flatnonzero(with_residents)]
+    for subject, other in zip(problem.subjects, rest.seats, strict=True):
+        if other is not None and (other.vcpu_share[there] > 0).any():
+            names.append(subject.request.name)
+    count = len(names)
     if not count and abs(cost) < NOTHING:
         return []
     if not count:
         reason = f"neighbours: none on {_ids(rest, seat.nodes)}; others on this host slow down by {cost:+.3f} together"
     else:
-        who = "1 other domain" if count == 1 else f"{count} other domains"
-        reason = f"neighbours: {who} on {_ids(rest, seat.nodes)}, slowdown {cost / count:+.3f} each on average"
+        who = ", ".join(names) if count <= NAMED else f"{count} other domains"
+        each = " each on average" if count > 1 else ""
+        reason = f"neighbours: {who} on {_ids(rest, seat.nodes)}, slowdown {cost / count:+.3f}{each}"
     return [Term("neighbours", 0.0, reason, cost, {"domains": count, "slowdown_each": cost / max(count, 1)})]

@@ -226,10 +226,11 @@ def _fixed(
     given = request.soft_affinity or _vnode_affinity(machine, request)
     soft = tuple(given[vcpu] if vcpu < len(given) else everywhere for vcpu in range(request.max_vcpus))
     share = np.zeros(machine.nodes)
-    for vcpu, cpus in enumerate(soft):
+    # the vCPUs of a wide guest have a few sets
+    for (likes, may), count in Counter(zip(soft, hard, strict=True)).items():
         # where soft and hard affinity do not meet, Xen goes by the hard one alone
-        pcpus, _ = machine.count((cpus & hard[vcpu]) or hard[vcpu], pool)
-        share += pcpus / pcpus.sum() / len(soft)
+        pcpus = machine.count_pcpus((likes & may) or may, pool)
+        share += pcpus / pcpus.sum() * (count / len(soft))
     if not pinned:
         return Fixed(share, soft, None, None)
     memory = [0] * machine.nodes

@@ -6,7 +6,7 @@ h is at `node_at[h] + n`, the pair (n, m) at `pair_at[h] + n * N + m`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,12 @@ from domicile.policies.pool.model import PoolGuest, PoolHost
 __all__ = ["Constants", "Hosts", "Integers", "Kinds", "Shapes", "Work", "constants_of", "pool_arrays", "shapes_of"]
 
 Integers = npt.NDArray[np.int64]
+
+MOST_DEMANDS = 64
+"""Different demands up to which each counts as it is; of more, neighbours count as their mean. Each has a tree."""
+
+LIGHT = 0.1
+"""Demands are told apart by ratio, but for those of less vCPUs than this."""
 
 MOST_SHAPES = 64
 """Shapes of guests that have a tournament of their own."""
@@ -151,7 +157,8 @@ def pool_arrays(hosts: Sequence[PoolHost], assumptions: Assumptions) -> tuple[li
 def shapes_of(guests: Sequence[PoolGuest], machines: Sequence[Machine], a: Assumptions) -> tuple[Shapes, Integers]:
     """The guests' shapes, and each guest's. Guests of one shape have the same demand; up to `MOST_SHAPES` different
     ones have a shape each; of more, those of each demand are divided by size into ranges."""
-    pairs = sorted({(guest.demand_vcpus, guest.need_mib) for guest in guests})
+    counts_as = levelled({guest.demand_vcpus for guest in guests})
+    pairs = sorted({(counts_as[guest.demand_vcpus], guest.need_mib) for guest in guests})
     demands = {demand for demand, _ in pairs}
     by_demand: dict[float, list[int]] = {}
     for demand, need in pairs:
@@ -172,7 +179,23 @@ def shapes_of(guests: Sequence[PoolGuest], machines: Sequence[Machine], a: Assum
         np.array([high for _, _, high in ranges], dtype=np.int64),
         np.ascontiguousarray(alone),
     )
-    return shapes, np.array([number[guest.demand_vcpus, guest.need_mib] for guest in guests], dtype=np.int64)
+    own = [number[counts_as[guest.demand_vcpus], guest.need_mib] for guest in guests]
+    return shapes, np.array(own, dtype=np.int64)
+
+
+def levelled(demands: Collection[float]) -> dict[float, float]:
+    """What each of these demands counts as: itself, where there are no more than `MOST_DEMANDS`; else the mean of those
+    that are of about its size, at most `MOST_DEMANDS` means."""
+    if len(demands) <= MOST_DEMANDS:
+        return {demand: demand for demand in demands}
+    ordered = np.sort(np.array(list(demands), dtype=np.float64))
+    sizes = np.log(ordered + LIGHT)
+    levels = np.round((sizes - sizes[0]) / (sizes[-1] - sizes[0]) * (MOST_DEMANDS - 1)).astype(np.int64)
+    found: dict[float, float] = {}
+    for level in np.unique(levels):
+        alike = ordered[levels == level]
+        found |= dict.fromkeys(alike.tolist(), float(alike.mean()))
+    return found
 
 
 def _kinds(machines: Sequence[Machine]) -> Kinds:

@@ -23,6 +23,13 @@ from domicile.topology.ids import format_ids
 
 __all__ = ["Held", "Limits", "hold"]
 
+NOWHERE_ELSE = Room()
+"""Of the only node that has CPUs."""
+
+
+_Wanted = tuple[tuple[int, frozenset[int]], ...]
+"""vCPUs, and the CPUs that each wants to be on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -59,9 +66,10 @@ def hold(
     new_homes = {change.uuid: change.cpus for change in changes}
     ground = _Ground(snapshot)
     homed = [_Homed.of(ground, each, watch, new_homes.get(each.domain.uuid), held) for each in candidates]
-    unquiet = {
-        node for each in homed if each.bound and (each.held or each.strays(limits.stray)) for node in each.vcpus_by_node
-    }
+    unquiet = set[int]()
+    for each in homed:
+        if each.bound and not unquiet.issuperset(each.vcpus_by_node) and (each.held or each.strays(limits.stray)):
+            unquiet.update(each.vcpus_by_node)
     staying, going = list[_Homed](), list[LettingGo]()
     wanted, there = dict[int, float](), dict[int, float]()
     # who is held comes first, so that two domains do not take turns; then who has most to lose
@@ -76,7 +84,8 @@ def hold(
             for node, pcpus in each.pcpus_by_node.items()
             if node in after
             and after[node]
-            > pcpus * room.get(node, Room()).share(limits.full, may_hide=count[node] > pcpus + 1e-9, held=each.held)
+            > pcpus
+            * room.get(node, NOWHERE_ELSE).share(limits.full, may_hide=count[node] > pcpus + 1e-9, held=each.held)
         ]
         if full:
             going += each.let_go(
@@ -101,21 +110,41 @@ def hold(
     return going, found
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the vCPUs of a domain are at home, and the nodes of that: `bound` where some may not run everywhere."""
+
+    homes: Mapping[int, frozenset[int]]
+    home_nodes: Mapping[int, Collection[int]]
+    vcpus_by_node: Mapping[int, float]
+    bound: bool
+
+
 class _Ground:
-    """The nodes of sets of CPUs: what many vCPUs share is worked out once."""
+    """The nodes of sets of CPUs: what many vCPUs and domains share is worked out once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
         self._cpus_by_node = snapshot.topology.cpus_by_node
         self._shares: dict[frozenset[int], dict[int, float]] = {}
         self._pcpus: dict[frozenset[int], dict[int, int]] = {}
-        self._homes: dict[tuple[frozenset[int], frozenset[int]], frozenset[int]] = {}
+        self._layouts: dict[tuple[_Wanted, frozenset[int]], _Layout] = {}
 
-    def home(self, wanted: frozenset[int], pool: frozenset[int]) -> frozenset[int]:
-        """The CPUs of a pool that are wanted, all where none is."""
-        found = self._homes.get((wanted, pool))
+    def layout(self, wanted: _Wanted, pool: frozenset[int]) -> _Layout:
+        """Homes of vCPUs that want to be on these CPUs: those of them in the pool, all of it where none is."""
+        found = self._layouts.get((wanted, pool))
         if found is None:
-            found = self._homes[wanted, pool] = (wanted & pool) or pool
+            homes = {vcpu: (cpus & pool) or pool for vcpu, cpus in wanted}
+            by_node: dict[int, float] = {}
+            for cpus, count in Counter(homes.values()).items():
+                for node, share in self.shares(cpus).items():
+                    by_node[node] = by_node.get(node, 0.0) + share * count
+            found = self._layouts[wanted, pool] = _Layout(
+                homes=homes,
+                home_nodes={vcpu: self.shares(cpus) for vcpu, cpus in homes.items()},
+                vcpus_by_node=by_node,
+                bound=any(cpus < pool for cpus in homes.values()),
+            )
         return found
 
     def shares(self, cpus: frozenset[int]) -> Mapping[int, float]:
@@ -137,19 +166,35 @@ class _Homed:
     """A domain with the CPUs that each vCPU is at home on, and what it asks of each node if it runs there."""
 
     movable: Movable
-    homes: Mapping[int, frozenset[int]]
-    home_nodes: Mapping[int, Collection[int]]
+    layout: _Layout
     watch: Watch
     demand: float
-    demand_by_node: Mapping[int, float]
-    vcpus_by_node: Mapping[int, float]
     pcpus_by_node: Mapping[int, int]
-    bound: bool
     held: bool
+
+    @property
+    def homes(self) -> Mapping[int, frozenset[int]]:
+        """By vCPU, of those that are online."""
+        return self.layout.homes
+
+    @property
+    def vcpus_by_node(self) -> Mapping[int, float]:
+        """How many of them are at home on each node."""
+        return self.layout.vcpus_by_node
+
+    @property
+    def bound(self) -> bool:
+        """Whether some of them may not run everywhere."""
+        return self.layout.bound
+
+    @property
+    def demand_by_node(self) -> dict[int, float]:
+        """What it asks of each node."""
+        return {node: self.demand * count / len(self.homes) for node, count in self.vcpus_by_node.items()}
 
     def away(self, vcpu: int) -> float:
         """The share of its time that a vCPU ran off its home's nodes."""
-        return self.watch.away(self.movable.domain.uuid, vcpu, self.home_nodes[vcpu])
+        return self.watch.away(self.movable.domain.uuid, vcpu, self.layout.home_nodes[vcpu])
 
     def strays(self, share: float) -> bool:
         """Whether some vCPU ran for more than this share of its time off its home's nodes."""
@@ -165,37 +210,28 @@ class _Homed:
         held: Mapping[tuple[str, int], Held],
     ) -> _Homed:
         domain, pool = each.domain, each.pool_cpus
-        homes = {vcpu.id: ground.home(new_home or vcpu.soft_affinity, pool) for vcpu in domain.vcpus if vcpu.online}
-        # the vCPUs of a domain share a home or two, each of which is one object
-        counts = Counter(map(id, homes.values()))
-        different = {id(cpus): cpus for cpus in homes.values()}
-        demand = watch.demand.get(domain.uuid, 0.0)
-        by_node: dict[int, float] = {}
-        for which, cpus in different.items():
-            for node, share in ground.shares(cpus).items():
-                by_node[node] = by_node.get(node, 0.0) + share * counts[which]
+        # of domains of one size with one soft affinity, all is the same
+        wanted = tuple([(vcpu.id, new_home or vcpu.soft_affinity) for vcpu in domain.vcpus if vcpu.online])
+        layout = ground.layout(wanted, pool)
         return cls(
             movable=each,
-            homes=homes,
-            home_nodes={vcpu: ground.shares(cpus) for vcpu, cpus in homes.items()},
+            layout=layout,
             watch=watch,
-            demand=demand,
-            demand_by_node={node: demand * count / len(homes) for node, count in by_node.items()},
-            vcpus_by_node=by_node,
+            demand=watch.demand.get(domain.uuid, 0.0),
             pcpus_by_node=ground.pcpus(pool),
-            bound=any(cpus < pool for cpus in different.values()),
-            held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in homes),
+            held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in layout.homes),
         )
 
     def guests(self, held: Mapping[tuple[str, int], Held]) -> dict[tuple[str, int], Guest]:
         """All its vCPUs that are not at home everywhere: of two on a node, one alone would only make the other the one
         that moves."""
         uuid, demand = self.movable.domain.uuid, self.demand / len(self.homes)
-        return {
-            (uuid, vcpu): Guest(home, demand, was.cpus if (was := held.get((uuid, vcpu))) else None)
-            for vcpu, home in self.homes.items()
-            if not home >= self.movable.pool_cpus
-        }
+        found = {}
+        for vcpu, home in self.homes.items():
+            if len(home) < len(self.movable.pool_cpus):
+                was = held.get((uuid, vcpu))
+                found[uuid, vcpu] = Guest(home, demand, was.cpus if was else None)
+        return found
 
     def hold(
         self,

@@ -86,24 +86,25 @@ def follow_memory(
     """
     machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
     tenants = known_tenants(machine, snapshot, intent, load, assumptions)
+    # of most domains nothing is known to be attached, which is nothing to work out for each of them
+    nothing = np.zeros(machine.nodes)
+    attached = set(np.flatnonzero(tenants.device_share.any(axis=1)).tolist())
     pulls = {
         each.row: io_pull(
-            machine,
-            snapshot,
-            tenants.device_share[each.row],
-            each.domain.backends,
-            intent.devices,
-            assumptions,
+            machine, snapshot, tenants.device_share[each.row], each.domain.backends, intent.devices, assumptions
         )
         for each in candidates
+        if each.row in attached or each.domain.backends
     }
+    drawn = {row for row, pull in pulls.items() if pull.any()}
     field = Field.of(machine, tenants, assumptions)
     settled = _settled(machine, tenants, field, start, assumptions)
+    unsettled = [each for each in candidates if each.row in drawn or not settled[each.row]]
     found = []
-    for each in sorted(candidates, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
-        if (settled[each.row] and not pulls[each.row].any()) or each.domain.vnodes or _hand_made(snapshot, each):
+    for each in sorted(unsettled, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
+        if each.domain.vnodes or _hand_made(snapshot, each):
             continue
-        newcomer = _newcomer(tenants, each.row, pulls[each.row])
+        newcomer = _newcomer(tenants, each.row, pulls.get(each.row, nothing))
         vcpus, memory = tenants.vcpu_share[each.row], tenants.memory_share[each.row]
         without = field.with_domain(newcomer, vcpus, memory, -1)
         sets = _sets(machine, newcomer.pool, vcpus, memory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from domicile.errors import Refused
 from domicile.policies.plan import VNODES_TERM, Alternative, Explanation, Placement, PlacementPlan, Term
@@ -26,6 +27,12 @@ __all__ = ["Place", "with_vnuma"]
 
 Place = Callable[[Snapshot, Sequence[GuestRequest], Intent], PlacementPlan]
 """A placement policy, its options bound."""
+
+NextBest = Callable[[], tuple[Alternative, ...] | None]
+"""What to show beside a placement, worked out when somebody asks; None: what the policy itself shows."""
+
+SHOWN = 3
+"""How many that are."""
 
 FURTHER = 2
 """How many widths are tried beyond the least that can hold a guest."""
@@ -61,10 +68,10 @@ def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked
         if all(new is old for new, old in zip(answers.requests, plain, strict=True)):
             return _told(base, requests, answers.told)
         plan = place(snapshot, answers.requests, intent)
+        answers.placements = list(plan.placements)
+        others = [partial(answers.next_best, guest, plain[guest]) for guest in range(len(plain))]
         # what was worked out here is fixed to the policy: that nothing else is better it cannot say
-        return _told(
-            replace(plan, proven=False, gap=None, deviation=None), answers.requests, answers.told, answers.others
-        )
+        return _told(replace(plan, proven=False, gap=None, deviation=None), answers.requests, answers.told, others)
 
     return decide
 
@@ -83,6 +90,7 @@ class _Answers:
     def __post_init__(self) -> None:
         self.told = [""] * len(self.requests)
         self.others: list[tuple[Alternative, ...]] = [()] * len(self.requests)
+        self.kept = [False] * len(self.requests)
 
     def answer(self, guest: int, task: Task) -> None:
         """Decide one guest."""
@@ -93,6 +101,7 @@ class _Answers:
         if task.kind is Kind.KEEP:
             vnodes = keep(task.vnodes, host, request, self.intent, self.load)
             found = _Answer(replace(request, vnodes=vnodes), f"{task.why}: {_said(vnodes, host, request)}")
+            self.kept[guest] = True
         elif task.kind is Kind.DESIGN:
             found = self._designed(host, request, task, len(self.placements[guest].nodes))
         else:
@@ -102,6 +111,26 @@ class _Answers:
         if found.request is not request:
             self.requests[guest] = found.request
             self.placements[guest] = self._alone(host, found.request)
+
+    def next_best(self, guest: int, plain: GuestRequest) -> tuple[Alternative, ...] | None:
+        """What comes next to the place of a guest that was worked out here, `plain` being the guest as it was before:
+        other widths, and other sets of nodes without virtual nodes or a soft affinity for each vCPU. None where the
+        place is the policy's own, or was a part of the topology.
+        """
+        if self.requests[guest] is plain or self.kept[guest]:
+            return None
+        try:
+            usual = self._alone(self._host_without(guest), plain)
+        except Refused:
+            return self.others[guest]
+        first = Alternative(usual.nodes, usual.predicted_slowdown, usual.terms, usual.objective)
+        chosen = self.placements[guest].nodes
+        # of one set of nodes, what was designed for it counts
+        found = {other.nodes: other for other in (*reversed(usual.alternatives), first, *reversed(self.others[guest]))}
+        others = [other for other in found.values() if other.nodes != chosen]
+        return tuple(
+            sorted(others, key=lambda other: (round(other.objective, 9), len(other.nodes), other.nodes))[:SHOWN]
+        )
 
     def _host_without(self, guest: int) -> Snapshot:
         """The host with all the others where they are taken to be."""
@@ -205,7 +234,7 @@ def _told(
     plan: PlacementPlan,
     requests: Sequence[GuestRequest],
     told: Sequence[str],
-    others: Sequence[tuple[Alternative, ...]] = (),
+    others: Sequence[NextBest] = (),
 ) -> PlacementPlan:
     """The plan with the virtual nodes in its placements, why, and what else was weighed."""
     placements = tuple(
@@ -215,12 +244,12 @@ def _told(
             explanation=_more(placement.explanation, why, also),
         )
         for placement, request, why, also in zip(
-            plan.placements, requests, told, others or [()] * len(told), strict=True
+            plan.placements, requests, told, others or [lambda: None] * len(told), strict=True
         )
     )
     return replace(plan, placements=placements)
 
 
-def _more(explanation: Explanation, why: str, also: tuple[Alternative, ...]) -> Explanation:
+def _more(explanation: Explanation, why: str, also: NextBest) -> Explanation:
     found = explanation.and_then(Term(VNODES_TERM, 0.0, why)) if why else explanation
-    return found.instead_of(also) if also else found
+    return found.instead_of(also)
