@@ -25,7 +25,7 @@ from domicile.state.model import PAGES_PER_MIB, DomainType
 from domicile.state.request import SharingMode, TieringMode
 from domicile.topology.model import Topology
 
-__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options"]
+__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options", "workloads_of"]
 
 DOM0_VCPUS = 16
 
@@ -39,7 +39,7 @@ EventCpus = tuple[frozenset[int] | None, frozenset[int] | None]
 def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[GuestSpec]:
     """The scenario's domains on this machine, Dom0 first. Raises `BadInput` where the machine has no such CPU, node or
     device, or a domain is bigger than it."""
-    workloads = _workloads(scenario)
+    workloads = workloads_of(scenario)
     dom0 = scenario.dom0
     guests = [
         GuestSpec(
@@ -177,7 +177,7 @@ def _cpus(parse_cpus: ParseCpus, text: str, topology: Topology, source: str, pla
     return found
 
 
-def _workloads(scenario: Scenario) -> dict[str, Workload]:
+def workloads_of(scenario: Scenario) -> dict[str, Workload]:
     """All workloads that the scenario can name."""
     known = dict(WORKLOADS)
     for asked in scenario.workloads:
