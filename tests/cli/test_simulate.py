@@ -29,7 +29,7 @@ def test_a_table_for_people() -> None:
     assert "busy" in done.stdout
     assert "100.0%" in done.stdout
     assert "remote accesses" in done.stdout
-    assert "time from left to right: 0 to 62 s, 60 s of it warm-up" in done.stdout
+    assert "time from left to right: 0 to 212 s, 210 s of it warm-up" in done.stdout
 
 
 @pytest.mark.parametrize(

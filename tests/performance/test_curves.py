@@ -74,7 +74,7 @@ def test_crowding_is_where_traffic_and_latency_agree() -> None:
     """Who waits asks for less: at utilisation u, u times the stretch is wanted. Beyond the peak, it takes its time."""
     used = np.linspace(0.0, 1.0, 201)
     stretch = 1.0 + DEFAULT.memory_bound * pressure(used, DEFAULT)
-    assert 1.0 + DEFAULT.memory_bound * crowding(used * stretch, DEFAULT) == pytest.approx(stretch, rel=0.02)
+    assert 1.0 + DEFAULT.memory_bound * crowding(used * stretch, DEFAULT) == pytest.approx(stretch, rel=0.04)
     beyond = np.linspace(2.5, 20.0, 50)
     assert 1.0 + DEFAULT.memory_bound * crowding(beyond, DEFAULT) == pytest.approx(beyond, rel=0.01)
 

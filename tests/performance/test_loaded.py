@@ -86,3 +86,9 @@ def test_a_measured_curve_goes_through_its_points_without_the_noise() -> None:
     curve = measured_curve([(0.0, 100.0), (50.0, 150.0), (75.0, 140.0), (100.0, 300.0)])
     assert len(curve) == CELLS + 1
     assert curve[[0, CELLS // 2, CELLS * 3 // 4, CELLS]] == pytest.approx([0.0, 0.45, 0.45, 2.0])
+
+
+def test_no_end_of_a_curve_is_higher_than_any_measured() -> None:
+    """Many cores on little memory: some have fewer lines on the way than those of Intel."""
+    assert saturated_ratio(100.0, 30.0, 64) == DEFAULT.saturated_most
+    assert saturated_ratio(100.0, 100.0, 20) < DEFAULT.saturated_most

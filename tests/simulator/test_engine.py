@@ -12,7 +12,7 @@ from sim_scheduling import numa_machine
 from domicile.simulator.engine import Epoch, Simulation
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.run import Sample, simulate
-from domicile.simulator.scenario import Scenario, ScenarioDomain
+from domicile.simulator.scenario import Scenario, ScenarioDomain, ScenarioEvent, ScenarioWorkload
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.simulator.totals import Summary, Totals
 from domicile.simulator.workloads import WORKLOADS, Demand
@@ -20,6 +20,16 @@ from domicile.simulator.workloads import WORKLOADS, Demand
 MACHINE = numa_machine(4, 2)
 DOM0 = GuestSpec("Domain-0", 2, 512, WORKLOADS["idle"])
 BUSY = GuestSpec("busy", 2, 1024, WORKLOADS["busy"])
+
+
+class Kept:
+    """The points of a series."""
+
+    def __init__(self) -> None:
+        self.points: list[Sample] = []
+
+    def write(self, sample: Sample) -> None:
+        self.points.append(sample)
 
 
 def run(
@@ -79,6 +89,22 @@ def test_a_balloon_gives_memory_back() -> None:
     assert made.memory.size_mib("busy") == 512
 
 
+def test_what_a_domain_wants_changes() -> None:
+    """It boots on one vCPU, waits, and works on both: each for two seconds."""
+    events = [
+        ScenarioEvent(0.0, "busy", demand="busy", busy_vcpus=1),
+        ScenarioEvent(2.0, "busy", demand="none"),
+        ScenarioEvent(4.0, "busy", demand="busy"),
+        ScenarioEvent(1.0, "nobody", demand="busy"),
+    ]
+    none = ScenarioWorkload("none", level=0.0)
+    asked = Scenario((ScenarioDomain("busy"),), duration_s=6.0, workloads=(none,), events=tuple(events))
+    kept = Kept()
+    simulate(asked, MACHINE, [DOM0, BUSY], None, [(None, None)] * len(events), sinks=[kept], every_s=2.0)
+    ran = [point.summary.domains[1].cpus for point in kept.points]
+    assert ran == pytest.approx([1.0, 0.0, 2.0], abs=0.05)
+
+
 def test_vcpus_follow_a_pin() -> None:
     made = Simulation(MACHINE, [DOM0, BUSY], seed=1)
     made.at(2.0, lambda: made.pin("busy", frozenset(MACHINE.cpus_by_node[3]), None))
@@ -125,13 +151,6 @@ def test_what_was_simulated_before_a_stop_counts() -> None:
 
 
 def test_the_series_adds_up_to_the_summary() -> None:
-    class Kept:
-        def __init__(self) -> None:
-            self.points: list[Sample] = []
-
-        def write(self, sample: Sample) -> None:
-            self.points.append(sample)
-
     kept = Kept()
     found = simulate(scenario(warm_up_s=0.0), MACHINE, [DOM0, BUSY], None, sinks=[kept], every_s=4.0)
     assert [point.time_s for point in kept.points] == [4.0, 8.0, 12.0, 16.0, 20.0]

@@ -25,7 +25,7 @@ from domicile.xlcfg.affinity import parse_cpus
 
 __all__ = ["Comparison", "Measured", "Spread", "compare", "measured", "simulated", "table"]
 
-SEEDS = range(8)
+SEEDS = range(16)
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +99,7 @@ def compare(seeds: Sequence[int] = SEEDS) -> list[Comparison]:
 def table(comparisons: Sequence[Comparison]) -> Table:
     """For people."""
     made = Table(title="Remote accesses of guests, and vCPU time at home", title_justify="left")
-    made.add_column("scenario")
+    made.add_column("scenario", no_wrap=True)
     for heading in ("remote, lab", "simulated", "at home, lab", "simulated"):
         made.add_column(heading, justify="right")
     for each in comparisons:

@@ -78,7 +78,7 @@ def crowding(wanted: Floats, assumptions: Assumptions) -> Floats:
 
     Who waits asks for less: traffic w and time s settle where s = 1 + b * pressure(w / s), b being the share of time
     that is memory latency, and at the peak s = w. The longer of both times, 1 + b * linear * w and w, rounded off where
-    they meet, is that within 2 % for the usual constants, rises and bends upwards all the way, and takes a few
+    they meet, is that within 4 % for the usual constants, rises and bends upwards all the way, and takes a few
     operations:
 
         s = ((1 + b * linear * w) ** 8 + w ** 8) ** (1/8)        crowding = (s - 1) / b

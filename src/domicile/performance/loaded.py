@@ -8,8 +8,9 @@ measured has its own curve; for any other the curve follows from idle latency an
 
 Up to nine tenths of the peak machines hardly differ. At the peak they do, by a factor of three, for a reason that lies
 outside the memory: the cores keep as many cache lines on the way as they can, and by Little's law these wait for
-lines * 64 B / peak. Measured machines had 14 to 20 lines a core there (`lines_per_core`), so that the height of the
-curve's end is known once the number of cores is; `saturated` is the median for where it is not.
+lines * 64 B / peak. Most machines had 13 to 20 lines a core there (`lines_per_core`), so that the height of the curve's
+end is known once the number of cores is, as far as it is no higher than any that was measured
+(`saturated_most`: some cores, Zen 2's among them, have fewer lines); `saturated` is the median for where it is not.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def saturated_ratio(idle_ns: float, peak_gbs: float, cores: float | None, assump
     many."""
     if not cores:
         return assumptions.saturated
-    return max(assumptions.lines_per_core * cores * LINE_BYTES / peak_gbs / idle_ns, 1.0)
+    waiting = assumptions.lines_per_core * cores * LINE_BYTES / peak_gbs / idle_ns
+    return min(max(waiting, 1.0), assumptions.saturated_most)
 
 
 def predicted_latency(

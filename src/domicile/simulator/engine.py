@@ -30,7 +30,7 @@ from domicile.simulator.scheduler.paces import go_on
 from domicile.simulator.scheduler.state import QUANTUM_NS
 from domicile.simulator.scheduler.stepper import Scheduler, SchedulerKind
 from domicile.simulator.traces import RecordedVm
-from domicile.simulator.workloads import PATTERNS, Demand
+from domicile.simulator.workloads import PATTERNS, WORKLOADS, Demand
 from domicile.simulator.xen_time import XenCost
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.topology.model import Topology
@@ -185,6 +185,15 @@ class Simulation:
         """Ask a domain to give memory back, or to take more (`xl mem-set`)."""
         if self._number(name) is not None:
             self.memory.set_balloon(name, memory_mib, self.now_s)
+
+    def set_demand(self, name: str, demand: Demand, busy_vcpus: int | None = None) -> None:
+        """Have a domain's vCPUs want something else from now on, or only so many of them, and the others be idle."""
+        number = self._number(name)
+        if number is None:
+            return
+        for vcpu, index in enumerate(self.vcpus_of(number)):
+            works = busy_vcpus is None or vcpu < busy_vcpus
+            self._set_demand(index, demand if works else WORKLOADS["idle"].demand, None)
 
     def _number(self, name: str) -> int | None:
         """The domain's number if it is running."""

@@ -12,10 +12,11 @@ from domicile.simulator.guests import GuestSpec
 from domicile.simulator.host_memory import AS_XEN, HostMemory, HostOptions
 from domicile.simulator.placing import Place
 from domicile.simulator.scenario import Scenario, ScenarioEvent
-from domicile.simulator.scenario_host import EventCpus
+from domicile.simulator.scenario_host import EventCpus, workloads_of
 from domicile.simulator.scheduler.stepper import SchedulerKind
 from domicile.simulator.totals import Summary, Totals
 from domicile.simulator.traces import RecordedVm
+from domicile.simulator.workloads import Workload
 from domicile.topology.model import Topology
 
 __all__ = ["Sample", "Sink", "simulate"]
@@ -39,7 +40,9 @@ class Sink(Protocol):
         """One more point."""
 
 
-def _carry_out(simulation: Simulation, event: ScenarioEvent, cpus: EventCpus) -> None:
+def _carry_out(
+    simulation: Simulation, event: ScenarioEvent, cpus: EventCpus, workloads: Mapping[str, Workload]
+) -> None:
     """Do what an event of the scenario says."""
     if cpus != (None, None):
         simulation.pin(event.domain, *cpus)
@@ -49,6 +52,8 @@ def _carry_out(simulation: Simulation, event: ScenarioEvent, cpus: EventCpus) ->
         simulation.migrate(event.domain, event.migrate, event.rate_gbs)
     if event.balloon_mib is not None:
         simulation.set_balloon(event.domain, event.balloon_mib)
+    if event.demand is not None:
+        simulation.set_demand(event.domain, workloads[event.demand].demand, event.busy_vcpus)
 
 
 class _Stop(Exception):
@@ -87,8 +92,9 @@ def simulate(
         traces,
         HostMemory(topology, options),
     )
+    workloads = workloads_of(scenario)
     for number, event in enumerate(scenario.events):
-        simulation.at(event.at_s, partial(_carry_out, simulation, event, cpus_of_events[number]))
+        simulation.at(event.at_s, partial(_carry_out, simulation, event, cpus_of_events[number], workloads))
     names, nodes = tuple(guest.name for guest in guests), topology.node_ids
     counted = Totals(len(names), len(nodes))
     point = Totals(len(names), len(nodes))

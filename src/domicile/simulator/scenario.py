@@ -68,6 +68,13 @@ domain = "web1"
 pin = "nodes:2"                   # or soft, or move_memory = [2], or balloon_mib = 512, or migrate = [2]: to the host
                                   # itself, live, or by save and restore if it is a PV domain
 rate_gbs = 1.0                    # of move_memory and migrate
+
+[[event]]
+at_s = 30
+domain = "web1"                   # or "Domain-0"
+demand = "idle"                   # from now on it wants as much CPU as this workload does; what that CPU time does to
+                                  # memory stays as it was
+busy_vcpus = 1                    # only so many of its vCPUs, the others are idle; left out: all
 """
 
 from __future__ import annotations
@@ -237,6 +244,8 @@ class ScenarioEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balloon_mib: int | None = None
     migrate: tuple[int, ...] | None = None
     rate_gbs: float = 1.0
+    demand: str | None = None
+    busy_vcpus: int | None = None
 
 
 class Scenario(

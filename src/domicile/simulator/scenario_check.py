@@ -21,7 +21,7 @@ NO_POLICY = "none"
 """The policy that leaves everything to Xen: no affinity, memory from all nodes."""
 
 SCHEDULERS = ("credit2", "credit", "numa")
-EVENTS = ("pin", "soft", "move_memory", "balloon_mib", "migrate")
+EVENTS = ("pin", "soft", "move_memory", "balloon_mib", "migrate", "demand")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 MAX_DOMAINS, MAX_VCPUS = 4096, 16384
 LONGEST_S = 366 * 24 * 3600.0
@@ -49,7 +49,7 @@ def check_scenario(scenario: Scenario, source: str, policies: Iterable[str]) -> 
     check.one_of("dom0.workload", scenario.dom0.workload, known)
     names = _check_domains(check, scenario, known)
     for index, event in enumerate(scenario.events):
-        _check_event(check, event, f"event[{index}]", names, scenario)
+        _check_event(check, event, f"event[{index}]", names, known, scenario)
     return scenario
 
 
@@ -155,7 +155,9 @@ def _check_balloon(check: Checker, balloon: ScenarioBalloon, place: str) -> None
     check.number(f"{place}.kept_share", balloon.kept_share, 0.0, 1.0)
 
 
-def _check_event(check: Checker, event: ScenarioEvent, place: str, names: set[str], scenario: Scenario) -> None:
+def _check_event(
+    check: Checker, event: ScenarioEvent, place: str, names: set[str], workloads: Sequence[str], scenario: Scenario
+) -> None:
     check.number(f"{place}.at_s", event.at_s, 0.0, scenario.warm_up_s + scenario.duration_s)
     check.one_of(f"{place}.domain", event.domain, sorted(names))
     for key in ("move_memory", "migrate"):
@@ -168,6 +170,12 @@ def _check_event(check: Checker, event: ScenarioEvent, place: str, names: set[st
     check.number(f"{place}.rate_gbs", event.rate_gbs, 0.001, 1000.0)
     if event.balloon_mib is not None:
         check.number(f"{place}.balloon_mib", event.balloon_mib, 1, 1 << 28)
+    if event.demand is not None:
+        check.one_of(f"{place}.demand", event.demand, workloads)
+    if event.busy_vcpus is not None:
+        if event.demand is None:
+            raise BadInput(check.source, "give demand too: what they are busy with", f"{place}.busy_vcpus")
+        check.number(f"{place}.busy_vcpus", event.busy_vcpus, 0, 4096)
     if all(getattr(event, key) is None for key in EVENTS):
         raise BadInput(check.source, f"nothing is to be done; give one of {', '.join(EVENTS)}", place)
 

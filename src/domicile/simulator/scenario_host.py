@@ -26,7 +26,15 @@ from domicile.state.request import SharingMode, TieringMode
 from domicile.topology.detect import read_topology
 from domicile.topology.model import Topology
 
-__all__ = ["EventCpus", "check_traces", "event_cpus", "guests_of", "host_options", "machine_of"]
+__all__ = [
+    "EventCpus",
+    "check_traces",
+    "event_cpus",
+    "guests_of",
+    "host_options",
+    "machine_of",
+    "workloads_of",
+]
 
 DOM0_VCPUS = 16
 
@@ -48,7 +56,7 @@ def machine_of(scenario: Scenario, source: str) -> Topology:
 def guests_of(scenario: Scenario, topology: Topology, source: str, parse_cpus: ParseCpus) -> list[GuestSpec]:
     """The scenario's domains on this machine, Dom0 first. Raises `BadInput` where the machine has no such CPU, node or
     device, or a domain is bigger than it."""
-    workloads = _workloads(scenario)
+    workloads = workloads_of(scenario)
     dom0 = scenario.dom0
     guests = [
         GuestSpec(
@@ -186,7 +194,7 @@ def _cpus(parse_cpus: ParseCpus, text: str, topology: Topology, source: str, pla
     return found
 
 
-def _workloads(scenario: Scenario) -> dict[str, Workload]:
+def workloads_of(scenario: Scenario) -> dict[str, Workload]:
     """All workloads that the scenario can name."""
     known = dict(WORKLOADS)
     for asked in scenario.workloads:

@@ -1,8 +1,8 @@
 """Published bandwidth-latency curves, and how far the predicted ones are from them.
 
 The two machines among the presets that have curves are fitted on one and predicted for the other; the curves of further
-machines (`loaded_latency.toml`) had no part in the form's constants but for the medians `lines_per_core` and
-`saturated`.
+machines (`loaded_latency.toml`) had no part in the form's constants but for `lines_per_core`, the median
+`saturated` and the highest, `saturated_most`.
 """
 
 from __future__ import annotations
