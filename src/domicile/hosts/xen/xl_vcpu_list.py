@@ -36,6 +36,7 @@ class VcpuRow(NamedTuple):
     vcpu: int
     cpu: int | None
     running: bool
+    blocked: bool
     time_s: float
     hard: str
     soft: str
@@ -59,7 +60,8 @@ def _usual_row(line: str) -> VcpuRow | None:
         return None
     if not (is_list(hard) and is_list(soft) and line.endswith(f" {hard} / {soft}")):
         return None
-    return VcpuRow(int(domain), int(vcpu), None if cpu == "-" else int(cpu), state[0] == "r", float(time_s), hard, soft)
+    at = None if cpu == "-" else int(cpu)
+    return VcpuRow(int(domain), int(vcpu), at, state[0] == "r", state[1] == "b", float(time_s), hard, soft)
 
 
 def _row(match: re.Match[str]) -> VcpuRow:
@@ -68,6 +70,7 @@ def _row(match: re.Match[str]) -> VcpuRow:
         vcpu=int(match["vcpu"]),
         cpu=None if match["cpu"] == "-" else int(match["cpu"]),
         running=match["state"][0] == "r",
+        blocked=match["state"][1] == "b",
         time_s=float(match["time"]),
         hard=match["hard"],
         soft=match["soft"],
