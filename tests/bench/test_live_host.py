@@ -56,6 +56,17 @@ def test_time_and_what_ran_in_it() -> None:
     assert sum(load.nodes.values()) == pytest.approx(2.0 + load.domains[DOM0.name], abs=0.02)
 
 
+def test_who_waits_for_a_pcpu_is_told() -> None:
+    """Three busy vCPUs that may run on two pCPUs: one of them waits, at any moment."""
+    live = host(busy(vcpus=3, hard=frozenset(sorted(NEAR)[:2])))
+    for _ in range(5):
+        live.wait(1.37)
+        domain = live.snapshot().domain("a")
+        assert domain is not None
+        assert sorted(vcpu.waiting is True for vcpu in domain.vcpus) == [False, False, True]
+        assert not any(vcpu.running and vcpu.waiting for vcpu in domain.vcpus)
+
+
 def test_pieces_of_time_come_to_the_same_as_all_of_it() -> None:
     whole, pieces = host(busy()), host(busy())
     whole.wait(6.0)

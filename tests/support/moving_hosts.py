@@ -86,7 +86,7 @@ def free_left(snapshot: Snapshot) -> Snapshot:
 def loaded(snapshot: Snapshot, demand: Mapping[str, float], seconds: float = 60.0) -> Watch:
     """What was seen of a host whose domains (by name) use so much, the others all of their vCPUs."""
     return Watch(
-        demand={each.uuid: demand.get(each.name, float(len(each.vcpus))) for each in snapshot.domains},
+        used={each.uuid: demand.get(each.name, float(len(each.vcpus))) for each in snapshot.domains},
         last=snapshot,
         seen_s=seconds,
     )

@@ -111,7 +111,7 @@ class Esxi(_Watching):
     def round(self) -> None:
         """A period."""
         snapshot = self._look(esxi.PERIOD_S)
-        self._carry_out(esxi.rebalance(snapshot, self._watch.demand))
+        self._carry_out(esxi.rebalance(snapshot, self._watch.used))
 
 
 class Numad(_Watching):
@@ -127,7 +127,7 @@ class Numad(_Watching):
         snapshot = self._look(self._next_s)
         if self._host.moving:
             return
-        found = numad_daemon.manage(snapshot, self._watch.demand, self._bound_at)
+        found = numad_daemon.manage(snapshot, self._watch.used, self._bound_at)
         self._bound_at, self._next_s = found.bound_at, found.next_s
         self._carry_out([found.move] if found.move else [])
 

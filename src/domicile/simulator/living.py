@@ -74,11 +74,13 @@ class Occupant:
 @dataclass(frozen=True, slots=True)
 class Livelihood:
     """What a domain came to. By vCPU: `cpus` (the CPU id that it ran on last, None before), `running` (up to the end),
-    `time_ns` of CPU since it began. `waited_ns` and `work_ns` of all vCPUs together: time waited for a pCPU, and work
-    done in units of what the best speed does in a nanosecond. `pages`: node id to pages."""
+    `waiting` (at the end, for a pCPU), `time_ns` of CPU since it began. `waited_ns` and `work_ns` of all vCPUs
+    together: time waited for a pCPU, and work done in units of what the best speed does in a nanosecond. `pages`: node
+    id to pages."""
 
     cpus: tuple[int | None, ...]
     running: tuple[bool, ...]
+    waiting: tuple[bool, ...]
     time_ns: tuple[int, ...]
     waited_ns: int
     work_ns: int
@@ -197,6 +199,7 @@ class _Host:
         return Livelihood(
             cpus=tuple(listed[cpu] if cpu >= 0 else None for cpu in vcpus["cpu"].tolist()),
             running=tuple(vcpus["running"].tolist()),
+            waiting=tuple(self._scheduler.waiting[mine].tolist()),
             time_ns=tuple(round(used) for used in counted["used_ns"][mine].tolist()),
             waited_ns=round(float(counted["waited_ns"][mine].sum())),
             work_ns=round(float(counted["work_ns"][mine].sum())),

@@ -42,7 +42,8 @@ class DomainType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vcpu:
-    """A virtual CPU. `pcpu` is where it ran last (None: offline or not yet); `time_ns` what it has used so far."""
+    """A virtual CPU. `pcpu` is where it ran last (None: offline or not yet); `time_ns` what it has used so far;
+    `waiting` whether it wanted to run at that moment and had no pCPU (None: the host does not tell)."""
 
     id: int
     pcpu: int | None
@@ -51,6 +52,7 @@ class Vcpu:
     online: bool = True
     running: bool = False
     time_ns: int | None = None
+    waiting: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,8 @@ class Xc:
             raise RuntimeError("xc.Error: no such domain")
         return {
             "online": 1 - vcpu,
-            "blocked": 1,
-            "running": 0,
+            "blocked": int(domid != 0),
+            "running": int(domid == 0),
             "cpu_time": 1_500_000_000,
             "cpu": 3,
             "cpumap": self.cpumap,
@@ -166,6 +166,7 @@ def test_the_tables_can_be_read() -> None:
     assert [(vcpu.domain, vcpu.vcpu, vcpu.cpu, vcpu.hard, vcpu.soft) for vcpu in vcpus] == [
         (number, vcpu, None if vcpu else 3, "0-2", "1,3") for number in (0, 3) for vcpu in (0, 1)
     ]
+    assert [(vcpu.running, vcpu.blocked) for vcpu in vcpus if vcpu.cpu is not None] == [(True, False), (False, True)]
     pools = parse_cpupool_cpus(found["cpupools"], parse_cpupool_schedulers(found["schedulers"]))
     assert pools == {"Pool-0": {0, 1, 2}, "spare one": set()}
     assert parse_cpupool_schedulers(found["schedulers"]) == {"Pool-0": "credit2", "spare one": "credit"}

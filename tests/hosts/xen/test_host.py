@@ -421,3 +421,16 @@ def test_devices_without_a_known_node_are_there_too(dom0: FakeDom0) -> None:
         ("0000:41:00.0", 1),
         ("10000:e1:00.0", None),
     ]
+
+
+def test_who_neither_runs_nor_is_blocked_waits_unless_it_is_paused(dom0: FakeDom0) -> None:
+    for name in ("web", "still"):
+        dom0.add(name=name, vcpus=3, paused=name == "still")
+    with dom0.open() as host:
+        raw = host.raw_snapshot(MemoryMapAge.NONE)
+    states = {0: "r--", 1: "-b-", 2: "---"}
+    rows = raw.vcpus.splitlines()
+    rows[1:] = [row.replace("-b-", states[int(row.split()[2])]) if "Domain-0" not in row else row for row in rows[1:]]
+    snapshot = assemble(structs.replace(raw, vcpus="\n".join(rows) + "\n"), "here")
+    found = {domain.name: [vcpu.waiting for vcpu in domain.vcpus] for domain in snapshot.domains[1:]}
+    assert found == {"web": [False, False, True], "still": [False, False, False]}

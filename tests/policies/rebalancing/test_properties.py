@@ -129,7 +129,7 @@ def test_what_is_not_seen_for_long_enough_is_left() -> None:
     snapshot = host(*guests)
     assert rebalance(snapshot, loaded(snapshot, {}, seconds=5.0)).weighed == 0
     assert rebalance(snapshot, loaded(snapshot, {}, seconds=60.0)).weighed > 0
-    unseen = replace(loaded(snapshot, {}), demand={})
+    unseen = replace(loaded(snapshot, {}), used={})
     reasons = {each.reason for each in rebalance(snapshot, unseen).considered}
     assert reasons == {"it has not been seen to run for long enough"}
 

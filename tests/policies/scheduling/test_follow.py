@@ -167,10 +167,24 @@ class TestHolding:
         assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0), ("b", 1)]
         assert "full" in plan.let_go[0].reason
 
-    def test_who_is_idle_is_let_go(self) -> None:
-        held = {("uuid-a", 0): Held("a", NODES[0], ALL)}
-        snapshot, watch = seen(busy("a", [0], memory=0, soft=NODES[0], hard=NODES[0]), share=0.001)
-        assert [each.reason for each in follow(snapshot, watch, held).let_go] == ["it is idle"]
+    @pytest.mark.parametrize(("beside", "let_go"), [(1.8, ["it is idle, and its node is busy"]), (1.0, [])])
+    def test_who_is_idle_is_let_go_where_its_node_is_busy(self, beside: float, let_go: list[str]) -> None:
+        """Beside work for 1.8 of two pCPUs, and beside work for one."""
+        held = {("uuid-a", 0): Held("a", NODES[0], ALL), ("uuid-b", 0): Held("b", NODES[0], ALL)}
+        guests = [busy("a", [0], memory=0), busy("b", [0, 1], memory=0)]
+        vcpus = [tuple(replace(vcpu, soft_affinity=NODES[0], hard_affinity=ALL) for vcpu in g.vcpus) for g in guests]
+        snapshot, watch = seen(*(replace(g, vcpus=its) for g, its in zip(guests, vcpus, strict=True)))
+        watch = replace(watch, used={"uuid-a": 0.001, "uuid-b": beside})
+        assert [each.reason for each in follow(snapshot, watch, held).let_go] == let_go
+
+    def test_who_waits_counts(self) -> None:
+        """Two guests use a node of two pCPUs together, and one of them has a vCPU that waits: there is no room."""
+        guests = [busy(name, [0, 1], memory=0, soft=NODES[0]) for name in ("a", "b")]
+        held = {(f"uuid-{name}", vcpu): Held(name, NODES[0], ALL) for name in "ab" for vcpu in (0, 1)}
+        snapshot, watch = seen(*guests, share=0.45)
+        assert not follow(snapshot, watch, held, Rules(start=10.0)).let_go
+        waiting = replace(watch, waiting={"uuid-a": 0.0, "uuid-b": 1.0})
+        assert {each.domain for each in follow(snapshot, waiting, held, Rules(start=10.0)).let_go} == {"a"}
 
     def test_who_is_gone_or_was_pinned_by_others_is_let_go(self) -> None:
         held = {("uuid-a", 0): Held("a", NODES[0], ALL), ("uuid-gone", 0): Held("gone", NODES[0], ALL)}

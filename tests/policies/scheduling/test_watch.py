@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from watched import busy, host
+from watched import busy, host, seen
 
 from domicile.policies.scheduling.watch import Watch, observe
 
@@ -25,6 +27,34 @@ def test_demand_and_positions_over_several_looks() -> None:
     assert watch.away("uuid-a", 0, frozenset({0})) == 0.0
     assert watch.away("uuid-a", 1, frozenset({0})) == pytest.approx(1.0)
     assert watch.away("uuid-a", 1, frozenset({0, 1})) == 0.0
+
+
+def test_who_waits_wants_more_than_it_uses() -> None:
+    """Two of three vCPUs run, the third waits for a pCPU at every second look."""
+    watch = Watch()
+    for second in range(200):
+        domain = busy("a", [0, 1, 1], memory=0, ran_s=second * 2 / 3)
+        waits = [False, False, second % 2 == 0]
+        vcpus = tuple(replace(vcpu, waiting=waits[vcpu.id]) for vcpu in domain.vcpus)
+        watch = observe(watch, host(replace(domain, vcpus=vcpus), at=second))
+    assert watch.used["uuid-a"] == pytest.approx(2.0)
+    assert watch.waiting["uuid-a"] == pytest.approx(0.5, abs=0.05)
+    assert watch.demand["uuid-a"] == pytest.approx(2.5, abs=0.05)
+
+
+def test_what_a_cap_keeps_it_from_is_not_wanted() -> None:
+    watch = Watch()
+    for second in range(60):
+        domain = replace(busy("a", [0, 1], memory=0, ran_s=second / 2), cap_percent=100)
+        vcpus = tuple(replace(vcpu, waiting=True) for vcpu in domain.vcpus)
+        watch = observe(watch, host(replace(domain, vcpus=vcpus), at=second))
+    assert watch.demand["uuid-a"] == pytest.approx(1.0)
+
+
+def test_where_nobody_tells_who_waits_demand_is_what_is_used() -> None:
+    _, watch = seen(busy("a", [0, 1], memory=0))
+    assert not watch.waiting
+    assert watch.demand == watch.used
 
 
 def test_older_looks_count_less() -> None:

@@ -144,7 +144,13 @@ def _lived(resident: Resident, lived: Livelihood) -> Resident:
     if resident.owner is not None:
         return resident
     vcpus = tuple(
-        replace(vcpu, pcpu=lived.cpus[row], running=lived.running[row], time_ns=lived.time_ns[row])
+        replace(
+            vcpu,
+            pcpu=lived.cpus[row],
+            running=lived.running[row],
+            time_ns=lived.time_ns[row],
+            waiting=lived.waiting[row],
+        )
         for row, vcpu in enumerate(domain.vcpus)
     )
     changed = replace(domain, vcpus=vcpus, pages_by_node=lived.pages, waited_ns=lived.waited_ns, work_ns=lived.work_ns)

@@ -242,7 +242,7 @@ def _second(state: SimulatedState, source: Resident, order: MoveOrder) -> Reside
 def _with_affinity(vcpu: Vcpu, order: MoveOrder) -> Vcpu:
     hard = order.hard[vcpu.id] if order.hard else vcpu.hard_affinity
     soft = order.soft[vcpu.id] if order.soft else vcpu.soft_affinity
-    return replace(vcpu, hard_affinity=hard, soft_affinity=soft, pcpu=None, running=False, time_ns=None)
+    return replace(vcpu, hard_affinity=hard, soft_affinity=soft, pcpu=None, running=False, time_ns=None, waiting=None)
 
 
 def _running(second: Resident, source: Resident, name: str) -> Resident:

@@ -40,6 +40,7 @@ class VcpuRow(NamedTuple):
     vcpu: int
     cpu: int | None
     running: bool
+    blocked: bool
     time_s: float
     hard: str
     soft: str
@@ -61,7 +62,8 @@ def _usual_rows(text: str) -> list[VcpuRow]:
         line = every[number]
         if domain and is_list(hard) and is_list(soft):
             place = None if cpu == "-" else int(cpu)
-            found.append(VcpuRow(int(domain), int(vcpu), place, state[0] == "r", float(time_s), hard, soft))
+            running, blocked = state[0] == "r", state[1] == "b"
+            found.append(VcpuRow(int(domain), int(vcpu), place, running, blocked, float(time_s), hard, soft))
         elif line and not line.isspace():
             found.append(_row(matched(line, number + 1, ROW, COMMAND)))
     return found
@@ -73,6 +75,7 @@ def _row(match: re.Match[str]) -> VcpuRow:
         vcpu=int(match["vcpu"]),
         cpu=None if match["cpu"] == "-" else int(match["cpu"]),
         running=match["state"][0] == "r",
+        blocked=match["state"][1] == "b",
         time_s=float(match["time"]),
         hard=match["hard"],
         soft=match["soft"],

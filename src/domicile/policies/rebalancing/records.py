@@ -32,7 +32,7 @@ class Rules:
     `hold_off_s`: a domain that was moved stays for so long, and twice as long for each further move within `forget_s`.
     `per_minute`: moves begun in a minute. `per_pair`: moves at once between two nodes.
 
-    `ready`: a domain counts as wanting this share of its vCPUs at least, as far as all of them together leave a quarter
+    `ready`: a domain counts as wanting this share of its vCPUs at least, as far as all of them together leave half
     of the pCPUs idle: what is light now need not stay so. `keep_free`: a node with less of its memory free is short of
     it, and costs up to `memory_weight` in slowdown. `seen_s`: nothing is decided on less.
 

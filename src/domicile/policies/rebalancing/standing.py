@@ -29,8 +29,9 @@ from domicile.state.model import Domain, Reservation, Snapshot
 
 __all__ = ["Standing"]
 
-BUSY_WITH_ALL = 0.75
-"""Held ready for, all domains together want no more than this share of a pool's pCPUs."""
+BUSY_WITH_ALL = 0.5
+"""Held ready for, all domains together want no more than this share of a pool's pCPUs: a host with many more vCPUs than
+pCPUs is laid out by what was measured."""
 
 Bools = npt.NDArray[np.bool_]
 

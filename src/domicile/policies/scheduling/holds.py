@@ -43,13 +43,16 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses
-    less CPU time than this for each vCPU is let go. `full`: so much of its pCPUs may those that are at home on a node
-    want together, as long as the other nodes have room.
+    less CPU time than this for each vCPU is let go, where those at home on its nodes want more than `quiet` of the
+    pCPUs: on a busy node it waits behind others whenever it wakes up, on a quiet one it would only run away from its
+    memory. `full`: so much of its pCPUs may those that are at home on a node want together, as long as the other nodes
+    have room.
     """
 
     stray: float = 0.05
     idle: float = 0.02
     full: float = 1.02
+    quiet: float = 0.8
 
 
 def hold(
@@ -72,6 +75,10 @@ def hold(
             unquiet.update(each.vcpus_by_node)
     staying, going = list[_Homed](), list[LettingGo]()
     wanted, there = dict[int, float](), dict[int, float]()
+    hides = not watch.waiting
+    at_home = Counter[int]()
+    for each in homed:
+        at_home.update(each.demand_by_node)
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
         if not each.bound:
@@ -85,7 +92,9 @@ def hold(
             if node in after
             and after[node]
             > pcpus
-            * room.get(node, NOWHERE_ELSE).share(limits.full, may_hide=count[node] > pcpus + 1e-9, held=each.held)
+            * room.get(node, NOWHERE_ELSE).share(
+                limits.full, may_hide=hides and count[node] > pcpus + 1e-9, held=each.held
+            )
         ]
         if full:
             going += each.let_go(
@@ -93,8 +102,10 @@ def hold(
             )
             continue
         wanted |= after
-        if each.demand < limits.idle * len(each.homes):
-            going += each.let_go(held, "it is idle")
+        if each.demand < limits.idle * len(each.homes) and any(
+            each.pcpus_by_node[node] * limits.quiet < at_home[node] for node in each.demand_by_node
+        ):
+            going += each.let_go(held, "it is idle, and its node is busy")
             continue
         there |= count
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):

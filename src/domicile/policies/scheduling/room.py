@@ -2,7 +2,7 @@
 
 A vCPU that is held waits where its node has no pCPU for it. Let go it waits as long if the other nodes are as full, and
 is away from its memory besides; so the fuller the others are, the more may be held, up to what the way to memory
-costs. A hypervisor tells how long a domain ran, not how long it waited: those that are held on a node together never
+costs. Where a host tells how long a domain ran and not that it waits, those that are held on a node together never
 seem to want more than its pCPUs. So where others have room, and a node is at home to more vCPUs than it has pCPUs,
 it counts as full a little below that.
 """
@@ -39,7 +39,8 @@ class Room:
     worth: float = 0.0
 
     def share(self, full: float, *, may_hide: bool, held: bool) -> float:
-        """So much of its pCPUs may be wanted by those at home there. `may_hide`: they have more vCPUs than it pCPUs."""
+        """So much of its pCPUs may be wanted by those at home there. `may_hide`: they have more vCPUs than it pCPUs,
+        and nobody tells whether these wait."""
         alone = (HIDDEN if held else AGAIN) if may_hide else full
         return (1.0 - self.crowded) * alone + self.crowded * (full + self.worth)
 
@@ -68,4 +69,4 @@ def _used(snapshot: Snapshot, watch: Watch) -> np.ndarray[tuple[int], np.dtype[n
         for node, time_s in times.items():
             if node in row_of:
                 ran[row_of[node]] += time_s
-    return ran / max(float(ran.sum()), 1e-9) * sum(watch.demand.values())
+    return ran / max(float(ran.sum()), 1e-9) * sum(watch.used.values())

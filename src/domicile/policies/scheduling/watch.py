@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from domicile.performance.character import capped
 from domicile.state.load import used_between
 from domicile.state.model import Domain, Snapshot
 
@@ -26,18 +28,25 @@ Vcpu = tuple[str, int]
 
 @dataclass(frozen=True)
 class Watch:
-    """`demand`: vCPUs' worth of CPU time that each domain (UUID) uses; `ran` (by vCPU and node): CPU time, the older
+    """`used`: vCPUs' worth of CPU time that each domain (UUID) uses; `waiting`: how many of its vCPUs want to run and
+    have no pCPU, as the looks found them, of domains whose host tells; `ran` (by vCPU and node): CPU time, the older
     the less it counts. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
 
     In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
     less, which would touch every vCPU at every look. Only shares of it mean anything.
     """
 
-    demand: Mapping[str, float] = field(default_factory=dict)
+    used: Mapping[str, float] = field(default_factory=dict)
     ran: Mapping[Vcpu, Mapping[int, float]] = field(default_factory=dict)
     last: Snapshot | None = None
     seen_s: float = 0.0
     weight: float = 1.0
+    waiting: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def demand(self) -> Mapping[str, float]:
+        """vCPUs' worth of CPU time that each domain (UUID) would use if nobody were in its way."""
+        return {uuid: used + self.waiting.get(uuid, 0.0) for uuid, used in self.used.items()}
 
     def by_name(self, snapshot: Snapshot) -> dict[str, float]:
         """Demand by domain name, of those that were seen to run."""
@@ -67,16 +76,24 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
     weight, ran_before = _aged(watch, kept)
     before = {domain.uuid: domain for domain in watch.last.domains}
     node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
-    demand, ran = dict[str, float](), dict[Vcpu, Mapping[int, float]]()
+    used_of, waiting, ran = dict[str, float](), dict[str, float](), dict[Vcpu, Mapping[int, float]]()
     for domain in snapshot.domains:
         was = before.get(domain.uuid)
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
         if used is not None:
-            old = watch.demand.get(domain.uuid)
-            demand[domain.uuid] = used if old is None else kept * old + (1.0 - kept) * used
+            used_of[domain.uuid] = _folded(watch.used.get(domain.uuid), used, kept)
+            if domain.vcpus and domain.vcpus[0].waiting is not None:
+                waits = float(sum(vcpu.waiting is True for vcpu in domain.vcpus))
+                # what its cap keeps it from, it would not use if nobody were in its way
+                now = capped(used + waits, domain.cap_percent) - used
+                waiting[domain.uuid] = _folded(watch.waiting.get(domain.uuid), max(now, 0.0), kept)
         if was is not None:
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
-    return Watch(demand, ran, snapshot, watch.seen_s + passed_s, weight)
+    return Watch(used_of, ran, snapshot, watch.seen_s + passed_s, weight, waiting)
+
+
+def _folded(old: float | None, now: float, kept: float) -> float:
+    return now if old is None else kept * old + (1.0 - kept) * now
 
 
 def _aged(watch: Watch, kept: float) -> tuple[float, Mapping[Vcpu, Mapping[int, float]]]:

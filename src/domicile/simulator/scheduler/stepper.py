@@ -159,6 +159,13 @@ class Scheduler:
         done: Floats = self.vcpus["core_ns"] / self.vcpus["stretch"]
         return done
 
+    @property
+    def waiting(self) -> Bools:
+        """vCPUs that want to run at this moment, and have no pCPU (V)."""
+        vcpus = self.vcpus
+        found: Bools = vcpus["active"] & ~vcpus["running"] & (vcpus["pending_ns"] > 0.0)
+        return found
+
     def clear_counts(self) -> None:
         """Start counting again what vCPUs and pCPUs did."""
         for field in ("core_ns", "waited_ns", "wanted_ns", "moves", "node_moves"):
