@@ -27,6 +27,9 @@ from domicile.state.moves import INCOMING
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(7200)]
 
 LIMIT_S = 600
+LOAD = Load(1, 16, pattern=True, pause_ms=100)
+"""Three guests that never rest leave a third of an emulated computer to Dom0, and a life takes three times as long;
+`test_migrate` moves guests that do not."""
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Life:
         self.there[name] = kind, memory_mib
         guest = TinyGuest(self.lab, name, int(output(self.lab, ["xl", "domid", name])))
         guest.wait_until_ready(LIMIT_S)
-        guest.carry(Load(1, 16, pattern=True), LIMIT_S)
+        guest.carry(LOAD, LIMIT_S)
 
     def stop(self) -> None:
         name = self.some()
