@@ -26,10 +26,10 @@ def parsed(text: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("kind", list(DomainType))
 def test_each_type(kind: DomainType) -> None:
-    config = parsed(guest_config("g1", kind, 2, 128, load=Load(2, 64, pattern=True)))
+    config = parsed(guest_config("g1", kind, 2, 128, load=Load(2, 64, pattern=True, pause_ms=50)))
     assert config["type"] == kind.value
     assert (config["name"], config["vcpus"], config["memory"]) == ("g1", 2, 128)
-    assert str(config["extra"]).endswith("busy=2 touch_mib=64 pattern=1")
+    assert str(config["extra"]).endswith("busy=2 touch_mib=64 pattern=1 pause_ms=50")
     assert str(config["kernel"]).startswith("/var/lib/domicile/guests/")
     assert ("vga" in config) == (kind is DomainType.HVM)
 
@@ -56,6 +56,8 @@ def test_what_xl_could_not_read_is_refused(value: object) -> None:
 def test_a_load_that_cannot_be(load: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"load|busy"):
         Load(*load)
+    with pytest.raises(ValueError, match="load"):
+        Load(1, 16, pause_ms=-1)
 
 
 def test_every_type_has_a_least_memory() -> None:

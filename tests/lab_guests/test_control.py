@@ -23,6 +23,8 @@ class PlayedDom0:
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     there: str = "g"
     unblocks: bool = False
+    forgotten: dict[str, str] = field(default_factory=dict)
+    """What a guest publishes as soon as its vCPU is scheduled anew."""
 
     def heal(self) -> None:
         if self.unblocks:
@@ -46,6 +48,10 @@ class PlayedDom0:
                 self.files[path] = given or ""
             case ["xl", "domid", name]:
                 done = (0, "7\n", "") if name == self.there else (1, "", f"{name} is an invalid domain identifier")
+            case ["xl", "vcpu-list", "g"]:
+                done = (0, VCPUS, "")
+            case ["xl", "vcpu-pin", "g", "0", "-", "4-5"]:
+                self.store.update(self.forgotten)
             case ["xl", "create", "-q", path] if "broken" in self.files[path]:
                 done = (3, "", "Parsing\nxc: error: no memory\nlibxl: error: cleaning up")
             case ["xenstore-read", "-R", path]:
@@ -59,6 +65,11 @@ class PlayedDom0:
 
 
 STATE = "/local/domain/7/data/domicile/state"
+SWEEPS = STATE.replace("state", "sweeps")
+VCPUS = """\
+Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)
+g                                    7     0    1   ---     170.8  all / 4-5
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +112,13 @@ def test_a_guest_that_hangs_is_healed(monkeypatch: pytest.MonkeyPatch) -> None:
     TinyGuest(PlayedDom0(unblocks=True), "g", 7).wait_until_ready(timeout_s=20)
 
 
+def test_a_vcpu_that_the_scheduler_forgot_is_scheduled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "HEAL_AFTER_S", 0.01)
+    dom0 = PlayedDom0(forgotten={SWEEPS: "12"})
+    assert TinyGuest(dom0, "g", 7).sweeps(timeout_s=20) == 12
+    assert [command for command in dom0.asked if "vcpu-pin" in command] == [["xl", "vcpu-pin", "g", "0", "-", "4-5"]]
+
+
 def test_a_load_is_commanded_and_its_beginning_awaited() -> None:
     load = Load(2, 16)
     dom0 = PlayedDom0(store={STATE: "before"}, answers={load.text: ("state", load.text)})
@@ -116,7 +134,7 @@ def test_a_load_that_the_guest_refuses() -> None:
 
 
 def test_sweeps_are_asked_for_anew() -> None:
-    dom0 = PlayedDom0(store={STATE.replace("state", "sweeps"): "3"}, answers={"sweeps": ("sweeps", "12")})
+    dom0 = PlayedDom0(store={SWEEPS: "3"}, answers={"sweeps": ("sweeps", "12")})
     assert TinyGuest(dom0, "g", 7).sweeps() == 12
     with pytest.raises(HostFailed, match="no answer"):
         TinyGuest(PlayedDom0(), "g", 7).sweeps(timeout_s=0.01)

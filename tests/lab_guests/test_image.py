@@ -84,8 +84,8 @@ def test_the_program_checks_its_arguments(program: Path) -> None:
     for arguments in (
         [],
         ["load"],
-        ["load", "x", "1", "0", "/dev/null"],
-        ["load", "9999", "1", "0", "/dev/null"],
+        ["load", "x", "1", "0", "0", "/dev/null"],
+        ["load", "9999", "1", "0", "0", "/dev/null"],
         ["read"],
     ):
         assert subprocess.run([program, *arguments], check=False).returncode == 2
@@ -96,8 +96,16 @@ def test_the_load_goes_over_its_memory_again_and_again(tmp_path: Path, program: 
     sweeps = tmp_path / "sweeps"
     for verify in ("0", "1"):
         with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run([program, "load", "0", "1", verify, sweeps], timeout=0.3, check=False)
+            subprocess.run([program, "load", "0", "1", verify, "0", sweeps], timeout=0.3, check=False)
         assert int(sweeps.read_text()) > 1
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_load_rests_between_two_times(tmp_path: Path, program: Path) -> None:
+    sweeps = tmp_path / "sweeps"
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([program, "load", "0", "1", "1", "400", sweeps], timeout=1.0, check=False)
+    assert 1 <= int(sweeps.read_text()) <= 3
 
 
 def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from domicile.lab.image import ensure
 from domicile.lab.machine import Machine
 from domicile.lab.programs import RUNNING, require
 from domicile.lab.progress import Report, silent
-from domicile.lab.ssh import forget_connection, run_in_dom0, ssh_argv
+from domicile.lab.ssh import NoConnection, forget_connection, run_in_dom0, ssh_argv
 from domicile.lab.stale_code import heal
 from domicile.lab.states import ensure_state
 
@@ -184,11 +184,20 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in Dom0: a list is one program and its arguments, a string is a script for its shell.
 
-        Returns its exit status and what it printed, whatever the status. Raises `HostFailed` if Dom0 cannot be reached
-        (so it seems too when the command leaves with 255) or the command takes longer than `timeout_s`.
+        Returns its exit status and what it printed, whatever the status. A Dom0 that does not answer is healed, and
+        asked once more. Raises `HostFailed` if it cannot be reached (so it seems too when the command leaves with 255)
+        or the command takes longer than `timeout_s`.
         """
         given = input.encode() if isinstance(input, str) else input or b""
-        return run_in_dom0(self.folder, self.ssh_port, command, given=given, timeout_s=timeout_s, name=self.name)
+
+        def run_once() -> subprocess.CompletedProcess[str]:
+            return run_in_dom0(self.folder, self.ssh_port, command, given=given, timeout_s=timeout_s, name=self.name)
+
+        try:
+            return run_once()
+        except NoConnection:
+            self.heal()
+            return run_once()
 
     # ------------------------------------------------------------------------------------------- looking inside
 

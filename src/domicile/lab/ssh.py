@@ -9,7 +9,15 @@ from pathlib import Path
 
 from domicile.errors import HostFailed
 
-__all__ = ["CONNECT_TIMEOUT_S", "SSH_FAILED", "close_connection", "forget_connection", "run_in_dom0", "ssh_argv"]
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "SSH_FAILED",
+    "NoConnection",
+    "close_connection",
+    "forget_connection",
+    "run_in_dom0",
+    "ssh_argv",
+]
 
 CONNECT_TIMEOUT_S = 90
 SSH_FAILED = 255
@@ -17,6 +25,12 @@ SOCKET = "ssh.sock"
 SOCKET_PATH_LIMIT = 85
 """A socket's path has 107 bytes, and ssh adds 17 to it while it makes one."""
 IDLE_S = 60
+NOT_CONNECTED = "timed out during banner exchange"
+"""What ssh says where QEMU answers at the port, as it always does, and Dom0 does not: nothing was begun."""
+
+
+class NoConnection(HostFailed):
+    """Dom0 did not answer, and does not know of the command."""
 
 
 def ssh_argv(folder: Path, port: int) -> list[str]:
@@ -51,7 +65,8 @@ def run_in_dom0(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program and its arguments, or a script for Dom0's shell; see `Lab.run`.
 
-    The connection is kept open for the next one: to make it is most of what a command costs in an emulated Dom0.
+    The connection is kept open for the next one: to make it is most of what a command costs in an emulated Dom0. Raises
+    `HostFailed`, `NoConnection` where the command did certainly not begin.
     """
     # with the space in front, the far side's shell takes a program called `-n` for none of its own options
     script = command if isinstance(command, str) else " " + shlex.join(command)
@@ -65,7 +80,8 @@ def run_in_dom0(
     out, said = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if done.returncode == SSH_FAILED:
         forget_connection(folder)
-        raise HostFailed(f"lab {name}: Dom0 cannot be reached: {said.strip() or 'the connection broke'}")
+        failed = NoConnection if NOT_CONNECTED in said else HostFailed
+        raise failed(f"lab {name}: Dom0 cannot be reached: {said.strip() or 'the connection broke'}")
     return subprocess.CompletedProcess(script, done.returncode, out, said)
 
 

@@ -31,15 +31,17 @@ BASE_ARGUMENTS = "console=hvc0 quiet panic=-1"
 class Load:
     """What a guest does: `busy` vCPUs compute and between them keep touching `touch_mib` MiB.
 
-    With `pattern` each word read is checked to be what was stored there.
+    With `pattern` each word read is checked to be what was stored there. After each time that all of it was touched it
+    rests for `pause_ms`: a vCPU that never rests takes a CPU of the computer that emulates it from all others.
     """
 
     busy: int = 0
     touch_mib: int = 0
     pattern: bool = False
+    pause_ms: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.busy <= 1024 or not 0 <= self.touch_mib < 100_000:
+        if not 0 <= self.busy <= 1024 or not 0 <= self.touch_mib < 100_000 or not 0 <= self.pause_ms < 100_000:
             raise ValueError(f"no load of a tiny guest: {self}")
         if self.touch_mib and not self.busy:
             raise ValueError("memory is touched by busy vCPUs; give at least one")
@@ -47,7 +49,7 @@ class Load:
     @property
     def text(self) -> str:
         """The load in the guest's own words: on its command line, as a command, and as the state that it publishes."""
-        return f"busy={self.busy} touch_mib={self.touch_mib} pattern={int(self.pattern)}"
+        return f"busy={self.busy} touch_mib={self.touch_mib} pattern={int(self.pattern)} pause_ms={self.pause_ms}"
 
 
 IDLE = Load()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domicile.errors import BadInput, HostFailed
+from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
 from domicile.lab.guests.config import Load
 
 __all__ = ["Dom0", "TinyGuest", "output", "start_guest"]
@@ -20,7 +21,7 @@ CONFIG_FOLDER = "/run/domicile-guests"
 READY_TIMEOUT_S = 300
 POLL_S = 1.0
 HEAL_AFTER_S = 60
-"""A guest that has said nothing for so long is slow, or hangs as Dom0 does now and then (`lab.stale_code`)."""
+"""A guest that has said nothing for so long is slow, or something keeps it from getting on (`TinyGuest._help`)."""
 ERROR = "error:"
 """How the state of a guest begins that cannot do, or no longer does, what it was told."""
 
@@ -114,12 +115,7 @@ class TinyGuest:
         """What it publishes when it is told to."""
         self.dom0.run(["xenstore-rm", self._path(command)])
         output(self.dom0, ["xenstore-write", self._path("command"), command])
-        deadline = time.monotonic() + timeout_s
-        while (answer := self.published(command)) is None:
-            if time.monotonic() > deadline:
-                raise HostFailed(f"{self.name}: no answer from the guest within {timeout_s:.0f} s")
-            time.sleep(POLL_S / 4)
-        return answer
+        return self._await(command, timeout_s, "no answer from the guest")
 
     def console(self) -> str:
         """What it has written to its console (Dom0's xenconsoled keeps a log)."""
@@ -129,16 +125,33 @@ class TinyGuest:
         return f"/local/domain/{self.id}/data/domicile/{key}"
 
     def _wait_for_state(self, timeout_s: float) -> None:
-        healed = time.monotonic()
-        deadline = healed + timeout_s
-        while (state := self.published("state")) is None:
+        state = self._await("state", timeout_s, "the guest was not ready")
+        if state.startswith(ERROR):
+            raise BadInput(self.name, state.removeprefix(ERROR).strip(), "load")
+
+    def _await(self, key: str, timeout_s: float, late: str) -> str:
+        """What it publishes under this name, once it does."""
+        helped = time.monotonic()
+        deadline = helped + timeout_s
+        while (value := self.published(key)) is None:
             if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
                 raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
             if time.monotonic() > deadline:
-                raise HostFailed(f"{self.name}: the guest was not ready within {timeout_s:.0f} s")
-            if time.monotonic() - healed > HEAL_AFTER_S:
-                self.dom0.heal()
-                healed = time.monotonic()
+                raise HostFailed(f"{self.name}: {late} within {timeout_s:.0f} s")
+            if time.monotonic() - helped > HEAL_AFTER_S:
+                self._help()
+                helped = time.monotonic()
             time.sleep(POLL_S)
-        if state.startswith(ERROR):
-            raise BadInput(self.name, state.removeprefix(ERROR).strip(), "load")
+        return value
+
+    def _help(self) -> None:
+        """Do what can be done for a guest that does not get on.
+
+        An emulated CPU can hang (`lab.stale_code`). And credit2 can forget a vCPU: Xen 4.17 was seen to leave one that
+        was ready to run on a run queue whose pCPUs were both idle, for three minutes and more. A change of its
+        affinity, if only to what it is, has it scheduled anew.
+        """
+        self.dom0.heal()
+        listed = self.dom0.run(["xl", "vcpu-list", self.name])
+        for row in parse_vcpu_table(listed.stdout) if listed.returncode == 0 else ():
+            self.dom0.run(["xl", "vcpu-pin", self.name, str(row.vcpu), "-", row.soft])

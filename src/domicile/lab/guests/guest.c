@@ -1,8 +1,10 @@
 /*
  * domicile-guest: what the lab's tiny guests do beyond busybox. Freestanding (no libc), Linux on x86-64.
  *
- *   domicile-guest load CPU MIB VERIFY FILE  run on one CPU for ever, loading and storing one word of every cache line
- *                                            of MIB MiB; each finished sweep rewrites FILE with the number of sweeps;
+ *   domicile-guest load CPU MIB VERIFY PAUSE_MS FILE
+ *                                            run on one CPU for ever, loading and storing one word of every cache line
+ *                                            of MIB MiB; each finished sweep rewrites FILE with the number of sweeps,
+ *                                            and is followed by so long a pause;
  *                                            VERIFY 1 checks that each word is what the sweep before left there
  *   domicile-guest read PATH                 print a xenstore value
  *   domicile-guest write PATH VALUE          set one
@@ -19,8 +21,8 @@
 typedef unsigned long u64;
 typedef unsigned int u32;
 
-enum { SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_mmap = 9, SYS_pwrite64 = 18, SYS_exit = 60,
-       SYS_sched_setaffinity = 203 };
+enum { SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_mmap = 9, SYS_pwrite64 = 18, SYS_nanosleep = 35,
+       SYS_exit = 60, SYS_sched_setaffinity = 203 };
 enum { XS_READ = 2, XS_WATCH = 4, XS_WRITE = 11, XS_WATCH_EVENT = 15, XS_ERROR = 16, XS_PAYLOAD_MAX = 4096 };
 enum { STDOUT = 1, STDERR = 2, O_RDWR = 2, O_CREAT = 0100, O_WRONLY = 1 };
 
@@ -116,7 +118,15 @@ static void note_sweeps(int file, u64 sweeps)
     syscall6(SYS_pwrite64, (u64)file, (u64)(text + at), (u64)(21 - at), 0, 0, 0);
 }
 
-static void load(u64 cpu, u64 mib, int verify, const char *path)
+static void rest(u64 ms)
+{
+    u64 span[2] = { ms / 1000, ms % 1000 * 1000000 };
+
+    if (ms)
+        syscall3(SYS_nanosleep, (u64)span, 0, 0);
+}
+
+static void load(u64 cpu, u64 mib, int verify, u64 pause_ms, const char *path)
 {
     const u64 step = 64 / sizeof(u64);
     u64 words = (mib << 20) / sizeof(u64), sweeps = 0, i;
@@ -142,6 +152,7 @@ static void load(u64 cpu, u64 mib, int verify, const char *path)
             memory[i] = verify ? i ^ (sweeps + 1) : word + 1;
         }
         note_sweeps(file, ++sweeps);
+        rest(pause_ms);
     }
 }
 
@@ -247,8 +258,8 @@ static int store_follow(const char *path)
 
 static int run(long argc, char **argv)
 {
-    if (argc == 6 && same(argv[1], "load"))
-        load(number(argv[2]), number(argv[3]), (int)number(argv[4]), argv[5]);
+    if (argc == 7 && same(argv[1], "load"))
+        load(number(argv[2]), number(argv[3]), (int)number(argv[4]), number(argv[5]), argv[6]);
     if (argc == 3 && same(argv[1], "read"))
         return store_read(argv[2]);
     if (argc == 4 && same(argv[1], "write"))

@@ -1,8 +1,8 @@
 #!/bin/sh
 # /init of the lab's tiny guest: says what the guest sees, then does as it is told.
 #
-# A load is told in words: "busy=2 touch_mib=128 pattern=1" (2 vCPUs compute; between them they keep touching 128 MiB
-# and check what they find there) or "idle". What a command leaves out is 0, so each command says the whole load. It
+# A load is told in words: "busy=2 touch_mib=128 pattern=1 pause_ms=50" (2 vCPUs compute; between them they keep touching
+# 128 MiB and check what they find there, with a pause after each time) or "idle". What a command leaves out is 0, so each command says the whole load. It
 # comes from the kernel's command line at boot, from the xenstore value data/domicile/command, or as a line typed at the
 # console; the command "sweeps" publishes how often the memory has been gone over since the load began.
 #
@@ -43,7 +43,7 @@ refuse() {
     publish state "$state"
 }
 
-begin() { # the load that $busy, $touch_mib and $pattern tell
+begin() { # the load that $busy, $touch_mib, $pattern and $pause_ms tell
     rm -f /run/sweeps.*
     cpu=0
     while [ "$cpu" -lt "$busy" ]; do
@@ -51,23 +51,23 @@ begin() { # the load that $busy, $touch_mib and $pattern tell
         mib=$((touch_mib / busy + (cpu < touch_mib % busy)))
         [ "$mib" -gt 0 ] || mib=1
         {
-            load load "$cpu" "$mib" "$pattern" "/run/sweeps.$cpu" 2>/dev/console ||
+            load load "$cpu" "$mib" "$pattern" "$pause_ms" "/run/sweeps.$cpu" 2>/dev/console ||
                 [ $? = 143 ] || echo "lost $cpu" >/run/commands
         } 2>/dev/null &
         workers="$workers $!"
         cpu=$((cpu + 1))
     done
-    state="busy=$busy touch_mib=$touch_mib pattern=$pattern"
+    state="busy=$busy touch_mib=$touch_mib pattern=$pattern pause_ms=$pause_ms"
     say "$state"
     publish state "$state"
 }
 
 obey() { # WORD...
-    busy=0 touch_mib=0 pattern=0
+    busy=0 touch_mib=0 pattern=0 pause_ms=0
     for word in "$@"; do
         case $word in
             idle) continue ;;
-            busy=* | touch_mib=* | pattern=*) ;;
+            busy=* | touch_mib=* | pattern=* | pause_ms=*) ;;
             *) refuse "no such command: $word"; return ;;
         esac
         case ${word#*=} in
@@ -77,6 +77,7 @@ obey() { # WORD...
             busy=*) busy=${word#*=} ;;
             touch_mib=*) touch_mib=${word#*=} ;;
             pattern=*) pattern=${word#*=} ;;
+            pause_ms=*) pause_ms=${word#*=} ;;
         esac
     done
     [ "$touch_mib" -eq 0 ] || [ "$busy" -gt 0 ] || busy=1
@@ -100,7 +101,7 @@ obey() { # WORD...
 boot_words() {
     for word in $(cat /proc/cmdline); do
         case $word in
-            busy=* | touch_mib=* | pattern=*) echo "$word" ;;
+            busy=* | touch_mib=* | pattern=* | pause_ms=*) echo "$word" ;;
         esac
     done
 }
