@@ -245,17 +245,19 @@ def test_no_node_is_held_full(given_host: tuple[Snapshot, Watch]) -> None:
     plan = follow(snapshot, watch, {})
     wanted = dict.fromkeys(TOPOLOGY.node_ids, 0.0)
     of_a_vcpu = {domain.uuid: watch.demand[domain.uuid] / len(domain.vcpus) for domain in snapshot.domains}
-    nodes_of: dict[str, set[int]] = {}
+    homes = {domain.uuid: domain.vcpus[0].soft_affinity for domain in snapshot.domains}
+    homes |= {change.uuid: change.cpus for change in plan.soft}
+    nodes_of = {uuid: {cpu // 2 for cpu in cpus} for uuid, cpus in homes.items()}
     for each in plan.hold:
         assert each.cpus
         assert each.cpus < ALL
         for cpu in each.cpus:
             wanted[cpu // 2] += of_a_vcpu[each.uuid] / len(each.cpus)
-            nodes_of.setdefault(each.uuid, set()).add(cpu // 2)
     room = rooms(snapshot, watch, DEFAULT)
     for node, want in wanted.items():
-        # who is at home on several nodes has whole vCPUs on each
-        several = (of_a_vcpu[uuid] for uuid, nodes in nodes_of.items() if node in nodes and len(nodes) > 1)
+        # who is at home on several nodes has whole vCPUs on each, and may have them all on one
+        held = {each.uuid for each in plan.hold}
+        several = (of_a_vcpu[uuid] for uuid in held if node in nodes_of[uuid] and len(nodes_of[uuid]) > 1)
         whole = max(several, default=0.0)
         assert want <= 2 * room[node].share(1.02, may_hide=False, held=True) + whole + 1e-9
 
