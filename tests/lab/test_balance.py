@@ -16,6 +16,7 @@ from domicile.hosts.open import open_host
 from domicile.lab import Lab
 from domicile.lab.guests import Load, guest_config
 from domicile.lab.guests.control import output, start_guest
+from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.model import Domain, DomainType
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -74,6 +75,22 @@ def held(lab: Lab, name: str) -> bool:
 
 def free(lab: Lab, name: str) -> bool:
     return all(vcpu.hard_affinity == ALL for vcpu in guest(lab, name).vcpus)
+
+
+@pytest.mark.parametrize(("cpus", "used"), [("2", 1.0), ("all", 2.0)])
+def test_who_waits_for_a_pcpu_is_seen(xen: Lab, stray: str, cpus: str, used: float) -> None:
+    """Two busy vCPUs that share a pCPU use one, and want two; with a pCPU each, none waits."""
+    output(xen, ["xl", "vcpu-pin", stray, "all", cpus, "-"])
+    watch = Watch()
+    with open_host(f"lab:///{xen.name}") as host:
+        for _ in range(30):
+            watch = observe(watch, host.snapshot())
+            time.sleep(1)
+    assert watch.last is not None
+    domain = watch.last.domain(stray)
+    assert domain is not None
+    assert watch.used[domain.uuid] == pytest.approx(used, abs=0.3)
+    assert watch.demand[domain.uuid] == pytest.approx(2.0, abs=0.4)
 
 
 def test_a_guest_on_the_wrong_node_comes_home_and_can_be_sent_back(xen: Lab, stray: str) -> None:
