@@ -142,6 +142,7 @@ def test_an_interrupt_keeps_what_has_passed(state: Path) -> None:
     after = looked("-c", uri)
     assert 0 < after["taken_at"] - before < month
     assert sum(vcpu["time_ns"] for vcpu in after["domains"][1]["vcpus"]) > 0
+    assert {vcpu["waiting"] for domain in after["domains"][1:] for vcpu in domain["vcpus"]} <= {True, False}
 
 
 def test_a_workload_that_is_none(state: Path) -> None:
