@@ -15,7 +15,7 @@ import pytest
 from domicile.hosts.open import open_host
 from domicile.lab import Lab
 from domicile.lab.guests import Load, guest_config
-from domicile.lab.guests.control import output, start_guest
+from domicile.lab.guests.control import output, start_carrying
 from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.model import Domain, DomainType
 
@@ -34,10 +34,8 @@ def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def stray(xen: Lab) -> Iterator[str]:
     """A busy guest with its memory on node 2, and its soft affinity then set to node 1."""
     config = guest_config("stray", DomainType.PVH, 2, 128, keys={"cpus_soft": "nodes:2"})
-    guest = start_guest(xen, "stray", config)
+    start_carrying(xen, "stray", config, Load(2, 32))
     try:
-        guest.wait_until_ready()
-        guest.carry(Load(2, 32))
         output(xen, ["xl", "vcpu-pin", "stray", "all", "-", "2-3"])
         yield "stray"
     finally:

@@ -18,7 +18,7 @@ from domicile.hosts.actions import EndMove, StartMove
 from domicile.hosts.open import open_host
 from domicile.lab import Lab
 from domicile.lab.guests import Load, guest_config
-from domicile.lab.guests.control import TinyGuest, output, start_guest
+from domicile.lab.guests.control import TinyGuest, output, start_carrying
 from domicile.state.model import Domain, DomainType, MemoryMapAge
 from domicile.state.moves import MoveEnd, MoveOrder, MoveWay
 
@@ -45,10 +45,8 @@ def start(xen: Lab) -> Iterator[Start]:
 
     def begin(name: str, kind: DomainType, memory_mib: int = MEMORY_MIB, touch_mib: int = 32) -> TinyGuest:
         names.append(name)
-        guest = start_guest(xen, name, guest_config(name, kind, 2, memory_mib, keys={"cpus_soft": "nodes:2"}))
-        guest.wait_until_ready()
-        guest.carry(Load(1, touch_mib, pattern=True))
-        return guest
+        config = guest_config(name, kind, 2, memory_mib, keys={"cpus_soft": "nodes:2"})
+        return start_carrying(xen, name, config, Load(1, touch_mib, pattern=True))
 
     yield begin
     for name in names:

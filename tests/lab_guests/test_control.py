@@ -10,7 +10,7 @@ import pytest
 
 from domicile.errors import BadInput, HostFailed
 from domicile.lab.guests import Load, control
-from domicile.lab.guests.control import TinyGuest, output, start_guest
+from domicile.lab.guests.control import GuestEnded, TinyGuest, output, start_carrying, start_guest
 
 
 @dataclass
@@ -64,6 +64,28 @@ class PlayedDom0:
         return done
 
 
+@dataclass
+class EndingDom0(PlayedDom0):
+    """One whose guest boots, and ends `ends` times when it is told something."""
+
+    ends: int = 0
+    destroyed: int = 0
+
+    def _do(self, command: list[str], given: str | None) -> tuple[int, str, str]:
+        match command:
+            case ["xl", "create", "-q", _]:
+                self.there = "g"
+                self.store[STATE] = "busy=0 touch_mib=0 pattern=0"
+            case ["xl", "destroy", _]:
+                self.destroyed += 1
+            case ["cat", _]:
+                return 0, "booting\nint3: 0000 [#1]\nKernel panic\nRebooting\n", ""
+            case ["xenstore-write", _, _] if self.ends:
+                self.there, self.ends = "", self.ends - 1
+                return 0, "", ""
+        return super()._do(command, given)
+
+
 STATE = "/local/domain/7/data/domicile/state"
 SWEEPS = STATE.replace("state", "sweeps")
 VCPUS = """\
@@ -105,6 +127,19 @@ def test_a_guest_that_ends_or_says_nothing() -> None:
         TinyGuest(PlayedDom0(there="other"), "g", 7).wait_until_ready()
     with pytest.raises(HostFailed, match="not ready within"):
         TinyGuest(PlayedDom0(), "g", 7).wait_until_ready(timeout_s=0.01)
+
+
+def test_a_guest_that_ends_before_it_carries_is_started_again() -> None:
+    load = Load(1)
+    dom0 = EndingDom0(answers={load.text: ("state", load.text)}, ends=1)
+    assert start_carrying(dom0, "g", "memory = 64\n", load).id == 7
+    assert dom0.destroyed == 1
+
+
+def test_a_guest_that_always_ends_is_given_up_with_its_last_words() -> None:
+    dom0 = EndingDom0(ends=99)
+    with pytest.raises(GuestEnded, match=r"has ended.*int3: 0000 \[#1\] / Kernel panic / Rebooting"):
+        start_carrying(dom0, "g", "memory = 64\n", Load(1))
 
 
 def test_a_guest_that_hangs_is_healed(monkeypatch: pytest.MonkeyPatch) -> None:

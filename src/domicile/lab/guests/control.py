@@ -5,6 +5,7 @@ A guest publishes under `data/domicile` of its xenstore folder; see init.sh for 
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from domicile.errors import BadInput, HostFailed
 from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
 from domicile.lab.guests.config import Load
 
-__all__ = ["Dom0", "TinyGuest", "output", "start_guest"]
+__all__ = ["Dom0", "GuestEnded", "TinyGuest", "output", "start_carrying", "start_guest"]
+
+_log = logging.getLogger(__name__)
 
 CONFIG_FOLDER = "/run/domicile-guests"
 READY_TIMEOUT_S = 300
@@ -24,6 +27,14 @@ HEAL_AFTER_S = 60
 """A guest that has said nothing for so long is slow, or something keeps it from getting on (`TinyGuest._help`)."""
 ERROR = "error:"
 """How the state of a guest begins that cannot do, or no longer does, what it was told."""
+STARTS = 3
+"""How often a guest is started that ends before it does what it was told (`start_carrying`)."""
+LAST_WORDS = 3
+"""So many lines of its console are told of a guest that has ended."""
+
+
+class GuestEnded(HostFailed):
+    """A guest is not there any more, though nobody stopped it."""
 
 
 class Dom0(Protocol):
@@ -67,6 +78,32 @@ def start_guest(dom0: Dom0, name: str, config: str) -> TinyGuest:
     return TinyGuest(dom0, name, int(output(dom0, ["xl", "domid", name])))
 
 
+def start_carrying(dom0: Dom0, name: str, config: str, load: Load) -> TinyGuest:
+    """Start a guest, wait until it has booted, and have it carry a load.
+
+    QEMU can run code of a guest's kernel that is not there any more (`lab.stale_code`); where that is a breakpoint
+    which nobody set, the kernel gives up. A guest that ends before it carries its load is started again, twice at most.
+    It is gone if this fails. Raises what `start_guest` and `TinyGuest.carry` do.
+    """
+    for _ in range(STARTS - 1):
+        try:
+            return _start_and_carry(dom0, name, config, load)
+        except GuestEnded as error:
+            _log.warning("%s; it is started again", error)
+    return _start_and_carry(dom0, name, config, load)
+
+
+def _start_and_carry(dom0: Dom0, name: str, config: str, load: Load) -> TinyGuest:
+    guest = start_guest(dom0, name, config)
+    try:
+        guest.wait_until_ready()
+        guest.carry(load)
+    except BaseException:
+        dom0.run(["xl", "destroy", name])
+        raise
+    return guest
+
+
 @dataclass(frozen=True, slots=True)
 class TinyGuest:
     """A running tiny guest."""
@@ -92,7 +129,7 @@ class TinyGuest:
         """Raise `HostFailed` if it has ended, or a load that it had begun has."""
         state = self.published("state")
         if state is None:
-            raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
+            raise self._ended()
         if state.startswith(ERROR):
             raise HostFailed(f"{self.name}: {state.removeprefix(ERROR).strip()}")
 
@@ -135,7 +172,7 @@ class TinyGuest:
         deadline = helped + timeout_s
         while (value := self.published(key)) is None:
             if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
-                raise HostFailed(f"{self.name}: the guest has ended; see /var/log/xen in Dom0")
+                raise self._ended()
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: {late} within {timeout_s:.0f} s")
             if time.monotonic() - helped > HEAL_AFTER_S:
@@ -143,6 +180,14 @@ class TinyGuest:
                 helped = time.monotonic()
             time.sleep(POLL_S)
         return value
+
+    def _ended(self) -> GuestEnded:
+        """What to raise for a guest that is not there any more, with what it said last."""
+        try:
+            said = " / ".join(self.console().splitlines()[-LAST_WORDS:])
+        except HostFailed as error:
+            said = str(error)
+        return GuestEnded(f"{self.name}: the guest has ended; see /var/log/xen in Dom0; its console ends with: {said}")
 
     def _help(self) -> None:
         """Do what can be done for a guest that does not get on.
