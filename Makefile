@@ -4,6 +4,9 @@ VENV := .venv
 UV := $(VENV)/bin/uv
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked
 
+# tests/lab/conftest.py says which tests are tried once more; more than a few of them are no accident
+ONCE_MORE := --rerun-show-tracebacks --max-suite-reruns=3
+
 .PHONY: demo test test-fast test-lab soak lint bench packages lock clean help
 
 help: ## this list
@@ -18,11 +21,11 @@ test-fast: $(VENV)/.dev packages ## the tests that take seconds
 	$(VENV)/bin/pytest -n auto -m "not lab and not soak"
 
 test-lab: $(VENV)/.dev packages ## the tests on the real Xen, in QEMU
-	$(VENV)/bin/pytest -m "lab and not soak"
+	$(VENV)/bin/pytest $(ONCE_MORE) -m "lab and not soak"
 
 soak: $(VENV)/.dev packages ## the longer tests: thousands of schedules of faults, and the lab's
 	$(VENV)/bin/pytest -n auto -m "soak and not lab"
-	$(VENV)/bin/pytest -m "lab and soak"
+	$(VENV)/bin/pytest $(ONCE_MORE) -m "lab and soak"
 
 lint: $(VENV)/.dev ## style and types
 	$(VENV)/bin/ruff check .

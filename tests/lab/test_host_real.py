@@ -17,6 +17,7 @@ from domicile.hosts.xen.memory_map import parse_memory_map
 from domicile.hosts.xen.transport import SshTransport
 from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
+from domicile.lab.guests.control import running_guest
 from domicile.state.model import DomainType, MemoryMapAge
 
 pytestmark = pytest.mark.lab
@@ -143,8 +144,8 @@ def test_actions(xen: Lab, host: XenHost) -> None:
     host.perform(Unpause(name))
     running = host.snapshot().domain(name)
     if running is None:
-        logs = f"xl list; tail -n 20 /var/log/xen/xl-{name}.log /var/log/xen/console/guest-{name}.log; xl dmesg | tail"
-        pytest.fail(f"{name} has ended: {xen.run(logs).stdout}")
+        running_guest(xen, name)
+    assert running is not None
     assert not running.paused
     assert running.vcpus[1].hard_affinity == {0, 1, 5}
     assert running.vcpus[1].soft_affinity == {0, 1}

@@ -18,7 +18,7 @@ from domicile.hosts.actions import EndMove, StartMove
 from domicile.hosts.open import open_host
 from domicile.lab import Lab
 from domicile.lab.guests import Load, guest_config
-from domicile.lab.guests.control import TinyGuest, output, start_carrying
+from domicile.lab.guests.control import TinyGuest, output, running_guest, start_carrying
 from domicile.state.model import Domain, DomainType, MemoryMapAge
 from domicile.state.moves import MoveEnd, MoveOrder, MoveWay
 
@@ -87,7 +87,7 @@ def is_on(lab: Lab, name: str, node: int) -> bool:
 
 def still_good(lab: Lab, name: str) -> TinyGuest:
     """The guest as it is now; its load goes on, and has found nothing wrong in its memory."""
-    guest = TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
+    guest = running_guest(lab, name)
     guest._wait_for_state(LIMIT_S)
     before = guest.sweeps(LIMIT_S)
     deadline = time.monotonic() + LIMIT_S
@@ -143,6 +143,7 @@ def test_a_manager_that_is_killed_leaves_the_host_going_on(xen: Lab, start: Star
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         ended = wait_for_result(xen)
+        assert ended["ended"] != "lost", what_is_there(xen)
         still_good(xen, "mover")
         if ended["ended"] == "moved":
             break

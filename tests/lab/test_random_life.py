@@ -20,7 +20,7 @@ import pytest
 from domicile.hosts.open import open_host
 from domicile.lab import Lab
 from domicile.lab.guests import Load, guest_config
-from domicile.lab.guests.control import TinyGuest, output
+from domicile.lab.guests.control import TinyGuest, output, running_guest
 from domicile.state.model import DomainType, MemoryMapAge, Snapshot
 from domicile.state.moves import INCOMING
 
@@ -67,7 +67,7 @@ class Life:
         self.told.append(f"start {name} {kind} {memory_mib}")
         self.done(self.domicile("create", str(config)), 0)
         self.there[name] = kind, memory_mib
-        guest = TinyGuest(self.lab, name, int(output(self.lab, ["xl", "domid", name])))
+        guest = running_guest(self.lab, name)
         guest.wait_until_ready(LIMIT_S)
         guest.carry(LOAD, LIMIT_S)
 

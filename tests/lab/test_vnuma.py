@@ -15,7 +15,7 @@ import pytest
 from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
 from domicile.lab import Lab
 from domicile.lab.guests.config import guest_config
-from domicile.lab.guests.control import TinyGuest, output
+from domicile.lab.guests.control import output, running_guest
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -75,7 +75,7 @@ def test_an_hvm_guest_sees_its_virtual_nodes(domicile: Commands) -> None:
     pnodes = [v["pnode"] for v in created]
     assert pnodes in ([0, 1], [2, 3])
 
-    guest = TinyGuest(domicile.xen, "wide", int(output(domicile.xen, ["xl", "domid", "wide"])))
+    guest = running_guest(domicile.xen, "wide")
     told = "\n".join(dump(domicile.xen, guest.id))
     pages = {node: int(told.split(f"Node {node}:")[1].split()[0]) for node in range(4)}
     # video memory there is none; 640 KiB and the guest's special pages come from any of the two

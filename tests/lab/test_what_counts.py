@@ -15,7 +15,7 @@ import pytest
 
 from domicile.lab import Lab
 from domicile.lab.guests.config import Load, guest_config
-from domicile.lab.guests.control import TinyGuest
+from domicile.lab.guests.control import running_guest
 
 pytestmark = pytest.mark.lab
 
@@ -110,8 +110,7 @@ def test_the_next_goes_beside_the_idle_guest(domicile: Commands) -> None:
     idle = guest_config("idle", "pvh", 2, 128, keys={"cpus_soft": "4-5"})
     for name, text in (("busy", busy), ("idle", idle)):
         domicile.placement("create", domicile.file(f"{name}.cfg", text))
-        number = int(domicile.xen.run(["xl", "domid", name]).stdout)
-        TinyGuest(domicile.xen, name, number).wait_until_ready()
+        running_guest(domicile.xen, name).wait_until_ready()
     # the choice is between these two nodes
     config = domicile.file("new.cfg", guest_config("new", "pvh", 1, 128, keys={"cpus": "2-5"}))
     time.sleep(SETTLED_S)

@@ -78,8 +78,8 @@ class EndingDom0(PlayedDom0):
                 self.store[STATE] = "busy=0 touch_mib=0 pattern=0"
             case ["xl", "destroy", _]:
                 self.destroyed += 1
-            case ["cat", _]:
-                return 0, "booting\nint3: 0000 [#1]\nKernel panic\nRebooting\n", ""
+            case ["sh", "-c", words] if "guest-g.log" in words:
+                return 0, "int3: 0000 [#1]\nKernel panic\n\n(XEN) Domain 7 crashed\n", ""
             case ["xenstore-write", _, _] if self.ends:
                 self.there, self.ends = "", self.ends - 1
                 return 0, "", ""
@@ -138,7 +138,7 @@ def test_a_guest_that_ends_before_it_carries_is_started_again() -> None:
 
 def test_a_guest_that_always_ends_is_given_up_with_its_last_words() -> None:
     dom0 = EndingDom0(ends=99)
-    with pytest.raises(GuestEnded, match=r"has ended.*int3: 0000 \[#1\] / Kernel panic / Rebooting"):
+    with pytest.raises(GuestEnded, match=r"has ended.*int3: 0000 \[#1\] / Kernel panic / \(XEN\) Domain 7 crashed"):
         start_carrying(dom0, "g", "memory = 64\n", Load(1))
 
 

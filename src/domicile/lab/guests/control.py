@@ -6,6 +6,7 @@ A guest publishes under `data/domicile` of its xenstore folder; see init.sh for 
 from __future__ import annotations
 
 import logging
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from domicile.errors import BadInput, HostFailed
 from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
 from domicile.lab.guests.config import Load
 
-__all__ = ["Dom0", "GuestEnded", "TinyGuest", "output", "start_carrying", "start_guest"]
+__all__ = ["Dom0", "GuestEnded", "TinyGuest", "output", "running_guest", "start_carrying", "start_guest"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,8 +30,11 @@ ERROR = "error:"
 """How the state of a guest begins that cannot do, or no longer does, what it was told."""
 STARTS = 3
 """How often a guest is started that ends before it does what it was told (`start_carrying`)."""
-LAST_WORDS = 3
-"""So many lines of its console are told of a guest that has ended."""
+LAST_WORDS = (
+    "cd /var/log/xen && tail -q -n 3 console/guest-{0}.log xl-{0}.log xl-{0}--incoming.log; xl dmesg | tail -n 3"
+)
+"""What tells, of a guest that has ended, why: the last lines of its console, of xl (the reason of its shutdown, also
+after a migration) and of Xen."""
 
 
 class GuestEnded(HostFailed):
@@ -75,7 +79,15 @@ def start_guest(dom0: Dom0, name: str, config: str) -> TinyGuest:
     output(dom0, ["mkdir", "-p", CONFIG_FOLDER])
     output(dom0, ["tee", path], given=config)
     output(dom0, ["xl", "create", "-q", path])
-    return TinyGuest(dom0, name, int(output(dom0, ["xl", "domid", name])))
+    return running_guest(dom0, name)
+
+
+def running_guest(dom0: Dom0, name: str) -> TinyGuest:
+    """The guest of this name as it is now, whoever started it. Raises `GuestEnded` where there is none."""
+    done = dom0.run(["xl", "domid", name])
+    if done.returncode != 0:
+        raise _ended(dom0, name)
+    return TinyGuest(dom0, name, int(done.stdout))
 
 
 def start_carrying(dom0: Dom0, name: str, config: str, load: Load) -> TinyGuest:
@@ -104,6 +116,14 @@ def _start_and_carry(dom0: Dom0, name: str, config: str, load: Load) -> TinyGues
     return guest
 
 
+def _ended(dom0: Dom0, name: str) -> GuestEnded:
+    """What to raise for a guest that is not there any more, with what was said of it last."""
+    # a log that is not there is no news
+    told = dom0.run(["sh", "-c", LAST_WORDS.format(shlex.quote(name))]).stdout
+    said = " / ".join(filter(None, map(str.strip, told.splitlines())))
+    return GuestEnded(f"{name}: the guest has ended; see /var/log/xen in Dom0; last was said: {said or 'nothing'}")
+
+
 @dataclass(frozen=True, slots=True)
 class TinyGuest:
     """A running tiny guest."""
@@ -129,7 +149,7 @@ class TinyGuest:
         """Raise `HostFailed` if it has ended, or a load that it had begun has."""
         state = self.published("state")
         if state is None:
-            raise self._ended()
+            raise _ended(self.dom0, self.name)
         if state.startswith(ERROR):
             raise HostFailed(f"{self.name}: {state.removeprefix(ERROR).strip()}")
 
@@ -172,7 +192,7 @@ class TinyGuest:
         deadline = helped + timeout_s
         while (value := self.published(key)) is None:
             if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
-                raise self._ended()
+                raise _ended(self.dom0, self.name)
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: {late} within {timeout_s:.0f} s")
             if time.monotonic() - helped > HEAL_AFTER_S:
@@ -180,14 +200,6 @@ class TinyGuest:
                 helped = time.monotonic()
             time.sleep(POLL_S)
         return value
-
-    def _ended(self) -> GuestEnded:
-        """What to raise for a guest that is not there any more, with what it said last."""
-        try:
-            said = " / ".join(self.console().splitlines()[-LAST_WORDS:])
-        except HostFailed as error:
-            said = str(error)
-        return GuestEnded(f"{self.name}: the guest has ended; see /var/log/xen in Dom0; its console ends with: {said}")
 
     def _help(self) -> None:
         """Do what can be done for a guest that does not get on.

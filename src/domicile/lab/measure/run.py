@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from domicile.errors import BadInput, DomicileError, HostFailed, Refused
-from domicile.lab.guests.control import Dom0, TinyGuest, output, start_guest
+from domicile.lab.guests.control import Dom0, TinyGuest, output, running_guest, start_guest
 from domicile.lab.layout import memory_ranges
 from domicile.lab.measure.counters import EVERY, CounterFile
 from domicile.lab.measure.frames import Frames, MachineMemory, owned_frames
@@ -108,7 +108,7 @@ def measure(
             for number in range(1, scenario.windows + 1)
         )
     for guest in guests:
-        TinyGuest(lab, guest.name, int(output(lab, ["xl", "domid", guest.name]))).require_load()
+        running_guest(lab, guest.name).require_load()
     about = output(lab, ["xl", "info"])
     return Measurement(
         title=scenario.title,
@@ -150,7 +150,7 @@ def create_with_domicile(lab: MeasuredLab, name: str, config: str) -> TinyGuest:
         said = (done.stderr.strip() or "no reason given").splitlines()[-1].removeprefix("domicile: ")
         kinds: Mapping[int, type[DomicileError]] = {Refused.exit_status: Refused}
         raise kinds.get(done.returncode, HostFailed)(f"domicile create: {said}")
-    return TinyGuest(lab, name, int(output(lab, ["xl", "domid", name])))
+    return running_guest(lab, name)
 
 
 @contextmanager
