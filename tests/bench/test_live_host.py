@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -121,10 +123,10 @@ def test_who_ended_while_held_is_let_go_without_a_word() -> None:
     assert live.snapshot().holds == ()
 
 
-def test_memory_follows_a_new_home_and_is_counted() -> None:
+def test_memory_follows_a_new_home_page_by_page_and_is_counted() -> None:
     live = host(busy())
     live.wait(0.1)
-    live.rehome("a", [1])
+    assert live.rehome_by_page("a", [1])
     assert live.moving == {"a"}
     live.wait(10.0)
     snapshot = live.snapshot()
@@ -151,9 +153,52 @@ def test_the_manager_brings_home_whom_credit2_took_away() -> None:
     assert shares[True] < 0.02
 
 
-def test_an_esxi_moves_a_guest_off_a_busy_node_and_its_memory_with_it() -> None:
+def test_a_new_home_by_live_migration_is_one_once_it_has_arrived() -> None:
+    """As on Xen: it runs where it was, has its memory twice meanwhile, and is kept on the new node afterwards."""
+    live = host(busy(hard=NEAR))
+    live.wait(0.1)
+    assert live.rehome("a", [1])
+    assert not live.rehome("a", [1])
+    assert live.moving == {"a"}
+    seen = live.with_homes_to_come(live.snapshot()).domain("a")
+    assert seen is not None
+    assert {vcpu.hard_affinity for vcpu in seen.vcpus} == {FAR}
+    live.wait(0.5)
+    assert nodes_of(live.snapshot(), "a") == {0}
+    live.wait(15.0)
+    snapshot = live.snapshot()
+    domain = snapshot.domain("a")
+    assert domain is not None
+    assert (domain.memory_by_node_mib, live.moving) == ({1: 2048}, frozenset())
+    assert live.with_homes_to_come(snapshot) is snapshot
+    assert {vcpu.hard_affinity for vcpu in domain.vcpus} == {FAR}
+    assert live.moved_bytes == 2048 * 2**20
+    assert nodes_of(snapshot, "a") == {1}
+
+
+def test_who_cannot_be_migrated_keeps_its_home() -> None:
+    """Its memory does not fit twice, it is gone, or it ends on the way. Who has its memory there is only kept there."""
+    most_mib = TOPOLOGY.nodes[0].memory_mib * 2 // 3
+    there = replace(busy("there", memory_nodes=(1,)), memory_mib=most_mib)
+    live = host(replace(busy("big"), memory_mib=most_mib), there, busy("short", end_s=2.0))
+    live.wait(0.1)
+    assert live.rehome("there", [1])
+    assert live.moving == frozenset()
+    live.wait(0.1)
+    assert nodes_of(live.snapshot(), "there") == {1}
+    assert not live.rehome("big", [1])
+    assert not live.rehome("gone", [1])
+    assert live.rehome("short", [1])
+    assert live.moving == {"short"}
+    live.wait(3.0)
+    assert live.moving == frozenset()
+    assert live.moved_bytes == 0
+
+
+@pytest.mark.parametrize("by_page", [False, True])
+def test_an_esxi_moves_a_guest_off_a_busy_node_and_its_memory_with_it(by_page: bool) -> None:
     live = host(*(busy(name, 8) for name in ("a", "b")))
-    daemon = Esxi(live)
+    daemon = Esxi(live, live.rehome_by_page if by_page else live.rehome)
     for _ in range(15):
         daemon.round()
     homes = [nodes_of(live.snapshot(), name) for name in ("a", "b")]

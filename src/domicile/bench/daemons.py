@@ -7,7 +7,7 @@ acts. What is decided is decided elsewhere, by the manager itself and by `polici
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -85,11 +85,15 @@ class Manager:
         self._daemon.round()
 
 
+Rehome = Callable[[str, Sequence[int]], bool]
+"""How a domain gets another home (node ids), and whether that was begun: a host's `rehome` or `rehome_by_page`."""
+
+
 class _Watching:
     """A daemon that is asked after it has looked, and whose homes are carried out at once."""
 
-    def __init__(self, host: LiveHost) -> None:
-        self._host = host
+    def __init__(self, host: LiveHost, rehome: Rehome) -> None:
+        self._host, self._rehome = host, rehome
         self._watch = Watch()
         self.moves = 0
 
@@ -97,12 +101,11 @@ class _Watching:
         self._host.wait(seconds)
         snapshot = self._host.snapshot()
         self._watch = observe(self._watch, snapshot)
-        return snapshot
+        return self._host.with_homes_to_come(snapshot)
 
     def _carry_out(self, rehomings: Iterable[Rehoming]) -> None:
         for each in rehomings:
-            self._host.rehome(each.domain, each.nodes)
-            self.moves += bool(each.before)
+            self.moves += self._rehome(each.domain, each.nodes) and bool(each.before)
 
 
 class Esxi(_Watching):
@@ -117,8 +120,8 @@ class Esxi(_Watching):
 class Numad(_Watching):
     """numad as a daemon: it does nothing else while memory moves, since the system call that moves it returns then."""
 
-    def __init__(self, host: LiveHost) -> None:
-        super().__init__(host)
+    def __init__(self, host: LiveHost, rehome: Rehome) -> None:
+        super().__init__(host, rehome)
         self._bound_at: Mapping[str, float] = {}
         self._next_s = numad_daemon.MAX_INTERVAL_S
 

@@ -1,8 +1,9 @@
 """What a manager gains over hours: `python -m domicile.bench.gain`.
 
 On every measured machine guests come and go (`arrivals`) under credit2, once under each of `CONTENDERS`: the same
-guests, at the same times, doing the same work. Memory moves at the same rate for whoever moves it, page by page for
-the others and by live migration for domicile, which has nothing else on Xen; its traffic is in everybody's way.
+guests, at the same times, doing the same work. Memory moves by live migration, which is what Xen has, at
+the same rate for whoever moves it; its traffic is in everybody's way. Those "by page" have what numad and ESXi have on
+their own hypervisors, and no manager on Xen: pages that follow one by one while the guest runs.
 
 A figure is over guest-minutes: each minute of each guest that did something in it has a slowdown, (time run + time
 waited) / work done. `cost` weighs them by the work done: the time that all work together took, over what it would have
@@ -70,6 +71,8 @@ CONTENDERS: Mapping[str, Contender] = {
     "libxl": Contender("libxl", "nobody"),
     "numad, daemon": Contender("libxl", "numad"),
     "like ESXi": Contender("libxl", "esxi"),
+    "numad, by page": Contender("libxl", "numad by page"),
+    "like ESXi, by page": Contender("libxl", "esxi by page"),
 }
 """By name. numad has no placement of its own for guests that Xen starts, and ESXi's, which balances CPU and memory
 load, is what libxl's comes to on one node."""
@@ -173,8 +176,14 @@ def _watching(daemon: str, host: LiveHost) -> Iterator[Daemon]:
         with Manager.of(host) as manager:
             yield manager
     else:
-        others: Mapping[str, Callable[[LiveHost], Daemon]] = {"nobody": Nobody, "numad": Numad, "esxi": Esxi}
-        yield others[daemon](host)
+        others: Mapping[str, Callable[[], Daemon]] = {
+            "nobody": lambda: Nobody(host),
+            "numad": lambda: Numad(host, host.rehome),
+            "esxi": lambda: Esxi(host, host.rehome),
+            "numad by page": lambda: Numad(host, host.rehome_by_page),
+            "esxi by page": lambda: Esxi(host, host.rehome_by_page),
+        }
+        yield others[daemon]()
 
 
 def compare(

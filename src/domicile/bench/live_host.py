@@ -2,7 +2,8 @@
 
 A simulated host (`hosts.simulated`) is a file that outlives the process, and is rebuilt for every stretch of time; here
 the simulation stays in memory, so that hours pass in seconds, and guests that arrive and end are its own events. What
-is done to it is the same: affinity, holds, and memory that moves page by page.
+is done to it is the same: affinity, holds, and memory that moves by live migration. Those that it is compared with may
+also have memory follow page by page, as other hypervisors do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from domicile.bench.live_homes import LiveHomes
 from domicile.bench.live_moves import LiveMoves
 from domicile.errors import Refused, ReservationConflict
 from domicile.hosts.actions import Action, EndMove, Hold, LetGo, Manage, Release, Reserve, SetAffinity, StartMove
@@ -44,6 +46,7 @@ class LiveHost:
         self._reserved: dict[str, Reservation] = {}
         self._reservations = 0
         self._moves = LiveMoves(simulation)
+        self._homes = LiveHomes(simulation)
         self.moved_bytes = 0
         topology = simulation.topology
         self._listed = [topology.cpus[cpu].id for cpu in simulation.scheduler.arrangement.listed]
@@ -142,21 +145,33 @@ class LiveHost:
     def _close_epoch(self, start: int, end: int) -> None:
         """Close an epoch, in which memory moves."""
         memory = self.simulation.memory
-        before = {name: memory.held(name).sum(axis=0) for name in memory.moving | self._moves.under_way}
+        before = {name: memory.held(name).sum(axis=0) for name in self.moving | self._moves.under_way}
         self._each(self.simulation.close_epoch(start, end))
+        self._homes.settle()
         for name, held in before.items():
             pages = int(np.maximum(memory.held(name).sum(axis=0) - held, 0).sum())
             self.moved_bytes += pages * PAGE_BYTES
 
-    def rehome(self, domain: str, nodes: Sequence[int]) -> None:
-        """Keep a domain on these nodes from now on, by hard affinity, and have its memory follow page by page."""
+    def rehome_by_page(self, domain: str, nodes: Sequence[int]) -> bool:
+        """Keep a domain on these nodes from now on, by hard affinity, and have its memory follow page by page: what a
+        hypervisor can that Xen is not. Whether that was begun: always."""
         self.simulation.pin(domain, self.simulation.topology.cpus_of(nodes), None)
         self.simulation.move_memory(domain, nodes)
+        return True
+
+    def rehome(self, domain: str, nodes: Sequence[int]) -> bool:
+        """Migrate a domain to these nodes, and keep it there by hard affinity once it has arrived; whether that was
+        begun (`LiveHomes.begin`)."""
+        return self._homes.begin(domain, nodes)
+
+    def with_homes_to_come(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot in which who is being rehomed is kept where it is going."""
+        return self._homes.seen(snapshot)
 
     @property
     def moving(self) -> frozenset[str]:
-        """The domains whose memory is on its way."""
-        return self.simulation.memory.moving
+        """The domains that are being rehomed, whose memory is on its way."""
+        return self.simulation.memory.moving | self._homes.under_way
 
     def close(self) -> None:
         """Nothing is left behind."""
