@@ -33,7 +33,8 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another set of nodes that was considered. `objective` is as in `Placement`: the chosen set's is no larger."""
+    """Another set of nodes that was considered. `objective` is as in `Placement`: the chosen set's is no larger, unless
+    this one has a wider virtual topology that gains too little (`vnuma.widths`)."""
 
     nodes: tuple[int, ...]
     predicted_slowdown: float

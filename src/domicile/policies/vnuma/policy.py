@@ -18,6 +18,7 @@ from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import MOST_VNODES, described, most_even, topology_of
 from domicile.policies.vnuma.keep import keep
 from domicile.policies.vnuma.tasks import Kind, Task, task_of
+from domicile.policies.vnuma.widths import best_width, faster_but
 from domicile.policies.whatif import with_guest
 from domicile.state.model import Snapshot, Vnode
 from domicile.state.request import GuestRequest, Intent
@@ -145,7 +146,7 @@ class _Answers:
         return placement
 
     def _designed(self, host: Snapshot, request: GuestRequest, task: Task, usual: int) -> _Answer:
-        """The topology with the least objective, of the widths that come into question."""
+        """The topology of the width that is worth it, of those that come into question."""
         ground = Ground.of(host, request, self.intent, self.load)
         if task.count:
             vnodes = topology_of(ground, task.count) or topology_of(ground, task.count, may_share=True)
@@ -164,13 +165,16 @@ class _Answers:
             found.append((self._alone(host, tried), tried))
         if not found:
             return _Answer(request, f"{task.why}, but no virtual nodes: {_room(ground)}")
-        # of equally good ones the narrowest
-        found.sort(key=lambda pair: (round(pair[0].objective / NO_WORSE), len(pair[1].vnodes)))
-        best = found[0][1]
+        objectives = {len(tried.vnodes): placement.objective for placement, tried in found}
+        width = best_width(objectives)
+        best = next(tried for _, tried in found if len(tried.vnodes) == width)
         others = tuple(
-            Alternative(other.nodes, other.predicted_slowdown, other.terms, other.objective) for other, _ in found[1:]
+            Alternative(other.nodes, other.predicted_slowdown, other.terms, other.objective)
+            for other, tried in found
+            if tried is not best
         )
-        return _Answer(best, f"{task.why}: {_said(best.vnodes, host, request)}", others)
+        told = f"{task.why}: {_said(best.vnodes, host, request)}"
+        return _Answer(best, "; ".join(filter(None, (told, faster_but(objectives, width)))), others)
 
     def _lists(self, host: Snapshot, request: GuestRequest, task: Task, base: Placement) -> _Answer:
         """A soft affinity for each vCPU, where that is no worse."""
