@@ -85,7 +85,7 @@ def more_threads(topology: Topology, chance: np.random.Generator) -> Topology:
 
 
 def domains(chance: np.random.Generator, count: int, nodes: int) -> Tenants:
-    """Domains that are everywhere, with weights and characters of their own."""
+    """Domains that are everywhere, with weights and characters of their own, some with virtual nodes."""
 
     def shares() -> Floats:
         drawn = chance.random((count, nodes)) * (chance.random((count, nodes)) < 0.6)
@@ -103,6 +103,7 @@ def domains(chance: np.random.Generator, count: int, nodes: int) -> Tenants:
         weight=chance.choice([0.1, 1.0, 2.0, 16.0], size=count),
         memory_bound=chance.uniform(0, 1, size=count),
         traffic_gbs=chance.uniform(0, 8, size=count),
+        own_share=chance.choice([0.0, 0.9], size=count) if chance.random() < 0.5 else None,
     )
 
 

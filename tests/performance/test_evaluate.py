@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, pressure
 from domicile.performance.evaluate import Repeated, evaluate
@@ -72,6 +73,28 @@ def test_predict_is_its_first_order(seed: int, domains: int, nodes: int) -> None
     full = evaluate(machine, MachineLoad.of(vcpus * demand[:, None], memory, assumptions=assumptions), assumptions)
     assert full.distance == pytest.approx(first.latency, rel=0.05, abs=1e-4)
     assert full.slowdown == pytest.approx(first.slowdown, abs=0.003)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), nodes=st.integers(2, 4))
+def test_predict_is_its_first_order_with_virtual_nodes_too(seed: int, nodes: int) -> None:
+    """Of two domains one sees its nodes: to the whole model, it is as many domains as it has virtual nodes."""
+    random = np.random.default_rng(seed)
+    assumptions = Assumptions(memory_bound=0.1, traffic_gbs=0.3, company=0.0, read_fraction=1.0)
+    machine = machine_of(nodes, distance=13)
+    demand, own = random.uniform(0.2, 1.0, 2), np.array([0.0, 0.9])
+    vcpus, memory = random.dirichlet(np.ones(nodes), 2), random.dirichlet(np.ones(nodes), 2)
+    tenants = Tenants(
+        ("a", "b"), demand, vcpus, memory, memory * 0, np.zeros(2, dtype=np.intp), demand * 0, own_share=own
+    )
+    first = predict(machine, tenants, assumptions)
+    parts = Accesses.of(vcpus[1], memory[1], 0.9).weights / vcpus[1][:, None]
+    running = np.vstack([vcpus[:1] * demand[0], np.diag(vcpus[1]) * demand[1]])
+    load = MachineLoad.of(running, np.vstack([memory[:1], parts]), assumptions=assumptions)
+    full = evaluate(machine, load, assumptions)
+    distance = [full.distance[0], vcpus[1] @ full.distance[1:]]
+    assert distance == pytest.approx(first.latency, rel=0.05, abs=1e-4)
+    assert [full.slowdown[0], vcpus[1] @ full.slowdown[1:]] == pytest.approx(first.slowdown, abs=0.003)
 
 
 def test_bandwidth_is_shared_by_those_who_run() -> None:

@@ -64,6 +64,11 @@ def with_character(random: np.random.Generator, tenants: Tenants) -> Tenants:
     )
 
 
+def seeing(random: np.random.Generator, tenants: Tenants) -> Tenants:
+    """Some of them with virtual nodes."""
+    return replace(tenants, own_share=random.choice([0.0, 0.9], size=len(tenants.names)))
+
+
 def alone(machine: Machine, demand: float, vcpus: list[float], memory: list[float] | None = None) -> float:
     """Slowdown of one domain on an empty machine."""
     share = np.array([vcpus])
@@ -151,9 +156,10 @@ def test_many_assignments_are_one_call() -> None:
     pools=st.sampled_from([1, 1, 2]),
     count=st.integers(0, 7),
     alike=st.booleans(),
+    vnodes=st.booleans(),
 )
 def test_a_field_says_what_the_prediction_says(
-    seed: int, cores: list[int], smt: int, pools: int, count: int, *, alike: bool
+    seed: int, cores: list[int], smt: int, pools: int, count: int, *, alike: bool, vnodes: bool
 ) -> None:
     """A newcomer's costs in a field are the difference that it makes to everybody's predicted slowdown."""
     random = np.random.default_rng(seed)
@@ -161,6 +167,7 @@ def test_a_field_says_what_the_prediction_says(
     assumptions = Assumptions(memory_bound=float(random.uniform(0.1, 0.9)), traffic_gbs=float(random.uniform(0, 4)))
     everybody = tenants_of(random, machine, count + 1)
     everybody = everybody if alike else with_character(random, everybody)
+    everybody = seeing(random, everybody) if vnodes else everybody
     before = Tenants(
         everybody.names[:-1],
         everybody.demand[:-1],
@@ -172,6 +179,7 @@ def test_a_field_says_what_the_prediction_says(
         None if everybody.weight is None else everybody.weight[:-1],
         None if everybody.memory_bound is None else everybody.memory_bound[:-1],
         None if everybody.traffic_gbs is None else everybody.traffic_gbs[:-1],
+        None if everybody.own_share is None else everybody.own_share[:-1],
     )
     after = predict(machine, everybody, assumptions)
     without = predict(machine, before, assumptions).slowdown
@@ -188,6 +196,7 @@ def test_a_field_says_what_the_prediction_says(
         weight=1.0 if everybody.weight is None else float(everybody.weight[-1]),
         memory_bound=None if everybody.memory_bound is None else float(everybody.memory_bound[-1]),
         traffic_gbs=None if everybody.traffic_gbs is None else float(everybody.traffic_gbs[-1]),
+        own_share=0.0 if everybody.own_share is None else float(everybody.own_share[-1]),
     )
     vcpus, memory = everybody.vcpu_share[-1], everybody.memory_share[-1]
     nodes = np.arange(machine.nodes)
@@ -196,6 +205,11 @@ def test_a_field_says_what_the_prediction_says(
     assert costs.latency[0] == pytest.approx(after.latency[-1], rel=1e-12, abs=1e-9)
     assert costs.cpu[0] == pytest.approx(after.cpu[-1], rel=1e-12, abs=1e-9)
     assert costs.neighbours[0] == pytest.approx(float((after.slowdown[:-1] - without).sum()), abs=rounding)
+
+    # its own nodes alone, as placement tries them
+    own = np.flatnonzero((vcpus > 0) | (memory > 0))
+    fewer = field.try_sets(newcomer, own[None], vcpus[None, own], memory[None, own])
+    assert fewer.total[0] == pytest.approx(costs.total[0], rel=1e-9, abs=1e-9)
 
     joined = field.with_domain(newcomer, vcpus, memory)
     assert joined.total == pytest.approx(float((after.slowdown - 1).sum()), rel=1e-12, abs=1e-8)
@@ -209,6 +223,60 @@ def test_a_nearer_machine_is_never_predicted_worse(seed: int, count: int) -> Non
     far, near = machine_of([4, 4, 4], 2, distance=30), machine_of([4, 4, 4], 2, distance=15)
     tenants = tenants_of(random, far, count)
     assert (predict(near, tenants).slowdown <= predict(far, tenants).slowdown + 1e-9).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
+def test_virtual_nodes_of_0_are_none_to_the_last_bit(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    machine = machine_of([4, 2, 4], 2)
+    tenants = tenants_of(random, machine, count)
+    none = replace(tenants, own_share=np.zeros(count))
+    assert (predict(machine, none).slowdown == predict(machine, tenants).slowdown).all()
+    assert Field.of(machine, none).total == Field.of(machine, tenants).total
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
+def test_in_which_order_nodes_are_counted_is_no_matter(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    cores, order = [4, 2, 8, 1], random.permutation(4)
+    tenants = seeing(random, tenants_of(random, machine_of(cores, 2), count))
+    topology = machine_of(cores, 2).topology
+    assert topology.distances is not None
+    there = Topology(
+        tuple(topology.nodes[old] for old in order),
+        topology.cpus,
+        tuple(tuple(topology.distances[a][b] for b in order) for a in order),
+    )
+    shares = (tenants.vcpu_share, tenants.memory_share, tenants.device_share)
+    vcpus, memory, devices = (each[:, order] for each in shares)
+    other = replace(tenants, vcpu_share=vcpus, memory_share=memory, device_share=devices)
+    assert predict(Machine.of(there), other).slowdown == pytest.approx(predict(Machine.of(topology), tenants).slowdown)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
+def test_a_node_that_nobody_uses_changes_nothing(seed: int, count: int) -> None:
+    """Nothing but how full the machine is, which counts where vCPUs have to wait."""
+    random = np.random.default_rng(seed)
+    small, large = machine_of([4, 4], 2), machine_of([4, 4, 4], 2)
+    tenants = seeing(random, tenants_of(random, small, count))
+    tenants = replace(tenants, demand=np.minimum(tenants.demand, 4.0 / count))
+    shares = (tenants.vcpu_share, tenants.memory_share, tenants.device_share)
+    vcpus, memory, devices = (np.hstack([each, np.zeros((count, 1))]) for each in shares)
+    other = replace(tenants, vcpu_share=vcpus, memory_share=memory, device_share=devices)
+    assert predict(large, other).slowdown == pytest.approx(predict(small, tenants).slowdown)
+
+
+def test_who_sees_its_nodes_loses_a_tenth_of_the_distance() -> None:
+    machine = machine_of([4, 4], 1, distance=29)
+    halves = np.array([[0.5, 0.5]])
+    tenants = Tenants(("d",), np.ones(1), halves, halves, halves * 0, np.zeros(1, dtype=np.intp), np.zeros(1))
+    spread = predict(machine, tenants).latency[0]
+    kept = predict(machine, replace(tenants, own_share=np.array([DEFAULT.own_share]))).latency[0]
+    assert spread == pytest.approx(DEFAULT.memory_bound * 0.5 * 2.0)
+    assert kept == pytest.approx(0.1 * spread)
 
 
 def on_one_node(weights: list[float] | None, demand: list[float]) -> Tenants:
@@ -254,9 +322,10 @@ class TestWeights:
         """What the bound of the exact search stands on."""
         random = np.random.default_rng(seed)
         machine = machine_of([2, 1], 2)
-        everybody = with_character(random, tenants_of(random, machine, count + 1))
+        everybody = seeing(random, with_character(random, tenants_of(random, machine, count + 1)))
         there = [everybody.demand, everybody.vcpu_share, everybody.memory_share, everybody.device_share]
         rest = [everybody.pool, everybody.confined, everybody.weight, everybody.memory_bound, everybody.traffic_gbs]
+        rest.append(everybody.own_share)
         first = Tenants(everybody.names[:-1], *(a[:-1] for a in there), *(a[:-1] for a in rest if a is not None))  # type: ignore[arg-type]
         assert (predict(machine, first).slowdown <= predict(machine, everybody).slowdown[:-1] + 1e-9).all()
 

@@ -56,6 +56,10 @@ class Assumptions:
     ipc-bench's pipes on a 48-core Opteron under Xen with vCPUs pinned: 4.0 us more across packages than within a die,
     whose memory is 76 ns nearer.
 
+    `own_share`: share of its accesses that a vCPU of a guest which sees its nodes (`vnuma=`) keeps within its own
+    virtual node; the rest goes to all memory of the guest. An assumption: first touch leaves shared data, page cache
+    and what was touched before a thread moved.
+
     `dom0_vcpu_demand`: how busy a vCPU of Dom0 is where the host does not tell. `vcpu_demand`: the same for other
     domains.
 
@@ -85,6 +89,7 @@ class Assumptions:
     cache_mib_per_core: float = 2.0
     cache_power: float = 0.5
     message_lines: float = 53.0
+    own_share: float = 0.9
     dom0_vcpu_demand: float = 0.1
     vcpu_demand: float = 1.0
     device_weight: float = 0.5

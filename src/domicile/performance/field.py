@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, crowding, sharing, sharing_parts
 from domicile.performance.machine import Machine
@@ -28,7 +29,8 @@ Indices = npt.NDArray[np.intp]
 class Newcomer:
     """A domain to be tried: its demand in vCPUs, its pool, what each whole node costs it by its devices (N), and the
     pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's). Its weight (256 is
-    1.0), and how hard it leans on memory (None: as `Assumptions` has it)."""
+    1.0), how hard it leans on memory (None: as `Assumptions` has it), and what it keeps of its accesses on the vCPU's
+    node (`own_share`, 0 without virtual nodes: see `accesses`)."""
 
     demand: float
     pool: int
@@ -38,6 +40,7 @@ class Newcomer:
     weight: float = 1.0
     memory_bound: float | None = None
     traffic_gbs: float | None = None
+    own_share: float = 0.0
 
     def bound(self, assumptions: Assumptions) -> float:
         """The share of its time that is memory latency."""
@@ -108,14 +111,15 @@ class Field:
         traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
-        felt = _by_pair(_times(bound, vcpus), memory) * relative
+        accesses = Accesses.of(vcpus, memory, tenants.own_share)
+        felt = _by_pair(accesses.scaled(bound)) * relative
         own = own_pressure(machine, tenants.demand, assumptions, traffic_gbs)
         constant = float(felt.sum()) - float((bound * present * (1.0 + own)).sum()) + float(tenants.confined.sum())
         attached = np.flatnonzero(tenants.device_share.any(axis=1))
         if attached.size:
             pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
             constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
-        traffic = _by_pair(_times(traffic_gbs, busy), memory)
+        traffic = _by_pair(accesses.scaled(tenants.demand).scaled(traffic_gbs))
         controller, link = _pressures(machine, traffic, assumptions)
         each = [busy, vcpus, busy * vcpus]
         if tenants.weight is not None:
@@ -158,7 +162,8 @@ class Field:
         """The field with one more domain, spread as these shares (N each) say; `sign` -1 takes it out again."""
         a = self.assumptions
         busy = newcomer.demand * vcpus
-        felt = newcomer.bound(a) * np.outer(vcpus, memory) * self.relative
+        accesses = Accesses.of(vcpus, memory, newcomer.own_share)
+        felt = newcomer.bound(a) * accesses.weights * self.relative
         nodes = np.flatnonzero(vcpus)
         own = newcomer.own_pressure(self.machine, a)
         constant = (
@@ -179,7 +184,8 @@ class Field:
             heavy[newcomer.pool] += sign * busy * newcomer.weight
             light[newcomer.pool] += sign * vcpus / newcomer.weight
             heavy = np.maximum(heavy, 0.0)
-        traffic = np.maximum(self.traffic + sign * newcomer.traffic(a) * np.outer(busy, memory), 0.0)
+        sends = newcomer.traffic(a) * accesses.scaled(newcomer.demand).weights
+        traffic = np.maximum(self.traffic + sign * sends, 0.0)
         controller, link = _pressures(self.machine, traffic, a)
         return replace(
             self,
@@ -287,7 +293,9 @@ class Trial:
         field, traffic = self.field, self.sends
         a = field.assumptions
         cpu, neighbours = self._cpu(nodes, vcpus)
-        controller = crowding((self.traffic[nodes] + traffic * memory) / self.peak[nodes], a)
+        accesses = Accesses.of(vcpus, memory, self.newcomer.own_share)
+        arriving = memory if accesses.kept is None else accesses.arriving
+        controller = crowding((self.traffic[nodes] + traffic * arriving) / self.peak[nodes], a)
         # of a node that stands in a row twice, what it would cost with a share of 0 is nothing
         neighbours = neighbours + (self.felt[nodes] * (controller - self.controller[nodes])).sum(axis=1)
         if nodes.shape[1] == 1:
@@ -296,7 +304,7 @@ class Trial:
             felt = (relative * vcpus * memory * controller).sum(axis=1)
         else:
             pair = (nodes[:, :, None], nodes[:, None, :])
-            spread = vcpus[:, :, None] * memory[:, None, :]
+            spread = accesses.weights
             remote = nodes[:, :, None] != nodes[:, None, :]
             link = np.where(
                 remote, crowding((field.traffic[pair] + traffic * spread) / field.machine.bandwidth_gbs[pair], a), 0.0
@@ -339,11 +347,14 @@ BLOCK = 32
 (interface/gemm.c, 0.3), which on a busy Dom0 wait for each other for longer than the sum takes."""
 
 
-def _by_pair(left: Floats, right: Floats) -> Floats:
-    """The sum over domains of left (D x N) times right (D x N), by pair of nodes (N x N)."""
+def _by_pair(accesses: Accesses) -> Floats:
+    """The sum over domains (D x N), by pair of nodes (N x N)."""
+    left, right = accesses.loose, accesses.memory
     found = np.zeros((left.shape[1], right.shape[1]))
     for start in range(0, len(left), BLOCK):
         found += left[start : start + BLOCK].T @ right[start : start + BLOCK]
+    if accesses.kept is not None:
+        found += np.diag(accesses.kept.sum(axis=0))
     return found
 
 
@@ -352,11 +363,6 @@ def _by_node(pool: Indices, pools: int, each: Floats) -> Floats:
     if pools == 1:
         return np.asarray(each.sum(axis=0, keepdims=True), dtype=np.float64)
     return np.array([each[pool == one].sum(axis=0) for one in range(pools)])
-
-
-def _times(each: Floats | float, shares: Floats) -> Floats:
-    """Shares (D x N) times one figure, or one for each domain (D)."""
-    return shares * (each[:, None] if isinstance(each, np.ndarray) else each)
 
 
 def _mean(heavy: Floats, demand: Floats) -> Floats:

@@ -3,7 +3,8 @@
     slowdown = 1 + memory latency + CPU load + memory bandwidth + devices
 
 1.0 is a domain with a core to each vCPU, its memory on the machine's fastest node and the bandwidth of that node to
-itself. Terms add up: each is the loss that it alone causes, which is exact to first order and keeps them explainable.
+itself. Where accesses go is `accesses`: over all memory of a domain, or with virtual nodes mostly to the vCPU's own
+node. Terms add up: each is the loss that it alone causes, which is exact to first order and keeps them explainable.
 This is the first order of `evaluate`, kept beside it because sums by node and by pair of nodes are what `Field` needs
 to try thousands of places for a newcomer without evaluating everybody anew; tests hold the two together. What it leaves
 out of the model: caches (but for `company`), links that several pairs of nodes share, messages, and that traffic falls
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.machine import Machine
@@ -53,13 +55,14 @@ def predict(machine: Machine, tenants: Tenants, assumptions: Assumptions = DEFAU
 
     bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
     traffic_gbs = assumptions.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs
-    latency = bound * (np.einsum("...dn,...dm,nm->...d", vcpus, memory, relative) - present)
+    accesses = Accesses.of(vcpus, memory, tenants.own_share)
+    latency = bound * (accesses.mean(relative) - present)
     latency = np.where(memory.any(axis=-1), latency, 0.0)
     cpu = _cpu(machine, tenants, busy, assumptions)
 
-    traffic = np.einsum("...dn,...dm->...nm", np.broadcast_to(traffic_gbs, demand.shape)[:, None] * busy, memory)
+    traffic = accesses.scaled(demand).scaled(traffic_gbs).together
     loaded = _pressure(machine, traffic, assumptions)
-    felt = np.einsum("...dn,...dm,nm,...nm->...d", vcpus, memory, relative, loaded)
+    felt = accesses.mean(relative, loaded)
     bandwidth = bound * (felt - own_pressure(machine, demand, assumptions, traffic_gbs) * present)
     bandwidth = np.where(memory.any(axis=-1), bandwidth, 0.0)
 

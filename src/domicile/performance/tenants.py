@@ -17,9 +17,9 @@ import numpy.typing as npt
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, sharing
 from domicile.performance.machine import Machine
-from domicile.state.model import Domain, Reservation, Snapshot
+from domicile.state.model import Domain, Reservation, Snapshot, Vnode
 
-__all__ = ["Tenants", "device_shares", "residents"]
+__all__ = ["Tenants", "device_shares", "keeps_to_vnodes", "residents"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class Tenants:
     `demand`: D, how many vCPUs want to run at once. `vcpu_share`, `memory_share`, `device_share`: D x N, each row
     adds up to 1, or is all 0 where the domain has none. `pool`: D, rows of `Machine.cores`. `confined`: D, slowdown
     from a hard affinity narrower than the nodes it is on. D each, None where all are alike: `weight` (256 is 1.0),
-    `memory_bound` and `traffic_gbs` (as `Assumptions` has them).
+    `memory_bound` and `traffic_gbs` (as `Assumptions` has them). `own_share`: D, what each keeps of its accesses on the
+    vCPU's node (see `accesses`), 0 for guests without virtual nodes; None where nobody has any.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Tenants:
     weight: Floats | None = None
     memory_bound: Floats | None = None
     traffic_gbs: Floats | None = None
+    own_share: Floats | None = None
 
     @classmethod
     def none(cls, nodes: int) -> Tenants:
@@ -180,7 +182,24 @@ def residents(
         confined[narrow_rows] = _confinement(
             machine, affinities, bound, rows_of[narrow_rows], wanted[narrow_rows], vcpus[narrow_rows], assumptions
         )
-    return Tenants(names, wanted, vcpus, memory, devices, rows_of, confined)
+    own_share = _own_share(snapshot.domains, rows, assumptions)
+    return Tenants(names, wanted, vcpus, memory, devices, rows_of, confined, own_share=own_share)
+
+
+def keeps_to_vnodes(vnodes: Sequence[Vnode]) -> bool:
+    """Whether a guest with these virtual nodes keeps most of its accesses on the nodes of its vCPUs: it sees several,
+    and each is on a node that is known."""
+    return len(vnodes) > 1 and all(vnode.pnode is not None for vnode in vnodes)
+
+
+def _own_share(domains: Sequence[Domain], rows: int, assumptions: Assumptions) -> Floats | None:
+    """What each row keeps of its accesses on the vCPU's node; None where nobody has virtual nodes."""
+    seeing = [row for row, domain in enumerate(domains) if domain.vnodes and keeps_to_vnodes(domain.vnodes)]
+    if not seeing:
+        return None
+    found = np.zeros(rows)
+    found[seeing] = assumptions.own_share
+    return found
 
 
 def device_shares(machine: Machine, addresses: Sequence[str]) -> Floats:

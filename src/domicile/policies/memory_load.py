@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.character import USUAL_WEIGHT, leaning, scheduled
 from domicile.performance.curves import Floats
@@ -116,23 +118,33 @@ class MemoryLoad:
 
     def slowdowns(self, accesses: Floats) -> Floats:
         """Every domain's slowdown with its accesses going to these nodes (... x D x N); ... x D."""
-        tenants = self.tenants
+        tenants, rows, share = self.tenants, self._rows, self._rows.share
+        memory = accesses[..., rows.owner, :]
+        if tenants.own_share is not None:
+            own_share = tenants.own_share[rows.owner]
+            reached = Accesses.of(rows.vcpus / share[:, None], memory, own_share).arriving
+            memory = np.where(own_share[:, None] > 0, reached, memory)
         load = MachineLoad.of(
-            tenants.demand[:, None] * tenants.vcpu_share,
-            accesses,
-            demand_vcpus=tenants.demand,
-            traffic_gbs=tenants.traffic_gbs,
-            memory_bound=tenants.memory_bound,
-            weight=USUAL_WEIGHT if tenants.weight is None else USUAL_WEIGHT * tenants.weight,
-            pool=tenants.pool,
+            tenants.demand[rows.owner, None] * rows.vcpus,
+            memory,
+            demand_vcpus=tenants.demand[rows.owner] * share,
+            traffic_gbs=None if tenants.traffic_gbs is None else tenants.traffic_gbs[rows.owner],
+            memory_bound=None if tenants.memory_bound is None else tenants.memory_bound[rows.owner],
+            weight=USUAL_WEIGHT if tenants.weight is None else USUAL_WEIGHT * tenants.weight[rows.owner],
+            pool=tenants.pool[rows.owner],
             assumptions=self.assumptions,
         )
-        return evaluate(self.machine, load, self.assumptions).slowdown
+        return rows.joined(evaluate(self.machine, load, self.assumptions).slowdown)
 
     def remote_share(self, accesses: Floats) -> Floats:
         """Share of each domain's accesses (D x N) that leave the node of the vCPU; D."""
-        near = (self.tenants.vcpu_share * accesses).sum(axis=1)
+        reached = Accesses.of(self.tenants.vcpu_share, accesses, self.tenants.own_share).weights
+        near = reached.trace(axis1=1, axis2=2)
         return np.asarray(np.where(accesses.any(axis=1), 1.0 - near, 0.0), dtype=np.float64)
+
+    @cached_property
+    def _rows(self) -> _Rows:
+        return _Rows.of(self.tenants)
 
     def shortage(self, free_mib: Floats, reserve: float) -> float:
         """What nodes with CPUs lack of having this share of their memory free, in MiB together."""
@@ -142,3 +154,36 @@ class MemoryLoad:
     def room(self, free_mib: Floats) -> int:
         """The most that is free on one node with CPUs, in MiB."""
         return int(free_mib[self.has_cpus].max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The domains as `evaluate` takes them, R rows: one for each, but for each node of its vCPUs where a guest keeps
+    its accesses to virtual nodes. `owner` (R): whose a row is; `vcpus` (R x N): its vCPUs, as shares of the domain's;
+    `share` (R): how many of them."""
+
+    owner: npt.NDArray[np.intp]
+    vcpus: Floats
+    share: Floats
+
+    @classmethod
+    def of(cls, tenants: Tenants) -> _Rows:
+        owner, vcpus, shares = list[int](), list[Floats](), list[float]()
+        for row, share in enumerate(tenants.vcpu_share):
+            if tenants.own_share is None or not tenants.own_share[row] or not share.any():
+                parts, sizes = share[None], [1.0]
+            else:
+                parts, sizes = np.diag(share)[share > 0], share[share > 0].tolist()
+            owner += [row] * len(sizes)
+            vcpus += list(parts)
+            shares += sizes
+        each = np.array(vcpus).reshape(len(owner), tenants.vcpu_share.shape[1])
+        return cls(np.array(owner, dtype=np.intp), each, np.array(shares))
+
+    def joined(self, figures: Floats) -> Floats:
+        """Means over the rows of each domain (... x R), by their vCPUs: ... x D."""
+        if len(np.unique(self.owner)) == len(self.owner):
+            return figures
+        starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        weighted = np.add.reduceat(figures * self.share, starts, axis=-1)
+        return np.asarray(weighted / np.add.reduceat(self.share, starts), dtype=np.float64)

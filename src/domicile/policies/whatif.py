@@ -44,6 +44,7 @@ def with_guest(
         weight=request.weight,
         cap_percent=request.cap_percent,
         devices=request.devices,
+        vnodes=placement.vnodes or request.vnodes,
     )
     nodes = tuple(
         node

@@ -23,7 +23,7 @@ from domicile.policies.placement.afresh.proof import prove
 from domicile.policies.placement.afresh.search import Found, choices_of, layout_of, searched, worked_out
 from domicile.policies.placement.exact import search_exactly
 from domicile.policies.placement.layout import Layout, Problem
-from domicile.state.model import Snapshot
+from domicile.state.model import Snapshot, Vnode
 from domicile.topology.model import Node, Topology
 
 SEEDS = st.integers(0, 100_000)
@@ -35,15 +35,33 @@ def instance(seed: int) -> tuple[Problem, Built]:
     return problem, build(problem)
 
 
+def with_virtual_nodes(seed: int) -> tuple[Problem, Built]:
+    """One of the guests has virtual nodes, as far as two nodes have room for it; so has a resident."""
+    snapshot, requests, intent = drawn(seed)
+    first, *others = requests
+    near = [node.id for node in snapshot.topology.nodes][:2]
+    vnodes = tuple(
+        Vnode(pnode, mib, frozenset(range(number, first.max_vcpus, len(near))))
+        for number, (pnode, mib) in enumerate(
+            zip(near, (first.memory_mib // 4, 3 * first.memory_mib // 4), strict=False)
+        )
+    )
+    mib = sum(vnode.memory_mib for vnode in vnodes)
+    wide = replace(first, vnodes=vnodes, memory_mib=mib, max_memory_mib=mib, hard_affinity=None)
+    domains = tuple(replace(domain, vnodes=vnodes if row == 0 else ()) for row, domain in enumerate(snapshot.domains))
+    problem = problem_of(replace(snapshot, domains=domains), [wide, *others], intent)
+    return problem, build(problem)
+
+
 def any_choices(built: Built, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     first = built.given.guest[FIRST]
     return np.asarray(np.random.default_rng(seed).integers(first[:-1], first[1:]), dtype=np.int64)
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=SEEDS)
-def test_the_objective_is_that_of_the_layout(seed: int) -> None:
-    problem, built = instance(seed)
+@given(seed=SEEDS, vnodes=st.booleans())
+def test_the_objective_is_that_of_the_layout(seed: int, *, vnodes: bool) -> None:
+    problem, built = with_virtual_nodes(seed) if vnodes else instance(seed)
     found = worked_out(built, any_choices(built, seed))
     layout: Layout | None = Layout.empty(problem)
     for guest, seat in enumerate(seats_of(problem, built, found.chosen, found.mib)):
@@ -130,6 +148,20 @@ def few_assignments(count: int) -> list[int]:
         if len(found) == count:
             break
     return found
+
+
+@pytest.mark.parametrize("seed", [1, 6, 7, 8])
+def test_no_layout_with_virtual_nodes_is_below_the_bound(seed: int) -> None:
+    pytest.importorskip("highspy")
+    problem, _ = with_virtual_nodes(seed)
+    problem = replace(problem, subjects=problem.subjects[:3], groups=problem.groups[:3])
+    best = search_exactly(problem, None)
+    proof = prove(problem, build(problem), None)
+    assert best is not None
+    assert proof.optimal
+    assert proof.bound <= best.objective + 1e-6
+    assert proof.best is not None
+    assert proof.best.objective >= best.objective - 1e-6
 
 
 @pytest.mark.parametrize("seed", [0, 7, 14, 1, 8, 20])

@@ -14,7 +14,7 @@ from domicile.performance.assumptions import DEFAULT
 from domicile.policies.rebalancing.records import History, Rules
 from domicile.policies.rebalancing.screen import screen
 from domicile.policies.rebalancing.standing import Standing
-from domicile.state.model import Cpupool, Domain, Snapshot
+from domicile.state.model import Cpupool, Domain, Snapshot, Vnode
 from domicile.state.request import Character
 
 DEVICE = "0000:41:00.0"
@@ -30,8 +30,15 @@ def hosts(draw: st.DrawFn) -> Snapshot:
         each = domain(f"g{number}", memory, draw(st.integers(1, 5)), soft=soft, count=12, number=number + 1)
         weight = draw(st.sampled_from([256, 256, 64, 1024]))
         devices = draw(st.sampled_from([(), (), (DEVICE,)]))
+        vnodes = tuple(Vnode(node, mib, frozenset()) for node, mib in memory.items())
         domains.append(
-            replace(each, weight=weight, devices=devices, cpupool=draw(st.sampled_from(["Pool-0", "other"])))
+            replace(
+                each,
+                weight=weight,
+                devices=devices,
+                cpupool=draw(st.sampled_from(["Pool-0", "other"])),
+                vnodes=vnodes if draw(st.booleans()) else (),
+            )
         )
     return host(*domains, cpus_per_node=3, devices={DEVICE: 2}, pools=draw(st.sampled_from([(), pools])))
 

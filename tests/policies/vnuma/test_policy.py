@@ -18,10 +18,11 @@ from domicile.policies.placement import place
 from domicile.policies.plan import VNODES_TERM, Placement
 from domicile.policies.vnuma import keep, with_vnuma
 from domicile.policies.vnuma.costs import Ground
-from domicile.policies.vnuma.design import topology_of
+from domicile.policies.vnuma.design import topology_of, topology_on
+from domicile.policies.vnuma.widths import WIDER
 from domicile.policies.whatif import with_guest
 from domicile.state.model import Cpupool, Domain, DomainType, Snapshot, Vcpu, Vnode
-from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
+from domicile.state.request import Character, GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.check import checked
 from domicile.topology.model import Cpu, Device, Node
 
@@ -95,8 +96,8 @@ class TestWhoGetsOne:
         assert [vnode.distances for vnode in one.vnodes] == [(10, 16), (16, 10)]
         assert one.soft_affinity is not None
         assert [min(cpus) // 4 for cpus in one.soft_affinity] == [v.pnode for v in one.vnodes for _ in v.vcpus]
-        assert [len(other.nodes) for other in one.alternatives] == [2, 3, 3]
-        assert all(other.objective >= one.objective for other in one.alternatives)
+        # the other pair, and what more virtual nodes would come to
+        assert sorted(len(other.nodes) for other in one.alternatives) == [2, 3, 4]
         assert "wider than a node (8 vCPUs, no node has more than 4 pCPUs for it)" in said(one)
 
     def test_by_memory_too(self) -> None:
@@ -140,6 +141,30 @@ class TestWhoGetsOne:
         assert one.vnodes == ()
         (one,) = decide(host(4000, 4000), [guest()], asked(2)).placements
         sane(one, guest())
+
+
+class TestWidth:
+    """The fewest, unless more gain enough; the others are shown with what they would really come to."""
+
+    def test_a_little_is_not_worth_two_more(self) -> None:
+        snapshot = host(4000, 4000, 4000, 4000)
+        one = only(snapshot, guest())
+        assert len(one.vnodes) == 2
+        assert "4 are predicted to gain 0." in said(one)
+        assert "more than 0.50 is asked for, since a topology is for life" in said(one)
+        widest = next(other for other in one.alternatives if len(other.nodes) == 4)
+        assert widest.objective < one.objective
+        asked_for = only(snapshot, guest(), asked(4))
+        assert asked_for.objective == pytest.approx(widest.objective)
+        assert "predicted to gain" not in said(asked_for)
+
+    def test_the_bandwidth_of_all_memories_is(self) -> None:
+        streams = Intent(domains=(Character("wide", memory_bound=0.8, traffic_gbs=8.0),))
+        one = only(host(4000, 4000, 4000, 4000), guest(), streams)
+        assert len(one.vnodes) == 4
+        assert "predicted to gain" not in said(one)
+        pair = next(other for other in one.alternatives if len(other.nodes) == 2)
+        assert pair.objective > one.objective + 2 * WIDER
 
 
 class TestUneven:
@@ -207,6 +232,14 @@ def test_others_of_the_same_call_have_room_too() -> None:
     assert all(mib <= 3000 for mib in used.values())
 
 
+def test_a_guest_with_virtual_nodes_has_them_on_the_host_that_the_next_one_comes_to() -> None:
+    snapshot = host(4000, 4000, 4000, 4000)
+    one = only(snapshot, guest())
+    there = with_guest(snapshot, replace(guest(), vnodes=one.vnodes), one, frozenset(one.nodes))
+    assert there.domains[-1].vnodes == one.vnodes
+    assert with_guest(snapshot, guest(), replace(one, vnodes=()), frozenset(one.nodes)).domains[-1].vnodes == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "wish"),
     [
@@ -226,13 +259,19 @@ def test_the_three_next_best_are_shown_and_cost_what_they_would(kind: DomainType
     assert len({one.nodes, *(other.nodes for other in one.alternatives)}) == 4
     totals = [other.objective for other in one.alternatives]
     assert totals == sorted(totals)
-    if wish == VnumaMode.AUTO:
-        assert one.objective <= totals[0] + 1e-6
+    for other in one.alternatives:
+        wider = len(other.nodes) - len(one.nodes) if kind is DomainType.HVM and wish == VnumaMode.AUTO else 0
+        assert isinstance(wish, int) or one.objective <= other.objective + max(wider, 0) * WIDER + 1e-6
     there = replace(snapshot, domains=snapshot.domains)
     for placement, request in zip(plan.placements[1:], requests[1:], strict=True):
         there = with_guest(there, request, placement, frozenset(placement.nodes))
     for other in one.alternatives:
         forced = replace(requests[0], soft_affinity=(snapshot.topology.cpus_of(other.nodes),) * 8)
+        if kind is DomainType.HVM and len(other.nodes) > 1:
+            # virtual nodes of its own
+            vnodes = topology_on(Ground.of(there, requests[0], Intent()), other.nodes)
+            assert vnodes is not None
+            forced = replace(requests[0], vnodes=vnodes)
         assert place(there, [forced]).placements[0].objective == pytest.approx(other.objective, abs=0.01)
 
 

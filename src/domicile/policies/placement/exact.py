@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from domicile.errors import Refused
+from domicile.performance.accesses import least_ways
 from domicile.policies.placement.candidates import EXHAUSTIVE_NODES, Members, every_set, weigh
 from domicile.policies.placement.layout import Choice, Layout, Problem
 from domicile.policies.placement.search import MARGIN
@@ -145,7 +146,8 @@ def _least(empty: Layout, guest: int) -> float:
     if not usable.any():
         return np.inf
     newcomer, a = subject.newcomer, load.assumptions
-    away = np.einsum("ki,kij->kj", batch.vcpus, load.relative[nodes[:, :, None], nodes[:, None, :]])
+    ways = least_ways(load.relative, newcomer.own_share)
+    away = np.einsum("ki,kij->kj", batch.vcpus, ways[nodes[:, :, None], nodes[:, None, :]])
     nearest = np.where(batch.member, away, np.inf).min(axis=1)
     latency = newcomer.bound(a) * (nearest - 1.0)
     undisturbed = newcomer.bound(a) * newcomer.own_pressure(load.machine, a)

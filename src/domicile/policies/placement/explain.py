@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.character import USUAL_WEIGHT
 from domicile.performance.curves import Floats
 from domicile.policies.placement.candidates import SeatCosts
@@ -76,7 +77,7 @@ def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list
 def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> tuple[Term, ...]:
     """The terms of a seat, which costs this, for a guest that has none in `rest`: they add up to the objective."""
     return (
-        _latency(rest, seat, costs.latency),
+        _latency(rest, guest, seat, costs.latency),
         _cpu(rest, guest, seat, costs.cpu),
         _bandwidth(rest, guest, seat, costs.bandwidth),
         _memory(snapshot, rest, guest, seat),
@@ -95,13 +96,14 @@ def _figure(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _latency(rest: Layout, seat: Seat, cost: float) -> Term:
+def _latency(rest: Layout, guest: int, seat: Seat, cost: float) -> Term:
     machine = rest.problem.machine
-    memory = seat.memory_share
+    own_share = rest.problem.subjects[guest].newcomer.own_share
     # not `@`: a product with a matrix may be divided between threads, see `field.BLOCK`
+    weights = Accesses.of(seat.vcpu_share, seat.memory_share, own_share).weights
     inside = np.flatnonzero(seat.vcpu_share)
-    expected_ns = float((seat.vcpu_share[inside] * (machine.latency_ns[inside] * memory).sum(axis=1)).sum())
-    remote = 1.0 - float((seat.vcpu_share * memory).sum())
+    expected_ns = float((weights[inside] * machine.latency_ns[inside]).sum())
+    remote = 1.0 - float(weights.trace())
     where = "all local" if remote < 0.005 else f"{remote:.0%} of accesses remote"
     source = "" if machine.latency_measured else ", by distance"
     reason = f"memory latency: {expected_ns:.0f} ns{source}, {where} (best possible {machine.best_latency_ns:.0f} ns)"

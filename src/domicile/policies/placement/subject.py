@@ -15,7 +15,7 @@ from domicile.performance.character import USUAL_WEIGHT, capped
 from domicile.performance.curves import Floats
 from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
-from domicile.performance.tenants import device_shares
+from domicile.performance.tenants import device_shares, keeps_to_vnodes
 from domicile.performance.ties import remoteness
 from domicile.policies.known import expected_vcpu_demand, io_pull
 from domicile.policies.placement.memory import in_proportion
@@ -50,7 +50,8 @@ class Subject:
 
     `eligible`: indices of the nodes it may use. `spread_weights` (G) and `spread_pcpus` (G x N): its vCPUs by distinct
     hard affinity, the share of each kind and the pCPUs that it may run on. `pool_cpus`: the CPUs of its cpupool.
-    `limits`: why nodes are not eligible, for a person.
+    `limits`: why nodes are not eligible, for a person. A guest that keeps its accesses to virtual nodes has a place
+    that is `fixed`, memory too.
     """
 
     request: GuestRequest
@@ -143,6 +144,7 @@ def prepare(
             weight=request.weight / USUAL_WEIGHT,
             memory_bound=character.memory_bound if character else None,
             traffic_gbs=character.traffic_gbs if character else None,
+            own_share=assumptions.own_share if keeps_to_vnodes(request.vnodes) else 0.0,
         ),
         eligible=eligible,
         spread_weights=np.array(list(kinds.values()), dtype=np.float64) / len(affinities),

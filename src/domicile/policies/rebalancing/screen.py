@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.field import Field
 from domicile.performance.predict import own_pressure
@@ -51,22 +52,27 @@ def screen(standing: Standing) -> Screened:
     relative, own_relative = field.relative, field.relative.diagonal()
     with_memory = m.any(axis=1) * v.any(axis=1)
     alone = own_pressure(machine, tenants.demand, a, each_gbs)
-    now += bound * (((v @ relative) * m).sum(axis=1) - with_memory)
+    accesses = Accesses.of(v, m, tenants.own_share)
+    # by node of the memory: latency on the way there, with a domain's vCPUs where they are
+    reached = (accesses.loose @ relative) * m
+    if accesses.kept is not None:
+        reached += accesses.kept * own_relative
+    now += bound * (reached.sum(axis=1) - with_memory)
     there += bound[:, None] * (own_relative - 1.0)
 
     # the pressure on each node's memory: of all others, with this domain's own memory as it is, with all of it there
     peak = machine.bandwidth_gbs.diagonal()
-    own = sends[:, None] * v.sum(axis=1, keepdims=True) * m
+    own = sends[:, None] * accesses.arriving
     others = np.maximum(field.traffic.sum(axis=0) - own, 0.0)
     before = crowding(others / peak, a)
     as_it_is = crowding((others + own) / peak, a)
     all_there = crowding((others + sends[:, None]) / peak, a)
-    felt_own = bound[:, None] * (v @ relative) * m
+    felt_own = bound[:, None] * reached
     felt_others = np.maximum(field.felt.sum(axis=0) - felt_own, 0.0)
     now += (felt_own * as_it_is).sum(axis=1) - bound * with_memory * alone
     now += (felt_others * (as_it_is - before)).sum(axis=1)
     there += bound[:, None] * (own_relative * all_there - alone[:, None]) + felt_others * (all_there - before)
-    _add_links(standing, now, bound, sends)
+    _add_links(standing, now, bound, sends, accesses)
 
     now += ((v + m) / 2.0 * standing.pull).sum(axis=1)
     there += standing.pull
@@ -74,14 +80,14 @@ def screen(standing: Standing) -> Screened:
     return Screened(now, np.where(usable & (v.sum(axis=1, keepdims=True) > 0), there, np.inf))
 
 
-def _add_links(standing: Standing, now: Floats, bound: Floats, sends: Floats) -> None:
+def _add_links(standing: Standing, now: Floats, bound: Floats, sends: Floats, accesses: Accesses) -> None:
     """What the domains with remote memory lose, and cost others, on the ways between nodes."""
-    tenants, field = standing.tenants, standing.field
-    v, m = tenants.vcpu_share, tenants.memory_share
-    rows = np.flatnonzero(v.sum(axis=1) * m.sum(axis=1) - (v * m).sum(axis=1) > REMOTE)
+    field = standing.field
+    loose, memory, kept = accesses
+    rows = np.flatnonzero(loose.sum(axis=1) * memory.sum(axis=1) - (loose * memory).sum(axis=1) > REMOTE)
     if not rows.size:
         return
-    spread = v[rows][:, :, None] * m[rows][:, None, :]
+    spread = Accesses(loose[rows], memory[rows], None if kept is None else kept[rows]).weights
     own = sends[rows, None, None] * spread
     felt = bound[rows, None, None] * spread * field.relative
     link = _link(field.traffic, field)

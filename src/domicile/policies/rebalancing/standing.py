@@ -109,6 +109,7 @@ class Standing:
             weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
             memory_bound=None if tenants.memory_bound is None else float(tenants.memory_bound[row]),
             traffic_gbs=None if tenants.traffic_gbs is None else float(tenants.traffic_gbs[row]),
+            own_share=0.0 if tenants.own_share is None else float(tenants.own_share[row]),
         )
 
     def without(self, row: int) -> Field:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
@@ -136,7 +137,7 @@ def _settled(
     """
     usable = machine.pcpus.sum(axis=0) > 0
     away = np.einsum("dm,nm->dn", tenants.memory_share, field.relative)
-    now = (tenants.vcpu_share * away).sum(axis=1)
+    now = Accesses.of(tenants.vcpu_share, tenants.memory_share, tenants.own_share).mean(field.relative)
     best = np.where(usable, away, np.inf).min(axis=1)
     bound = assumptions.memory_bound if tenants.memory_bound is None else tenants.memory_bound
     near = bound * (now - best) < start / 2
@@ -167,6 +168,7 @@ def _newcomer(tenants: Tenants, row: int, pull: Floats) -> Newcomer:
         weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
         memory_bound=its(tenants.memory_bound),
         traffic_gbs=its(tenants.traffic_gbs),
+        own_share=its(tenants.own_share) or 0.0,
     )
 
 

@@ -1,22 +1,24 @@
 """What it costs to have a virtual node on a pnode, in slowdown: the terms of the placement's objective, cut up by
 virtual node.
 
-A guest that sees its nodes keeps most of its accesses within a virtual node (`OWN_SHARE`); the rest goes to all of its
-memory alike, or, where the guest was told distances, less to what it believes to be far. CPU load, devices, groups and
-neighbours count as in `performance`; memory bandwidth does not: the objective itself weighs it when topologies of
-different width are compared.
+A guest that sees its nodes keeps most of its accesses within a virtual node (`Assumptions.own_share`); the rest goes
+to all of its memory alike, or, where the guest was told distances, less to what it believes to be far. CPU load,
+devices, groups and neighbours count as in `performance`; memory bandwidth does not: that is for the whole objective
+(`refine`), by which topologies of different width are compared too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, sharing
+from domicile.performance.field import Trial
 from domicile.policies.placement import problem_of
 from domicile.policies.placement.layout import Layout
 from domicile.policies.placement.subject import Subject
@@ -24,12 +26,7 @@ from domicile.policies.vnuma.assign import AssignmentProblem
 from domicile.state.model import Snapshot, Vnode
 from domicile.state.request import GuestRequest, Intent
 
-__all__ = ["OWN_SHARE", "Ground"]
-
-OWN_SHARE = 0.9
-"""Share of a vCPU's accesses that a guest which sees its nodes keeps within the vCPU's virtual node: an assumption, the
-same as the simulator's. First touch leaves shared data, page cache and what was touched before a thread moved."""
-
+__all__ = ["Ground", "shares"]
 
 SHARED_NODE = 1.0
 """What each virtual node costs another on the same pnode, beyond CPU load: a guest that is told of nodes which are not
@@ -115,7 +112,7 @@ class Ground:
         memory = np.array(sizes, dtype=np.float64) / max(sum(sizes), 1)
         field, a = self.layout.load, self.layout.problem.assumptions
         linear, crowd = self._by_node(vcpus, memory)
-        weight = self.subject.newcomer.bound(a) * (1.0 - OWN_SHARE) * np.outer(vcpus, memory) * _nearness(vnodes)
+        weight = self.subject.newcomer.bound(a) * (1.0 - a.own_share) * np.outer(vcpus, memory) * _nearness(vnodes)
         return AssignmentProblem(
             linear=linear,
             weight=weight,
@@ -126,6 +123,31 @@ class Ground:
             crowd=crowd,
             may_share=may_share,
         )
+
+    def within(self, nodes: Sequence[int]) -> Ground:
+        """The same with only these nodes (indices) to be used."""
+        inside = np.isin(np.arange(len(self.eligible)), nodes)
+        return replace(self, eligible=self.eligible & inside, pcpus=self.pcpus * inside)
+
+    def bears(self, vnodes: Sequence[Vnode], pnodes: Sequence[int]) -> bool:
+        """Whether these virtual nodes may be on these pnodes (indices, no two the same), and have room there."""
+        chosen = np.array(pnodes, dtype=np.intp)
+        fits = self.need_mib([vnode.memory_mib for vnode in vnodes]) <= self.available_mib[chosen]
+        return bool((fits & self._allowed(vnodes, None)[np.arange(len(vnodes)), chosen]).all())
+
+    def objectives(self, pnodes: npt.NDArray[np.intp], vcpus: Floats, memory: Floats) -> Floats:
+        """What the guest adds to the placement's objective with virtual nodes on these pnodes (K x V, none twice in a
+        row) that have these shares of its vCPUs and memory (V or K x V each); K."""
+        vcpus, memory = np.broadcast_to(vcpus, pnodes.shape), np.broadcast_to(memory, pnodes.shape)
+        ties = self.layout.ties(0)
+        costs = self._trial.costs(pnodes, vcpus, memory).total
+        return np.asarray(costs + 2.0 * ties.own(pnodes, vcpus) + ties.missed(pnodes, vcpus), dtype=np.float64)
+
+    @cached_property
+    def _trial(self) -> Trial:
+        """The guest with virtual nodes about to be tried."""
+        own_share = self.layout.problem.assumptions.own_share
+        return Trial.of(self.layout.load, replace(self.subject.newcomer, own_share=own_share))
 
     def _allowed(self, vnodes: Sequence[Vnode], least_pcpus: Sequence[int] | None) -> npt.NDArray[np.bool_]:
         index = self.layout.problem.machine.topology.node_index
@@ -159,7 +181,7 @@ class Ground:
         )
         own = vcpus[:, None] * (slowed - 1.0 + a.company * before / np.maximum(pcpus, 1.0))
         tied = newcomer.device_pull + self.layout.ties(0).by_node()
-        local = OWN_SHARE + (1.0 - OWN_SHARE) * memory
+        local = a.own_share + (1.0 - a.own_share) * memory
         latency = newcomer.bound(a) * np.outer(vcpus * local, np.maximum(np.diag(field.relative) - 1.0, 0.0))
         linear = own + others + np.outer((vcpus + memory) / 2.0, tied) + latency
         together = sharing(before + 2.0 * added, cores, pcpus, fullness, a)
@@ -179,3 +201,10 @@ def _nearness(vnodes: Sequence[Vnode]) -> Floats:
     near *= count * (count - 1) / near.sum()
     np.fill_diagonal(near, 1.0)
     return near
+
+
+def shares(vnodes: Sequence[Vnode]) -> tuple[Floats, Floats]:
+    """The virtual nodes' shares of the guest's vCPUs and memory, V each."""
+    vcpus = np.array([len(vnode.vcpus) for vnode in vnodes], dtype=np.float64)
+    memory = np.array([vnode.memory_mib for vnode in vnodes], dtype=np.float64)
+    return vcpus / max(vcpus.sum(), 1.0), memory / max(memory.sum(), 1.0)

@@ -22,7 +22,7 @@ from domicile.state.model import DomainType, Snapshot, Vnode
 from domicile.state.request import GuestRequest
 from domicile.topology.ids import format_ids
 
-__all__ = ["MOST_VNODES", "Width", "described", "most_even", "obstacle", "topology_of", "width_of"]
+__all__ = ["MOST_VNODES", "Width", "described", "most_even", "obstacle", "topology_of", "topology_on", "width_of"]
 
 MOST_VNODES = 32
 """Xen takes distances of one page at most: 32 x 32 of 4 bytes (`vnuma_alloc`, xen/common/domctl.c, 4.17)."""
@@ -104,6 +104,12 @@ def topology_of(ground: Ground, count: int, *, may_share: bool = False) -> tuple
             f"Xen takes {MOST_VNODES} at most)"
         )
     return _even(ground, count, may_share=may_share) or (None if may_share else _uneven(ground, count))
+
+
+def topology_on(ground: Ground, nodes: Sequence[int]) -> tuple[Vnode, ...] | None:
+    """The best topology with a virtual node on each of these nodes (indices); None where none can be had."""
+    most = min(MOST_VNODES, ground.request.max_vcpus)
+    return topology_of(ground.within(nodes), len(nodes)) if len(nodes) <= most else None
 
 
 def _even(ground: Ground, count: int, *, may_share: bool) -> tuple[Vnode, ...] | None:

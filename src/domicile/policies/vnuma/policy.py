@@ -14,6 +14,7 @@ from functools import partial
 
 from domicile.errors import Refused
 from domicile.policies.plan import VNODES_TERM, Alternative, Explanation, Placement, PlacementPlan, Term
+from domicile.policies.vnuma.beside import alternative, plain_ones, topologies_beside
 from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import MOST_VNODES, described, most_even, topology_of
 from domicile.policies.vnuma.keep import keep
@@ -115,20 +116,22 @@ class _Answers:
 
     def next_best(self, guest: int, plain: GuestRequest) -> tuple[Alternative, ...] | None:
         """What comes next to the place of a guest that was worked out here, `plain` being the guest as it was before:
-        other widths, and other sets of nodes without virtual nodes or a soft affinity for each vCPU. None where the
+        other topologies, or, where it got a soft affinity for each vCPU, other sets of nodes without. None where the
         place is the policy's own, or was a part of the topology.
         """
         if self.requests[guest] is plain or self.kept[guest]:
             return None
+        host, vnodes = self._host_without(guest), self.requests[guest].vnodes
         try:
-            usual = self._alone(self._host_without(guest), plain)
+            others = plain_ones(self._alone(host, plain))
         except Refused:
             return self.others[guest]
-        first = Alternative(usual.nodes, usual.predicted_slowdown, usual.terms, usual.objective)
+        if vnodes:
+            ground = Ground.of(host, plain, self.intent, self.load)
+            alone = partial(self._alone, host)
+            others = topologies_beside(ground, vnodes, self.others[guest], others, alone, SHOWN)
         chosen = self.placements[guest].nodes
-        # of one set of nodes, what was designed for it counts
-        found = {other.nodes: other for other in (*reversed(usual.alternatives), first, *reversed(self.others[guest]))}
-        others = [other for other in found.values() if other.nodes != chosen]
+        others = [other for other in others if other.nodes != chosen]
         return tuple(
             sorted(others, key=lambda other: (round(other.objective, 9), len(other.nodes), other.nodes))[:SHOWN]
         )
@@ -168,11 +171,7 @@ class _Answers:
         objectives = {len(tried.vnodes): placement.objective for placement, tried in found}
         width = best_width(objectives)
         best = next(tried for _, tried in found if len(tried.vnodes) == width)
-        others = tuple(
-            Alternative(other.nodes, other.predicted_slowdown, other.terms, other.objective)
-            for other, tried in found
-            if tried is not best
-        )
+        others = tuple(alternative(placement) for placement, tried in found if tried is not best)
         told = f"{task.why}: {_said(best.vnodes, host, request)}"
         return _Answer(best, "; ".join(filter(None, (told, faster_but(objectives, width)))), others)
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from domicile.performance.assumptions import DEFAULT
 from domicile.simulator.memory.flow import apportion
 
 __all__ = ["OWN_SHARE", "DomainPages"]
@@ -28,9 +29,8 @@ Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
 
-OWN_SHARE = 0.9
-"""What a guest that sees its nodes keeps within a vnode where nobody says else: an assumption. First touch leaves
-shared data, page cache and what was touched before a vCPU moved."""
+OWN_SHARE = DEFAULT.own_share
+"""What a guest that sees its nodes keeps within a vnode where nobody says else."""
 
 
 @dataclass(eq=False)

@@ -15,10 +15,11 @@ from domicile.performance.curves import LEAST_BOUND, Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.policies.placement.afresh.core.arrays import APART, LOW, TOGETHER, Given, Integers
 from domicile.policies.placement.layout import Problem, Seat
+from domicile.policies.placement.subject import Subject
 from domicile.policies.placement.ties import Membership, ties_of
 from domicile.state.request import GroupKind
 
-__all__ = ["Built", "Candidate", "build", "seats_of"]
+__all__ = ["Built", "Candidate", "build", "seats_of", "settled_field"]
 
 EVERY_SET_OF = 8
 """All sets of so many nodes are candidates: 255."""
@@ -66,7 +67,8 @@ def build(problem: Problem, homes: Mapping[int, Seat] | None = None) -> Built:
 
     A guest without candidates has none in the arrays; see `Given.first`.
     """
-    field = Field.of(problem.machine, problem.residents, problem.assumptions)
+    field = settled_field(problem)
+    problem = replace(problem, subjects=tuple(replace(one, newcomer=_settled(one)) for one in problem.subjects))
     known: dict[bytes, _Sets] = {}
     by_guest = []
     for guest, subject in enumerate(problem.subjects):
@@ -84,6 +86,26 @@ def build(problem: Problem, homes: Mapping[int, Seat] | None = None) -> Built:
             parts.append(_Sets.of(_home(home), field))
         by_guest.append(_weighed(problem, field, guest, parts, home))
     return _packed(problem, field, by_guest)
+
+
+def settled_field(problem: Problem) -> Field:
+    """The load of the residents, with the accesses of guests that keep them to virtual nodes. The compiled search knows
+    only accesses that are spread over all memory; but the place of these guests is fixed, memory too, so that their
+    accesses are as settled as a resident's."""
+    field = Field.of(problem.machine, problem.residents, problem.assumptions)
+    for subject in problem.subjects:
+        fixed, settled = subject.fixed, _settled(subject)
+        if settled is not subject.newcomer and fixed and fixed.reserve_mib:
+            memory = np.array(fixed.reserve_mib, dtype=np.float64) / max(subject.need_mib, 1)
+            field = field.with_domain(subject.newcomer, fixed.vcpu_share, memory)
+            field = field.with_domain(settled, fixed.vcpu_share, memory, -1)
+    return field
+
+
+def _settled(subject: Subject) -> Newcomer:
+    """A guest as the compiled search takes it: without accesses, where they are in `settled_field`."""
+    newcomer = subject.newcomer
+    return replace(newcomer, memory_bound=0.0, traffic_gbs=0.0, own_share=0.0) if newcomer.own_share else newcomer
 
 
 def seats_of(problem: Problem, built: Built, chosen: Integers, mib: Integers) -> tuple[Seat, ...]:

@@ -236,7 +236,7 @@ def _rows(tenants: Tenants, rows: Sequence[int]) -> Tenants:
         tenants.confined[chosen],
         *(
             None if each is None else each[chosen]
-            for each in (tenants.weight, tenants.memory_bound, tenants.traffic_gbs)
+            for each in (tenants.weight, tenants.memory_bound, tenants.traffic_gbs, tenants.own_share)
         ),
     )
 
@@ -339,6 +339,7 @@ def _slowdowns(layout: Layout, groups: Sequence[Group]) -> dict[str, float]:
         _both(there.weight, 1.0, there, [one.weight for one in newcomers]),
         _both(there.memory_bound, a.memory_bound, there, [one.bound(a) for one in newcomers]),
         _both(there.traffic_gbs, a.traffic_gbs, there, [one.traffic(a) for one in newcomers]),
+        _both(there.own_share, 0.0, there, [one.own_share for one in newcomers]),
     )
     own = [_own(problem, one, seat) for one, seat in zip(newcomers, seats, strict=True)]
     slowdown = predict(problem.machine, tenants, problem.assumptions).slowdown

@@ -22,8 +22,7 @@ from math import inf
 import numpy as np
 
 from domicile.performance.curves import LEAST_BOUND, Floats, crowding, sharing_parts
-from domicile.performance.field import Field
-from domicile.policies.placement.afresh.build import Built
+from domicile.policies.placement.afresh.build import Built, settled_field
 from domicile.policies.placement.afresh.core.arrays import (
     ALONE_THERE,
     APART,
@@ -112,7 +111,7 @@ class _Model:
 
     def __init__(self, problem: Problem, built: Built) -> None:
         self.problem, self.given = problem, built.given
-        self.field = Field.of(problem.machine, problem.residents, problem.assumptions)
+        self.field = settled_field(problem)
         self.built = built
         self.program = Program()
         given = self.given
