@@ -91,6 +91,31 @@ def test_who_cannot_move_stays_where_it_is() -> None:
     assert why_it_stays(snapshot, domain(6, 1, 1), CPUS) == ""
 
 
+@pytest.mark.parametrize("others", [2, 8])
+def test_who_has_virtual_nodes_is_predicted_with_them(others: int) -> None:
+    """A resident and a newcomer, by NumPy's search and the compiled one: slowdowns add up to the objective."""
+    near, far = frozenset(range(4)), frozenset(range(4, 8))
+    vnodes = (Vnode(0, 512, frozenset({0, 1})), Vnode(1, 512, frozenset({2, 3})))
+    made = replace(domain(1, 0, 0), pages_by_node={0: 512 * PAGES_PER_MIB, 1: 512 * PAGES_PER_MIB})
+    soft = (near, near, far, far)
+    vcpus = tuple(replace(vcpu, soft_affinity=cpus) for vcpu, cpus in zip(made.vcpus, soft, strict=True))
+    newcomer = GuestRequest("new", DomainType.HVM, 4, 4, 800, 800, vnodes=tuple(
+        replace(vnode, pnode=2 + number, memory_mib=400) for number, vnode in enumerate(vnodes)
+    ))  # fmt: skip
+    rest = [domain(2 + number, number % 4, 3 - number % 4, vcpus=1, mib=200) for number in range(others)]
+    seeing, blind = (
+        lay_out_afresh(host(replace(made, vcpus=vcpus, vnodes=its), *rest), [newcomer], effort=EFFORT)
+        for its in (vnodes, ())
+    )
+    for plan in (seeing, blind):
+        assert sum(plan.after) - len(plan.after) == pytest.approx(plan.objective_after)
+    (resident,) = (place for place in seeing.places if place.domain == "d1")
+    assert resident.stays == "virtual topology"
+    # the others come to rest, and it is counted after as before
+    assert resident.slowdown_before is not None
+    assert resident.slowdown_after <= resident.slowdown_before + 0.05
+
+
 def test_residents_make_room_for_a_newcomer() -> None:
     """2 x 900 MiB are free, and it is only by moving a resident that a node has 1800."""
     small = [replace(domain(number, number % 4, number % 4, vcpus=1, mib=900), id=number) for number in (1, 2, 3, 4)]

@@ -4,7 +4,8 @@
 - `design.topology_of`: the best topology of so many virtual nodes for a guest; `design.width_of`: who needs one.
 - `keep.keep`: a topology that is there already, on nodes that can bear it.
 - `distances.virtual_distances`: what the guest is told of the machine's distances.
-- `assign.assign`: virtual nodes to pnodes at the least cost.
+- `assign.assign`: virtual nodes to pnodes at the least cost; `refine.refined`: the same by the whole objective.
+- `widths.best_width`: how many virtual nodes; `beside.topologies_beside`: what else is shown.
 
 What Xen can do is in the docstrings of these modules, with its source: HVM only, `maxmem` equal to `memory`, at most 32
 virtual nodes, each one's memory from exactly its pnode, no save and no migration.

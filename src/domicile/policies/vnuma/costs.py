@@ -110,9 +110,9 @@ class Ground:
         vcpus = np.array([len(vnode.vcpus) for vnode in vnodes], dtype=np.float64) / self.request.max_vcpus
         sizes = [vnode.memory_mib for vnode in vnodes]
         memory = np.array(sizes, dtype=np.float64) / max(sum(sizes), 1)
-        field, a = self.layout.load, self.layout.problem.assumptions
+        field = self.layout.load
         linear, crowd = self._by_node(vcpus, memory)
-        weight = self.subject.newcomer.bound(a) * (1.0 - a.own_share) * np.outer(vcpus, memory) * _nearness(vnodes)
+        weight = self._between(vcpus, memory) * _nearness(vnodes)
         return AssignmentProblem(
             linear=linear,
             weight=weight,
@@ -123,6 +123,17 @@ class Ground:
             crowd=crowd,
             may_share=may_share,
         )
+
+    def told(self, vnodes: Sequence[Vnode]) -> Floats:
+        """V x V: by how much the `weight` of each pair is more, or less, than the prediction takes it to be, because
+        the guest was told distances."""
+        return np.asarray(self._between(*shares(vnodes)) * (_nearness(vnodes) - 1.0), dtype=np.float64)
+
+    def _between(self, vcpus: Floats, memory: Floats) -> Floats:
+        """V x V: what it costs that the vCPUs of one virtual node are one local latency away from another's memory."""
+        a = self.layout.problem.assumptions
+        each = self.subject.newcomer.bound(a) * (1.0 - a.own_share)
+        return np.asarray(each * np.outer(vcpus, memory), dtype=np.float64)
 
     def within(self, nodes: Sequence[int]) -> Ground:
         """The same with only these nodes (indices) to be used."""

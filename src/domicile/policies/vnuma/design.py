@@ -1,7 +1,7 @@
 """A virtual topology for a guest that has none: how many virtual nodes, what is on each, where they live.
 
-As few as can hold the guest, and as many as the objective wants beyond that: for each number the best topology is
-worked out (even where that fits, else as even as the nodes allow), and the caller weighs them by the objective.
+For each number the best topology is worked out: even where that fits, else as even as the nodes allow, on the pnodes
+with the least objective. Which number it is to be is for the caller (`widths`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from domicile.errors import Refused
 from domicile.policies.vnuma.assign import assign
-from domicile.policies.vnuma.costs import Ground
+from domicile.policies.vnuma.costs import Ground, shares
 from domicile.policies.vnuma.distances import virtual_distances
+from domicile.policies.vnuma.refine import refined
 from domicile.policies.vnuma.split import divided_memory, divided_vcpus, numbered, roomy_vcpus
 from domicile.state.model import DomainType, Snapshot, Vnode
 from domicile.state.request import GuestRequest
@@ -121,10 +122,11 @@ def _even(ground: Ground, count: int, *, may_share: bool) -> tuple[Vnode, ...] |
     vnodes = [Vnode(None, size, cpus) for size, cpus in zip(sizes, numbered(vcpus), strict=True)]
     # where the guest has more vCPUs than there are pCPUs, some have to wait wherever they are
     least = vcpus if request.max_vcpus <= int(ground.pcpus.sum()) and not may_share else None
-    found = assign(ground.problem(vnodes, least_pcpus=least, may_share=may_share))
+    problem = ground.problem(vnodes, least_pcpus=least, may_share=may_share)
+    found = assign(problem)
     if found is None:
         return None
-    pnodes = found.pnodes
+    pnodes = refined(ground, vnodes, found.pnodes, problem)
     if len(set(request.hard_affinity or ())) <= 1 and min(sizes) > request.video_mib:
         # any vCPU will do anywhere: then virtual nodes and vCPUs go up with their pnodes, for who reads it
         order = sorted(range(count), key=lambda number: (pnodes[number], number))
@@ -135,19 +137,18 @@ def _even(ground: Ground, count: int, *, may_share: bool) -> tuple[Vnode, ...] |
 
 
 def _uneven(ground: Ground, count: int) -> tuple[Vnode, ...] | None:
-    """As even as the nodes allow, on the set of nodes that costs least."""
-    best: tuple[float, tuple[Vnode, ...]] | None = None
-    for nodes in _sets(ground, count):
-        vnodes = most_even(ground, nodes)
-        if vnodes is None:
-            continue
-        problem = ground.problem(vnodes)
-        if not problem.feasible(nodes):
-            continue
-        cost = problem.cost(nodes)
-        if best is None or cost < best[0] - 1e-12:
-            best = cost, _settled(ground, vnodes, nodes)
-    return best[1] if best else None
+    """As even as the nodes allow, on the set of nodes with the least objective."""
+    found = [
+        (vnodes, nodes)
+        for nodes in _sets(ground, count)
+        if (vnodes := most_even(ground, nodes)) is not None and ground.bears(vnodes, nodes)
+    ]
+    if not found:
+        return None
+    each = [shares(vnodes) for vnodes, _ in found]
+    pnodes = np.array([nodes for _, nodes in found], dtype=np.intp)
+    objectives = ground.objectives(pnodes, np.array([vcpus for vcpus, _ in each]), np.array([mib for _, mib in each]))
+    return _settled(ground, *found[int(np.argmin(objectives))])
 
 
 def _sets(ground: Ground, count: int) -> Iterator[tuple[int, ...]]:

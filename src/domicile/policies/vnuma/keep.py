@@ -15,6 +15,7 @@ from dataclasses import replace
 from domicile.errors import NotEnoughMemory, Refused
 from domicile.policies.vnuma.assign import assign
 from domicile.policies.vnuma.costs import Ground
+from domicile.policies.vnuma.refine import refined
 from domicile.state.model import DomainType, Snapshot, Vnode
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
@@ -34,14 +35,15 @@ def keep(
     Each gets a pnode of its own where that is possible; else some share. Raises `Refused` (`NotEnoughMemory` where it
     is that) with the reason where the host cannot bear it.
     """
-    if problem := unfit(vnodes, request):
-        raise Refused(f"{request.name}: cannot keep its virtual topology: {problem}")
+    if misfit := unfit(vnodes, request):
+        raise Refused(f"{request.name}: cannot keep its virtual topology: {misfit}")
     ground = Ground.of(snapshot, replace(request, vnodes=()), intent, load)
     for may_share in (_pinned_together(vnodes), True):
-        found = assign(ground.problem(vnodes, may_share=may_share))
+        problem = ground.problem(vnodes, may_share=may_share)
+        found = assign(problem)
         if found is not None:
-            ids = ground.node_ids
-            return tuple(replace(vnode, pnode=ids[pnode]) for vnode, pnode in zip(vnodes, found.pnodes, strict=True))
+            pnodes = [ground.node_ids[pnode] for pnode in refined(ground, vnodes, found.pnodes, problem)]
+            return tuple(replace(vnode, pnode=pnode) for vnode, pnode in zip(vnodes, pnodes, strict=True))
     raise _reason(vnodes, ground)
 
 
