@@ -152,12 +152,20 @@ class TestWidth:
         one = only(snapshot, guest())
         assert len(one.vnodes) == 2
         assert "4 are predicted to gain 0." in said(one)
-        assert "more than 0.50 is asked for, since a topology is for life" in said(one)
+        assert "more than 0.80 is asked for, since a topology is for life" in said(one)
         widest = next(other for other in one.alternatives if len(other.nodes) == 4)
         assert widest.objective < one.objective
         asked_for = only(snapshot, guest(), asked(4))
         assert asked_for.objective == pytest.approx(widest.objective)
         assert "predicted to gain" not in said(asked_for)
+
+    def test_neither_is_a_core_to_each_vcpu(self) -> None:
+        """Four vCPUs on nodes of one core with two hardware threads."""
+        snapshot = host(4000, 4000, 4000, 4000, cpus=2)
+        threads = [replace(cpu, core=cpu.node) for cpu in snapshot.topology.cpus]
+        one = only(replace(snapshot, topology=replace(snapshot.topology, cpus=tuple(threads))), guest(4))
+        assert len(one.vnodes) == 2
+        assert "4 are predicted to gain" in said(one)
 
     def test_the_bandwidth_of_all_memories_is(self) -> None:
         streams = Intent(domains=(Character("wide", memory_bound=0.8, traffic_gbs=8.0),))

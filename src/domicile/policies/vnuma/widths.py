@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 __all__ = ["WIDER", "best_width", "faster_but"]
 
-WIDER = 0.25
+WIDER = 0.4
 """How much smaller the objective has to be for each virtual node beyond the fewest, in slowdown. An assumption. Other
-neighbours, a little more bandwidth or a few shared cores are less; a guest that is always busy on all hardware threads
-of the fewest nodes loses 0.6 by sharing cores, which can be worth one or two more."""
+neighbours, a little more bandwidth or shared cores are less: a guest that is always busy on all hardware threads of the
+fewest nodes loses 0.6 by sharing cores, of which each node more gives back a part."""
 
 SAME = 1e-9
 
