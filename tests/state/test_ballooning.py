@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domicile.state.ballooning import taken_by_node
+from domicile.state.ballooning import still_to_take, taken_by_node
 from domicile.state.model import Domain, Reservation, Snapshot, Vcpu
 from domicile.topology.model import Cpu, Node, Topology
 
@@ -66,3 +66,28 @@ def test_all_of_it_is_found_a_place_and_no_node_gives_more_than_it_has(
     near = sum(free for node, free in free_mib.items() if preferred is None or node in preferred)
     there = sum(part for node, part in taken.items() if preferred is None or node in preferred)
     assert there == min(mib, near)
+
+
+def test_what_is_left_of_a_promise() -> None:
+    """A node that was to give less has given it before the others: its turn comes as often."""
+    assert still_to_take({0: 75, 1: 90}, 0) == {0: 75, 1: 90}
+    assert still_to_take({0: 75, 1: 90}, 101) == {0: 25, 1: 40}
+    assert still_to_take({0: 75, 1: 90}, 150) == {0: 0, 1: 15}
+    assert still_to_take({0: 75, 1: 90}, 200) == {0: 0, 1: 0}
+    assert still_to_take({}, 10) == {}
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=6), st.integers(0, 2000))
+def test_what_was_taken_and_what_is_left_are_all_of_it(mib: list[int], taken: int) -> None:
+    promised = dict(enumerate(mib))
+    left = still_to_take(promised, taken)
+    assert all(0 <= left[node] <= promised[node] for node in promised)
+    gone = sum(mib) - sum(left.values())
+    assert min(taken, sum(mib)) - len(mib) < gone <= taken
+    # taken in turn: as if each node had given a MiB after the other
+    by_hand, rest = dict(promised), taken
+    while rest > 0 and any(by_hand.values()):
+        for node in sorted(by_hand):
+            if by_hand[node] and rest > 0:
+                by_hand[node], rest = by_hand[node] - 1, rest - 1
+    assert all(abs(left[node] - by_hand[node]) <= 1 for node in promised)

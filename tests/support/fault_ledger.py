@@ -103,11 +103,7 @@ class Ledger:
             if reservation.token in self.handed_over:
                 continue
             building = self._building(state, reservation.domain)
-            taken = sum(map(building.pages_on, state.free_pages)) / PAGES_PER_MIB if building else 0
-            total = sum(reservation.memory_mib.values())
-            part: Mapping[int, float] = {
-                node: mib * max(total - taken, 0) / total for node, mib in reservation.memory_mib.items()
-            }
+            part = _less(reservation.memory_mib, building)
             owed.update({node: math.floor(mib) for node, mib in part.items()})
             said.append(f"{reservation.domain}: {part}")
         for move in state.moves:
@@ -218,8 +214,15 @@ def _owed(move: MoveState, state: SimulatedState) -> Mapping[int, float]:
         return _beyond(order, here)
     if order.way is MoveWay.SAVE and here is not None:
         return {node: mib - (here.pages_on(node) // PAGES_PER_MIB) for node, mib in _at_least(order, here).items()}
-    share = max(order.memory_mib - move.taken_mib, 0) / max(order.memory_mib, 1)
-    return {node: mib * share for node, mib in order.after_mib.items()}
+    return _less(order.after_mib, state.resident(order.domain + INCOMING))
+
+
+def _less(promised_mib: Mapping[int, int], taker: Resident | None) -> Mapping[int, float]:
+    """By node, what is left of a promise beside what the one it was made for has there already."""
+    return {
+        node: max(mib - taker.pages_on(node) / PAGES_PER_MIB, 0.0) if taker else mib
+        for node, mib in promised_mib.items()
+    }
 
 
 def _is_own(resident: Resident, order: MoveOrder) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-__all__ = ["about_to_take_mib", "taken_by_node"]
+__all__ = ["about_to_take_mib", "still_to_take", "taken_by_node"]
 
 
 class Ballooned(Protocol):
@@ -44,6 +44,21 @@ def taken_by_node(mib: int, free_mib: Mapping[int, int], preferred: Collection[i
     taken = _evenly(mib, {node: free_mib[node] for node in sorted(first)})
     rest = _evenly(mib - sum(taken.values()), {node: free_mib[node] for node in sorted(free_mib.keys() - first)})
     return taken | rest
+
+
+def still_to_take(promised_mib: Mapping[int, int], taken_mib: int) -> dict[int, int]:
+    """Node id to what is left of what was promised there, once so much of it has been taken: from all nodes in turn,
+    each until it has given what it was to give. Rounded up."""
+    left = dict.fromkeys(promised_mib, 0)
+    rest = max(taken_mib, 0)
+    ascending = sorted(promised_mib, key=lambda node: promised_mib[node])
+    for done, node in enumerate(ascending):
+        turns = len(ascending) - done
+        if promised_mib[node] * turns > rest:
+            each = rest // turns
+            return left | {other: promised_mib[other] - each for other in ascending[done:]}
+        rest -= promised_mib[node]
+    return left
 
 
 def _evenly(mib: int, limits: Mapping[int, int]) -> dict[int, int]:

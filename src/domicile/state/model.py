@@ -6,13 +6,12 @@ frozensets of ids, always written out: "all" is the set of all CPUs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from domicile.state.ballooning import about_to_take_mib, taken_by_node
+from domicile.state.ballooning import about_to_take_mib, still_to_take, taken_by_node
 from domicile.state.moves import MoveState, MoveWay
 from domicile.topology.model import Topology
 
@@ -214,17 +213,15 @@ class Snapshot:
         to take it (`ballooning`).
 
         A domain under construction has taken part of its reservation already: that part is gone from the free memory,
-        so only the rest is outstanding; the part is taken to be spread over the reserved nodes in proportion.
+        so only the rest is outstanding; the part was taken from the reserved nodes in turn.
         """
         outstanding = dict.fromkeys(self.topology.node_ids, 0)
         by_name = {domain.name: domain for domain in self.domains}
         for reservation in self.reservations:
             building = by_name.get(reservation.domain)
             taken = building.memory_mib if building else 0
-            total = sum(reservation.memory_mib.values())
-            for node, mib in reservation.memory_mib.items():
-                share = -(-mib * max(total - taken, 0) // total) if total else 0
-                outstanding[node] = outstanding.get(node, 0) + share
+            for node, mib in still_to_take(reservation.memory_mib, taken).items():
+                outstanding[node] = outstanding.get(node, 0) + mib
         reserved = {reservation.domain for reservation in self.reservations}
         for move in self.moves:
             if move.end is None:
@@ -254,8 +251,7 @@ class Snapshot:
                 return {n: max(order.after_mib.get(n, 0) - has.get(n, 0), 0) for n in order.nodes} if domain else {}
             left = {node.id: max((node.free_mib or 0) - outstanding[node.id], 0) for node in self.topology.nodes}
             return taken_by_node(order.memory_mib - order.least_mib, left, order.nodes)
-        share = max(order.memory_mib - move.taken_mib, 0) / max(order.memory_mib, 1)
-        return {node: math.ceil(mib * share) for node, mib in order.after_mib.items()}
+        return still_to_take(order.after_mib, move.taken_mib) if move.taken_mib < order.memory_mib else {}
 
     def available_mib(self, node: int) -> int:
         """Free memory of a node that is not promised to anybody; never negative."""
