@@ -214,7 +214,10 @@ def _owed(move: MoveState, state: SimulatedState) -> Mapping[int, float]:
         return _beyond(order, here)
     if order.way is MoveWay.SAVE and here is not None:
         return {node: mib - (here.pages_on(node) // PAGES_PER_MIB) for node, mib in _at_least(order, here).items()}
-    return _less(order.after_mib, state.resident(order.domain + INCOMING))
+    # by UUID, as somebody may have renamed it: the one that came last
+    copies = sorted((each for each in state.residents if each.domain.uuid == order.uuid), key=lambda one: one.domain.id)
+    there = len(copies) > 1 or order.way is MoveWay.SAVE
+    return _less(order.after_mib, copies[-1] if copies and there else None)
 
 
 def _less(promised_mib: Mapping[int, int], taker: Resident | None) -> Mapping[int, float]:

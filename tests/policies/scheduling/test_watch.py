@@ -42,6 +42,18 @@ def test_who_waits_wants_more_than_it_uses() -> None:
     assert watch.demand["uuid-a"] == pytest.approx(2.5, abs=0.05)
 
 
+def test_nobody_wants_more_than_a_pcpu_for_each_vcpu() -> None:
+    """Times come in tenths of a second, and of two vCPUs that run all the time each look may find one that waits for
+    a moment."""
+    watch = Watch()
+    for turn in range(12):
+        domain = busy("a", [0, 1], memory=0, ran_s=5.1 * turn)
+        vcpus = tuple(replace(vcpu, waiting=vcpu.id == turn % 2) for vcpu in domain.vcpus)
+        watch = observe(watch, host(replace(domain, vcpus=vcpus), at=5.0 * turn))
+        if turn:
+            assert watch.demand["uuid-a"] == pytest.approx(2.0)
+
+
 def test_what_a_cap_keeps_it_from_is_not_wanted() -> None:
     watch = Watch()
     for second in range(60):

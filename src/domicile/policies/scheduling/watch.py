@@ -81,11 +81,14 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
         was = before.get(domain.uuid)
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
         if used is not None:
+            # its vCPUs can want no more than a pCPU each, whatever the rounding of times and a short wait make of it
+            online = float(sum(vcpu.online for vcpu in domain.vcpus))
+            used = min(used, online)
             used_of[domain.uuid] = _folded(watch.used.get(domain.uuid), used, kept)
             if domain.vcpus and domain.vcpus[0].waiting is not None:
                 waits = float(sum(vcpu.waiting is True for vcpu in domain.vcpus))
                 # what its cap keeps it from, it would not use if nobody were in its way
-                now = capped(used + waits, domain.cap_percent) - used
+                now = capped(min(used + waits, online), domain.cap_percent) - used
                 waiting[domain.uuid] = _folded(watch.waiting.get(domain.uuid), max(now, 0.0), kept)
         if was is not None:
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
