@@ -217,7 +217,11 @@ def _owed(move: MoveState, state: SimulatedState) -> Mapping[int, float]:
     # by UUID, as somebody may have renamed it: the one that came last
     copies = sorted((each for each in state.residents if each.domain.uuid == order.uuid), key=lambda one: one.domain.id)
     there = len(copies) > 1 or order.way is MoveWay.SAVE
-    return _less(order.after_mib, copies[-1] if copies and there else None)
+    left = _less(order.after_mib, copies[-1] if copies and there else None)
+    # what somebody took from the copy was not promised to it a second time
+    most = max(sum(order.after_mib.values()) - move.taken_mib, 0)
+    whole = sum(left.values())
+    return {node: mib * most / whole for node, mib in left.items()} if whole > most else left
 
 
 def _less(promised_mib: Mapping[int, int], taker: Resident | None) -> Mapping[int, float]:
