@@ -264,7 +264,7 @@ def test_no_node_is_held_full(given_host: tuple[Snapshot, Watch]) -> None:
 
 def test_a_crowded_host_holds_what_others_with_room_let_go() -> None:
     """Two guests at home on a node of two pCPUs want 2.2 of them: where all other nodes are as full nobody gains by
-    being let go, with room elsewhere one of the two does."""
+    being let go, with room elsewhere one vCPU does."""
     guests = [
         busy(
             f"g{node}{turn}", [2 * node, (2 * node + 3) % 8], memory=node, soft=NODES[node], number=2 * node + turn + 1
@@ -276,7 +276,33 @@ def test_a_crowded_host_holds_what_others_with_room_let_go() -> None:
     plan = follow(snapshot, watch, {}, Rules(start=10.0))
     assert {each.domain for each in plan.hold} == {each.name for each in guests}
     snapshot, watch = seen(*guests[:2], share=0.55)
-    assert {each.domain for each in follow(snapshot, watch, {}, Rules(start=10.0)).hold} == {"g00"}
+    held = [(each.domain, each.vcpu) for each in follow(snapshot, watch, {}, Rules(start=10.0)).hold]
+    assert held == [("g00", 0), ("g00", 1), ("g01", 0)]
+
+
+def test_as_many_vcpus_are_held_as_find_room() -> None:
+    """Of two guests with two vCPUs each on two pCPUs; who is held and who is not does not change with every look."""
+    guests = [busy(name, [0, 1], memory=0, soft=NODES[0], number=ord(name)) for name in ("a", "b")]
+    held = {(f"uuid-{name}", vcpu): Held(name, NODES[0], ALL) for name in "ab" for vcpu in (0, 1)}
+    snapshot, watch = seen(*guests, share=0.55)
+    plan = follow(snapshot, watch, held, Rules(start=10.0))
+    assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 1)]
+    assert not plan.hold
+    del held["uuid-b", 1]
+    # it is the one that was held which stays so
+    turned = held.copy()
+    turned["uuid-b", 1] = turned.pop(("uuid-b", 0))
+    for share in (0.5, 0.55, 0.6):
+        snapshot, watch = seen(*guests, share=share)
+        for which in (held, turned):
+            assert not follow(snapshot, watch, which, Rules(start=10.0)).let_go
+            assert not follow(snapshot, watch, which, Rules(start=10.0)).hold
+    snapshot, watch = seen(*guests, share=0.9)
+    plan = follow(snapshot, watch, held, Rules(start=10.0))
+    assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0)]
+    snapshot, watch = seen(*guests, share=0.4)
+    plan = follow(snapshot, watch, held, Rules(start=10.0))
+    assert [(each.domain, each.vcpu) for each in plan.hold] == [("b", 1)]
 
 
 def test_the_way_to_memory_is_what_may_be_waited_for() -> None:

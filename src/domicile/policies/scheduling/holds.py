@@ -3,15 +3,15 @@
 Xen's credit2 balances run queues without a look at soft affinity, and moves busy vCPUs away from where they are at home
 although there is room. A hard affinity holds them; it is given as long as the domains that are at home on a node find
 room there together (`room`), and taken back as soon as they do not, so that nobody waits on a full node while others
-idle. With one that is held all at home on its node are, those too that have not strayed yet: the balancer would only
-take one of them instead.
+idle: from as many vCPUs as are too many. With one that is held all at home on its node are, those too that have not
+strayed yet: the balancer would only take one of them instead.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domicile.policies.scheduling.cells import Guest, share_out
 from domicile.policies.scheduling.homes import Movable
@@ -80,27 +80,32 @@ def hold(
     for each in homed:
         at_home.update(each.demand_by_node)
     # who is held comes first, so that two domains do not take turns; then who has most to lose
-    for each in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
+    for whole in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
+        each = whole
         if not each.bound:
             going += each.let_go(held, "it may run anywhere")
             continue
         after = {node: wanted.get(node, 0.0) + demand for node, demand in each.demand_by_node.items()}
         count = {node: there.get(node, 0.0) + vcpus for node, vcpus in each.vcpus_by_node.items()}
-        full = [
-            node
-            for node, pcpus in each.pcpus_by_node.items()
-            if node in after
-            and after[node]
-            > pcpus
+        most = {
+            node: each.pcpus_by_node[node]
             * room.get(node, NOWHERE_ELSE).share(
-                limits.full, may_hide=hides and count[node] > pcpus + 1e-9, held=each.held
+                limits.full, may_hide=hides and count[node] > each.pcpus_by_node[node] + 1e-9, held=each.held
             )
-        ]
+            for node in after
+        }
+        full = [node for node in each.pcpus_by_node if node in after and after[node] > most[node]]
         if full:
+            node = full[0]
+            some = each.fitting(held, most[node] - wanted.get(node, 0.0))
             going += each.let_go(
-                held, f"node {full[0]} is full: {after[full[0]]:.1f} vCPUs' worth of work is at home there"
+                held, f"node {node} is full: {after[node]:.1f} vCPUs' worth of work is at home there", some
             )
-            continue
+            if not some:
+                continue
+            after = {node: wanted.get(node, 0.0) + each.demand * len(some) / len(each.homes)}
+            count = {node: there.get(node, 0.0) + len(some)}
+            each = replace(whole, some=some)
         wanted |= after
         if each.demand < limits.idle * len(each.homes) and any(
             each.pcpus_by_node[node] * limits.quiet < at_home[node] for node in each.demand_by_node
@@ -174,7 +179,8 @@ class _Ground:
 
 @dataclass(frozen=True)
 class _Homed:
-    """A domain with the CPUs that each vCPU is at home on, and what it asks of each node if it runs there."""
+    """A domain with the CPUs that each vCPU is at home on, and what it asks of each node if it runs there. `some`: the
+    vCPUs that there is room for, where it is not for all."""
 
     movable: Movable
     layout: _Layout
@@ -182,6 +188,7 @@ class _Homed:
     demand: float
     pcpus_by_node: Mapping[int, int]
     held: bool
+    some: frozenset[int] | None = None
 
     @property
     def homes(self) -> Mapping[int, frozenset[int]]:
@@ -233,13 +240,28 @@ class _Homed:
             held=bool(held) and any((domain.uuid, vcpu) in held for vcpu in layout.homes),
         )
 
+    def fitting(self, held: Mapping[tuple[str, int], Held], room: float) -> frozenset[int]:
+        """The vCPUs that find room where so much work has some (in pCPUs' worth), those that are held before the
+        others; none of a domain that is at home on several nodes, whose vCPUs ask something of each.
+
+        One that was let go is held again where half of one more would find room, so that it is not held and let go all
+        the time.
+        """
+        if len(self.vcpus_by_node) != 1 or room <= 0.0 or self.demand <= 0.0:
+            return frozenset()
+        uuid = self.movable.domain.uuid
+        order = sorted(self.homes, key=lambda vcpu: ((uuid, vcpu) not in held, vcpu))
+        fits = room * len(self.homes) / self.demand
+        there = sum((uuid, vcpu) in held for vcpu in order)
+        return frozenset(order[: there if 0 < there <= fits < there + 1.5 else int(fits)])
+
     def guests(self, held: Mapping[tuple[str, int], Held]) -> dict[tuple[str, int], Guest]:
-        """All its vCPUs that are not at home everywhere: of two on a node, one alone would only make the other the one
-        that moves."""
+        """All its vCPUs that are not at home everywhere, as far as there is room: of two on a node, one alone would
+        only make the other the one that moves."""
         uuid, demand = self.movable.domain.uuid, self.demand / len(self.homes)
         found = {}
         for vcpu, home in self.homes.items():
-            if len(home) < len(self.movable.pool_cpus):
+            if len(home) < len(self.movable.pool_cpus) and (self.some is None or vcpu in self.some):
                 was = held.get((uuid, vcpu))
                 found[uuid, vcpu] = Guest(home, demand, was.cpus if was else None)
         return found
@@ -275,10 +297,11 @@ class _Homed:
                 )
         return found
 
-    def let_go(self, held: Mapping[tuple[str, int], Held], reason: str) -> list[LettingGo]:
+    def let_go(self, held: Mapping[tuple[str, int], Held], reason: str, stay: Collection[int] = ()) -> list[LettingGo]:
+        """Its holds ended, but those of the vCPUs that stay."""
         domain = self.movable.domain
         return [
             LettingGo(domain.name, domain.uuid, vcpu.id, reason)
             for vcpu in domain.vcpus
-            if (domain.uuid, vcpu.id) in held
+            if (domain.uuid, vcpu.id) in held and vcpu.id not in stay
         ]
