@@ -131,14 +131,18 @@ def _slowdown(factor: float | None) -> str:
 
 
 def _home(domain: Domain, snapshot: Snapshot) -> str:
-    """The home nodes, "any" where a domain is bound to none, and how firmly it is bound: held is for a while, by us."""
+    """The home nodes, "any" where a domain is bound to none, and how firmly it is bound: held is for a while, by us,
+    and of some vCPUs or all."""
     nodes = home_nodes(domain, snapshot.topology)
     if set(nodes) >= {n for n, cpus in snapshot.topology.cpus_by_node.items() if cpus}:
         return "any"
     held = {vcpu.vcpu for vcpu in snapshot.holds if vcpu.uuid == domain.uuid}
     pool = next((pool.cpus for pool in snapshot.cpupools if pool.name == domain.cpupool), frozenset())
     pinned = any(not vcpu.hard_affinity >= pool and vcpu.id not in held for vcpu in domain.vcpus if vcpu.online)
-    return format_ids(nodes) + (" pinned" if pinned else " held" if held else "")
+    online = [vcpu.id for vcpu in domain.vcpus if vcpu.online]
+    free = any(vcpu not in held for vcpu in online)
+    by_us = (f" {len(held.intersection(online))}/{len(online)} held" if free else " held") if held else ""
+    return format_ids(nodes) + (" pinned" if pinned else by_us)
 
 
 def _memory(domain: Domain) -> str:
