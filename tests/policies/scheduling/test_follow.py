@@ -305,6 +305,15 @@ def test_as_many_vcpus_are_held_as_find_room() -> None:
     assert [(each.domain, each.vcpu) for each in plan.hold] == [("b", 1)]
 
 
+def test_an_idle_domain_that_does_not_fit_is_let_go_once() -> None:
+    """Two vCPUs that hardly run, on a node whose other guest leaves room for one of them."""
+    held = {(f"uuid-{name}", vcpu): Held(name, NODES[0], ALL) for name in "ab" for vcpu in (0, 1)}
+    snapshot, watch = seen(*(busy(name, [0, 1], memory=0, soft=NODES[0], number=ord(name)) for name in ("a", "b")))
+    watch = replace(watch, used={"uuid-a": 1.92, "uuid-b": 0.038}, waiting={})
+    plan = follow(snapshot, watch, held, Rules(start=10.0))
+    assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0), ("b", 1)]
+
+
 def test_the_way_to_memory_is_what_may_be_waited_for() -> None:
     """Four nodes at distances 10 and 20: memory on another one costs 0.4 of a vCPU's time."""
     snapshot, watch = seen(busy("a", [0, 1], memory=0, soft=NODES[0]))

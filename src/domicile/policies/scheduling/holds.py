@@ -81,38 +81,35 @@ def hold(
         at_home.update(each.demand_by_node)
     # who is held comes first, so that two domains do not take turns; then who has most to lose
     for whole in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
-        each = whole
-        if not each.bound:
-            going += each.let_go(held, "it may run anywhere")
+        if not whole.bound:
+            going += whole.let_go(held, "it may run anywhere")
             continue
-        after = {node: wanted.get(node, 0.0) + demand for node, demand in each.demand_by_node.items()}
-        count = {node: there.get(node, 0.0) + vcpus for node, vcpus in each.vcpus_by_node.items()}
+        after, count = _more(wanted, whole.demand_by_node), _more(there, whole.vcpus_by_node)
         most = {
-            node: each.pcpus_by_node[node]
+            node: whole.pcpus_by_node[node]
             * room.get(node, NOWHERE_ELSE).share(
-                limits.full, may_hide=hides and count[node] > each.pcpus_by_node[node] + 1e-9, held=each.held
+                limits.full, may_hide=hides and count[node] > whole.pcpus_by_node[node] + 1e-9, held=whole.held
             )
             for node in after
         }
-        full = [node for node in each.pcpus_by_node if node in after and after[node] > most[node]]
-        if full:
+        idle = whole.demand < limits.idle * len(whole.homes) and any(
+            whole.pcpus_by_node[node] * limits.quiet < at_home[node] for node in after
+        )
+        each = whole
+        if full := [node for node in whole.pcpus_by_node if node in after and after[node] > most[node]]:
             node = full[0]
-            some = each.fitting(held, most[node] - wanted.get(node, 0.0))
-            going += each.let_go(
+            some = frozenset[int]() if idle else whole.fitting(held, most[node] - wanted.get(node, 0.0))
+            going += whole.let_go(
                 held, f"node {node} is full: {after[node]:.1f} vCPUs' worth of work is at home there", some
             )
             if not some:
                 continue
-            after = {node: wanted.get(node, 0.0) + each.demand * len(some) / len(each.homes)}
-            count = {node: there.get(node, 0.0) + len(some)}
             each = replace(whole, some=some)
-        wanted |= after
-        if each.demand < limits.idle * len(each.homes) and any(
-            each.pcpus_by_node[node] * limits.quiet < at_home[node] for node in each.demand_by_node
-        ):
+        wanted |= _more(wanted, each.demand_by_node)
+        if idle:
             going += each.let_go(held, "it is idle, and its node is busy")
             continue
-        there |= count
+        there |= _more(there, each.vcpus_by_node)
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
             staying.append(each)
     places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells)
@@ -124,6 +121,11 @@ def hold(
         if uuid not in known
     ]
     return going, found
+
+
+def _more(before: Mapping[int, float], each: Mapping[int, float]) -> dict[int, float]:
+    """By node of `each`: with what there was before."""
+    return {node: before.get(node, 0.0) + value for node, value in each.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class _Ground:
 @dataclass(frozen=True)
 class _Homed:
     """A domain with the CPUs that each vCPU is at home on, and what it asks of each node if it runs there. `some`: the
-    vCPUs that there is room for, where it is not for all."""
+    vCPUs that there is room for, where it is not for all; then all are at home on one node."""
 
     movable: Movable
     layout: _Layout
@@ -197,8 +199,10 @@ class _Homed:
 
     @property
     def vcpus_by_node(self) -> Mapping[int, float]:
-        """How many of them are at home on each node."""
-        return self.layout.vcpus_by_node
+        """How many of them are at home on each node, and find room."""
+        if self.some is None:
+            return self.layout.vcpus_by_node
+        return {node: float(len(self.some)) for node in self.layout.vcpus_by_node}
 
     @property
     def bound(self) -> bool:
