@@ -42,6 +42,23 @@ class Newcomer:
     traffic_gbs: float | None = None
     own_share: float = 0.0
 
+    @classmethod
+    def of(cls, tenants: Tenants, row: int, device_pull: Floats) -> Newcomer:
+        """A domain that is there (its row) as one to be tried, wherever its hard affinity lets it run."""
+
+        def its(each: Floats | None) -> float | None:
+            return None if each is None else float(each[row])
+
+        return cls(
+            float(tenants.demand[row]),
+            int(tenants.pool[row]),
+            device_pull,
+            weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
+            memory_bound=its(tenants.memory_bound),
+            traffic_gbs=its(tenants.traffic_gbs),
+            own_share=its(tenants.own_share) or 0.0,
+        )
+
     def bound(self, assumptions: Assumptions) -> float:
         """The share of its time that is memory latency."""
         return assumptions.memory_bound if self.memory_bound is None else self.memory_bound

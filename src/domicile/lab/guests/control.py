@@ -191,8 +191,7 @@ class TinyGuest:
         helped = time.monotonic()
         deadline = helped + timeout_s
         while (value := self.published(key)) is None:
-            if self.dom0.run(["xl", "domid", self.name]).returncode != 0:
-                raise _ended(self.dom0, self.name)
+            running_guest(self.dom0, self.name)
             if time.monotonic() > deadline:
                 raise HostFailed(f"{self.name}: {late} within {timeout_s:.0f} s")
             if time.monotonic() - helped > HEAL_AFTER_S:

@@ -98,19 +98,9 @@ class Standing:
 
     def newcomer(self, row: int) -> Newcomer:
         """A domain as one to be tried."""
-        tenants = self.tenants
+        free = Newcomer.of(self.tenants, row, self.pull[row])
         allowed = self._allowed(row)
-        return Newcomer(
-            demand=float(tenants.demand[row]),
-            pool=int(tenants.pool[row]),
-            device_pull=self.pull[row],
-            allowed_pcpus=allowed[0] if allowed else None,
-            allowed_cores=allowed[1] if allowed else None,
-            weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
-            memory_bound=None if tenants.memory_bound is None else float(tenants.memory_bound[row]),
-            traffic_gbs=None if tenants.traffic_gbs is None else float(tenants.traffic_gbs[row]),
-            own_share=0.0 if tenants.own_share is None else float(tenants.own_share[row]),
-        )
+        return replace(free, allowed_pcpus=allowed[0], allowed_cores=allowed[1]) if allowed else free
 
     def without(self, row: int) -> Field:
         """The field of all others."""

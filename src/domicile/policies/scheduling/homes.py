@@ -105,7 +105,7 @@ def follow_memory(
     for each in sorted(unsettled, key=lambda one: (-tenants.demand[one.row], one.domain.name)):
         if each.domain.vnodes or _hand_made(snapshot, each):
             continue
-        newcomer = _newcomer(tenants, each.row, pulls.get(each.row, nothing))
+        newcomer = Newcomer.of(tenants, each.row, pulls.get(each.row, nothing))
         vcpus, memory = tenants.vcpu_share[each.row], tenants.memory_share[each.row]
         without = field.with_domain(newcomer, vcpus, memory, -1)
         sets = _sets(machine, newcomer.pool, vcpus, memory)
@@ -155,21 +155,6 @@ def _sets(machine: Machine, pool: int, vcpus: Floats, memory: Floats) -> Floats:
         if both.any():
             rows.append(both)
     return np.array(rows).reshape(len(rows), machine.nodes)
-
-
-def _newcomer(tenants: Tenants, row: int, pull: Floats) -> Newcomer:
-    def its(each: Floats | None) -> float | None:
-        return None if each is None else float(each[row])
-
-    return Newcomer(
-        float(tenants.demand[row]),
-        int(tenants.pool[row]),
-        pull,
-        weight=1.0 if tenants.weight is None else float(tenants.weight[row]),
-        memory_bound=its(tenants.memory_bound),
-        traffic_gbs=its(tenants.traffic_gbs),
-        own_share=its(tenants.own_share) or 0.0,
-    )
 
 
 def _hand_made(snapshot: Snapshot, each: Movable) -> bool:

@@ -107,9 +107,8 @@ class Ground:
         A virtual node that names its pnode may be nowhere else. With `least_pcpus` one may be only where so many pCPUs
         are. Where the virtual nodes have distances, the guest is taken to reach less for what is further.
         """
-        vcpus = np.array([len(vnode.vcpus) for vnode in vnodes], dtype=np.float64) / self.request.max_vcpus
+        vcpus, memory = shares(vnodes)
         sizes = [vnode.memory_mib for vnode in vnodes]
-        memory = np.array(sizes, dtype=np.float64) / max(sum(sizes), 1)
         field = self.layout.load
         linear, crowd = self._by_node(vcpus, memory)
         weight = self._between(vcpus, memory) * _nearness(vnodes)
