@@ -39,10 +39,12 @@ ASKED = (8, 64)
 CASES = ((2, 16), ASKED, (64, 512))
 GROWTH = (16, 32, 64, 128, 256)
 RUNS = 12
-TURNS = 40
+TURNS = 20
 """Of ours and SimPy: a computer that others use as well has its quiet moments, which the best of few runs may miss."""
-SPAN_S = 2.0
-"""Simulated seconds of a run: short, so that the best of some is likely to be one that nobody disturbed."""
+SPAN_S = 5.0
+"""Simulated seconds of a run: short, so that the best of some is likely to be one that nobody disturbed, and so long
+that it does not count that SimPy, whose turn came before, has left nothing of ours in the CPU's caches (with 2 s that
+takes a tenth of our time)."""
 SPAN_QUANTA = round(SPAN_S * QUANTA_PER_S)
 
 
