@@ -2,7 +2,7 @@
 
 import pytest
 
-from domicile.performance.published.results import best_against_worst, faggioli, smt_squeeze
+from domicile.performance.published.results import UNITS_FULL, best_against_worst, faggioli, smt_squeeze
 from domicile.performance.report import report
 
 
@@ -18,10 +18,11 @@ def test_faggiolis_table_follows_from_its_first_rows() -> None:
 
 
 def test_a_wide_vm_squeezed_onto_the_threads_of_one_node_loses_far_more_than_it_gains() -> None:
-    """The published loss is 40 to 75 %; `smt_yield` is as measured by others, and gives the mild end."""
+    """The published loss is 40 to 75 % by program; server loads, whose `smt_yield` is taken, are at the mild end."""
     squeeze = smt_squeeze()
     assert squeeze.latency == pytest.approx(0.20, abs=0.05)
-    assert 0.35 < squeeze.throughput < 0.75
+    assert 0.35 < squeeze.throughput < 0.40
+    assert 0.40 < smt_squeeze(UNITS_FULL).throughput < 0.75
 
 
 def test_nodes_of_the_opteron_differ_about_twofold() -> None:
