@@ -13,7 +13,7 @@ from domicile.performance.assumptions import DEFAULT
 from domicile.policies.scheduling.follow import Rules, follow
 from domicile.policies.scheduling.holds import Held
 from domicile.policies.scheduling.plan import SchedulingPlan
-from domicile.policies.scheduling.room import Room, rooms
+from domicile.policies.scheduling.room import rooms
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Cpupool, Domain, Snapshot
 from domicile.state.request import Character, DevicePolicy, Intent
@@ -312,18 +312,6 @@ def test_an_idle_domain_that_does_not_fit_is_let_go_once() -> None:
     watch = replace(watch, used={"uuid-a": 1.92, "uuid-b": 0.038}, waiting={})
     plan = follow(snapshot, watch, held, Rules(start=10.0))
     assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0), ("b", 1)]
-
-
-def test_the_way_to_memory_is_what_may_be_waited_for() -> None:
-    """Four nodes at distances 10 and 20: memory on another one costs 0.4 of a vCPU's time."""
-    snapshot, watch = seen(busy("a", [0, 1], memory=0, soft=NODES[0]))
-    found = rooms(snapshot, watch, DEFAULT)
-    assert found[0].crowded == 0.0
-    assert found[0].worth == pytest.approx(0.4)
-    assert found[1].crowded == 0.0
-    assert Room(0.0, 0.4).share(1.02, may_hide=False, held=False) == 1.02
-    assert Room(0.0, 0.4).share(1.02, may_hide=True, held=False) < Room(0.0, 0.4).share(1.02, may_hide=True, held=True)
-    assert Room(1.0, 0.4).share(1.02, may_hide=True, held=True) == pytest.approx(1.42)
 
 
 def test_an_empty_host_wants_nothing() -> None:
