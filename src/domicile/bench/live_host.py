@@ -64,13 +64,13 @@ class LiveHost:
         """The host now, always with its memory map: it costs nothing here. A domain's UUID is its name."""
         del memory_map
         seen, scheduler = self.simulation.snapshot(), self.simulation.scheduler
-        waiting = scheduler.waiting.tolist()
+        waiting, running = scheduler.waiting.tolist(), scheduler.vcpus["running"].tolist()
         used_ns = (self._used_ns + scheduler.ran_ns.sum(axis=1)).astype(np.int64).tolist()
         busy_ns = self._busy_ns + scheduler.cpus["busy_ns"]
         idle_ns = np.maximum(scheduler.quantum * QUANTUM_NS - busy_ns, 0.0).astype(np.int64).tolist()
         return replace(
             seen,
-            domains=tuple(self._timed(domain, used_ns, waiting) for domain in seen.domains),
+            domains=tuple(self._timed(domain, used_ns, waiting, running) for domain in seen.domains),
             pcpu_idle_ns=dict(zip(self._listed, idle_ns, strict=True)),
             memory_map_age_s=0.0,
             holds=tuple(self._holds.values()),
@@ -79,10 +79,11 @@ class LiveHost:
             reservations_generation=str(self._reservations),
         )
 
-    def _timed(self, domain: Domain, used_ns: list[int], waiting: list[bool]) -> Domain:
+    def _timed(self, domain: Domain, used_ns: list[int], waiting: list[bool], running: list[bool]) -> Domain:
         first = self.simulation.vcpus_of(domain.id).start
         vcpus = tuple(
-            replace(vcpu, time_ns=used_ns[first + vcpu.id], waiting=waiting[first + vcpu.id]) for vcpu in domain.vcpus
+            replace(vcpu, time_ns=used_ns[row], waiting=waiting[row], running=running[row])
+            for row, vcpu in enumerate(domain.vcpus, start=first)
         )
         return replace(domain, uuid=domain.name, vcpus=vcpus)
 

@@ -135,7 +135,8 @@ class Balancer:
             self.held.pop((each.uuid, each.vcpu), None)
             failed.append(str(error))
         else:
-            self.held[each.uuid, each.vcpu] = Held(each.domain, each.cpus, each.before)
+            now_s = self.watch.last.taken_at if self.watch.last else 0.0
+            self.held[each.uuid, each.vcpu] = Held(each.domain, each.cpus, each.before, now_s)
 
     def _change_soft(self, changes: tuple[SoftChange, ...], failed: list[str]) -> int:
         wanted = [

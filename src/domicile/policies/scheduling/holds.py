@@ -9,12 +9,14 @@ strayed yet: the balancer would only take one of them instead.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from domicile.policies.scheduling.cells import Guest, share_out
 from domicile.policies.scheduling.homes import Movable
+from domicile.policies.scheduling.pairs import sharing_needlessly
 from domicile.policies.scheduling.plan import Holding, LettingGo, SoftChange
 from domicile.policies.scheduling.room import Room
 from domicile.policies.scheduling.watch import Watch
@@ -33,11 +35,13 @@ _Wanted = tuple[tuple[int, frozenset[int]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A hold that there is: the hard affinity that it gave, and what the vCPU had before."""
+    """A hold that there is: the hard affinity that it gave, what the vCPU had before, and when it was given last (by
+    the host's clock)."""
 
     domain: str
     cpus: frozenset[int]
     before: frozenset[int]
+    given_s: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,14 @@ class Limits:
     less CPU time than this for each vCPU is let go, where those at home on its nodes want more than `quiet` of the
     pCPUs: on a busy node it waits behind others whenever it wakes up, on a quiet one it would only run away from its
     memory. `full`: so much of its pCPUs may those that are at home on a node want together, as long as the other nodes
-    have room.
+    have room. `anew_s`: a vCPU that shares a core beside idle ones looks for a place anew no more often than that.
     """
 
     stray: float = 0.05
     idle: float = 0.02
     full: float = 1.02
     quiet: float = 0.8
+    anew_s: float = 60.0
 
 
 def hold(
@@ -113,7 +118,9 @@ def hold(
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
             staying.append(each)
     places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells)
-    found = [holding for each in staying for holding in each.hold(held, places, limits.stray)]
+    rested = {key for key, was in held.items() if snapshot.taken_at - was.given_s >= limits.anew_s}
+    sharing = sharing_needlessly(snapshot, watch, cells, rested)
+    found = [holding for each in staying for holding in each.hold(held, places, limits.stray, sharing)]
     known = {each.movable.domain.uuid for each in homed}
     going += [
         LettingGo(was.domain, uuid, vcpu, "it is not there any more, or left to others")
@@ -275,8 +282,9 @@ class _Homed:
         held: Mapping[tuple[str, int], Held],
         places: Mapping[tuple[str, int], frozenset[int]],
         stray: float,
+        sharing: Collection[tuple[str, int]],
     ) -> list[Holding]:
-        """Its vCPUs in their places, those that are not held there already."""
+        """Its vCPUs in their places, those that are not held there already, and once more those that share a core."""
         domain = self.movable.domain
         found = []
         for vcpu in domain.vcpus:
@@ -284,21 +292,19 @@ class _Homed:
             if home is None:
                 continue
             was = held.get((domain.uuid, vcpu.id))
+            away, cpus = self.away(vcpu.id), format_ids(home)
             if was is None or was.cpus != home:
-                away = self.away(vcpu.id)
-                found.append(
-                    Holding(
-                        domain=domain.name,
-                        uuid=domain.uuid,
-                        vcpu=vcpu.id,
-                        cpus=home,
-                        before=was.before if was else vcpu.hard_affinity,
-                        away=away,
-                        reason=f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room"
-                        if self.strays(stray)
-                        else f"others that are at home on CPUs {format_ids(home)} are held there",
-                    )
+                reason = (
+                    f"{away:.0%} of its time off CPUs {cpus}, which have room"
+                    if self.strays(stray)
+                    else f"others that are at home on CPUs {cpus} are held there"
                 )
+            elif (domain.uuid, vcpu.id) in sharing:
+                reason = "it shares a core, and others there are idle: it is to look for one anew"
+            else:
+                continue
+            before = was.before if was else vcpu.hard_affinity
+            found.append(Holding(domain.name, domain.uuid, vcpu.id, home, before, away, reason))
         return found
 
     def let_go(self, held: Mapping[tuple[str, int], Held], reason: str, stay: Collection[int] = ()) -> list[LettingGo]:

@@ -6,7 +6,7 @@ Where it ran then is taken to be where the later one finds it, which over many s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,6 +19,9 @@ __all__ = ["HALF_LIFE_S", "Watch", "observe"]
 HALF_LIFE_S = 10.0
 """What was seen so long ago counts half. Xen's credit2 moves a vCPU off its node within some 10 s."""
 
+STEADY = 0.98
+"""A vCPU that ran for this share of the time between two looks, or more, did not sleep."""
+
 HEAVIEST = 1e100
 """Figures are made small again long before they leave what a float holds."""
 
@@ -30,7 +33,8 @@ Vcpu = tuple[str, int]
 class Watch:
     """`used`: vCPUs' worth of CPU time that each domain (UUID) uses; `waiting`: how many of its vCPUs want to run and
     have no pCPU, as the looks found them, of domains whose host tells; `ran` (by vCPU and node): CPU time, the older
-    the less it counts. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
+    the less it counts. `steady`: vCPUs that ran all the time between the last two looks, which both found them on the
+    same pCPU. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
 
     In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
     less, which would touch every vCPU at every look. Only shares of it mean anything.
@@ -42,6 +46,7 @@ class Watch:
     seen_s: float = 0.0
     weight: float = 1.0
     waiting: Mapping[str, float] = field(default_factory=dict)
+    steady: frozenset[Vcpu] = frozenset()
 
     @cached_property
     def demand(self) -> Mapping[str, float]:
@@ -77,6 +82,7 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
     before = {domain.uuid: domain for domain in watch.last.domains}
     node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
     used_of, waiting, ran = dict[str, float](), dict[str, float](), dict[Vcpu, Mapping[int, float]]()
+    steady = set[Vcpu]()
     for domain in snapshot.domains:
         was = before.get(domain.uuid)
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
@@ -92,7 +98,17 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
                 waiting[domain.uuid] = _folded(watch.waiting.get(domain.uuid), max(now, 0.0), kept)
         if was is not None:
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
-    return Watch(used_of, ran, snapshot, watch.seen_s + passed_s, weight, waiting)
+            steady.update(_steady(was, domain, passed_s))
+    return Watch(used_of, ran, snapshot, watch.seen_s + passed_s, weight, waiting, frozenset(steady))
+
+
+def _steady(before: Domain, now: Domain, passed_s: float) -> Iterator[Vcpu]:
+    """Which vCPUs of a domain ran all the time, as far as one can tell where."""
+    least_ns = STEADY * passed_s * 1e9
+    for was, vcpu in zip(before.vcpus, now.vcpus, strict=False):
+        same = was.id == vcpu.id and was.running and vcpu.running and was.pcpu == vcpu.pcpu
+        if same and vcpu.time_ns is not None and was.time_ns is not None and vcpu.time_ns - was.time_ns >= least_ns:
+            yield now.uuid, vcpu.id
 
 
 def _folded(old: float | None, now: float, kept: float) -> float:
