@@ -114,3 +114,23 @@ def test_what_is_held_is_free_again_whatever_ends_the_manager(xen: Lab, stray: s
             manager.send_signal(end)
             manager.communicate(timeout=120)
         wait_for(lambda: free(xen, stray))
+
+
+def test_a_vcpu_whose_affinity_is_set_to_what_it_is_looks_for_a_pcpu_anew(xen: Lab) -> None:
+    """What `pairs` goes by: one that never sleeps stays where it is until then."""
+    config = guest_config("busy", DomainType.PVH, 1, 128, keys={"cpus_soft": "nodes:2"})
+    start_carrying(xen, "busy", config, Load(1, 16))
+
+    def place() -> int | None:
+        return guest(xen, "busy").vcpus[0].pcpu
+
+    try:
+        output(xen, ["xl", "vcpu-pin", "busy", "0", "4-5", "-"])
+        assert len({place() for _ in range(4)}) == 1
+        found = []
+        for _ in range(4):
+            output(xen, ["xl", "vcpu-pin", "busy", "0", "4-5", "-"])
+            found.append(place())
+        assert set(found) == HOME
+    finally:
+        xen.run(["xl", "destroy", "busy"])
