@@ -14,7 +14,7 @@ from rich.text import Text
 
 from domicile.cli.output import plain
 from domicile.topology.ids import format_ids
-from domicile.topology.model import Cpu, Device, MemoryKind, Node, Topology
+from domicile.topology.model import Cpu, Device, MemoryKind, Node, SharedCore, Topology
 
 __all__ = ["Glyphs", "boxes", "memory", "node_table"]
 
@@ -139,9 +139,9 @@ def _node_box(
 
 def _cores(cpus: Sequence[Cpu]) -> list[list[int]]:
     """The CPUs by core; a CPU whose core is not known is by itself."""
-    cores: dict[tuple[int | None, int], list[int]] = defaultdict(list)
+    cores: dict[SharedCore, list[int]] = defaultdict(list)
     for cpu in cpus:
-        cores[cpu.socket, ~cpu.id if cpu.core is None else cpu.core].append(cpu.id)
+        cores[cpu.siblings].append(cpu.id)
     return list(cores.values())
 
 

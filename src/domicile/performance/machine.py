@@ -18,7 +18,7 @@ from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
 from domicile.state.model import Cpupool
 from domicile.topology.machine_file import MachineFile
-from domicile.topology.model import MeasuredMatrix, Topology
+from domicile.topology.model import MeasuredMatrix, SharedCore, Topology
 
 if TYPE_CHECKING:
     from domicile.performance.arrays import System
@@ -162,14 +162,12 @@ def _cpu_tables(topology: Topology) -> tuple[npt.NDArray[np.intp], npt.NDArray[n
     size = 1 + max((cpu.id for cpu in topology.cpus), default=-1)
     node_of_cpu = np.full(size, -1, dtype=np.intp)
     core_of_cpu = np.full(size, -1, dtype=np.intp)
-    numbers: dict[tuple[int, int | None, int], int] = {}
+    numbers: dict[SharedCore, int] = {}
     for cpu in topology.cpus:
         if cpu.node is None:
             continue
-        # a CPU whose core is unknown counts as a core of its own, as in Topology.cores_by_node
-        core = (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)
         node_of_cpu[cpu.id] = topology.node_index[cpu.node]
-        core_of_cpu[cpu.id] = numbers.setdefault(core, len(numbers))
+        core_of_cpu[cpu.id] = numbers.setdefault(cpu.siblings, len(numbers))
     return node_of_cpu, core_of_cpu
 
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-__all__ = ["Cpu", "Device", "DistanceMatrix", "MeasuredMatrix", "MemoryKind", "Node", "Topology"]
+__all__ = ["Cpu", "Device", "DistanceMatrix", "MeasuredMatrix", "MemoryKind", "Node", "SharedCore", "Topology"]
 
 DistanceMatrix = tuple[tuple[int, ...], ...]
 """SLIT distances, 10 = local, nodes x nodes."""
 
 MeasuredMatrix = tuple[tuple[float | None, ...], ...]
 """Measured figures, nodes x nodes; None where nobody measured (the row of a node without CPUs, say)."""
+
+SharedCore = tuple[int | None, int | None, int]
+"""Node, socket and core: what names a core in a machine."""
 
 
 class MemoryKind(StrEnum):
@@ -54,6 +57,12 @@ class Cpu:
     core: int | None
     socket: int | None
     node: int | None
+
+    @property
+    def siblings(self) -> SharedCore:
+        """What SMT siblings have in common, and no other CPU of the machine; one whose core is not known has none."""
+        # ~id cannot collide with a core's id
+        return self.node, self.socket, ~self.id if self.core is None else self.core
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +118,10 @@ class Topology:
     @cached_property
     def cores_by_node(self) -> dict[int, int]:
         """Node id to the number of its physical cores (SMT siblings count once)."""
-        cores: dict[int, set[tuple[int | None, int]]] = {node.id: set() for node in self.nodes}
+        cores: dict[int, set[SharedCore]] = {node.id: set() for node in self.nodes}
         for cpu in self.cpus:
             if cpu.node is not None:
-                # a CPU whose core is unknown counts as a core of its own; ~id cannot collide with a core's id
-                core = ~cpu.id if cpu.core is None else cpu.core
-                cores[cpu.node].add((cpu.socket, core))
+                cores[cpu.node].add(cpu.siblings)
         return {node: len(found) for node, found in cores.items()}
 
     def node(self, node_id: int) -> Node:

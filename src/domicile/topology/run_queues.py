@@ -62,7 +62,7 @@ def numbered(
     """The number of each CPU's run queue: those of a cpupool, added one by one as Xen does. `online`: how many CPUs the
     host has, by which Xen spreads them in smaller cpupools too."""
     room = max(online // ((online - 1) // most + 1), 1)
-    cores = [_core(cpu) for cpu in cpus]
+    cores = [cpu.siblings for cpu in cpus]
     threads = Counter(cores)
     queues: list[list[int]] = []
     queue = []
@@ -86,18 +86,13 @@ def numbered(
     return queue
 
 
-def _core(cpu: Cpu) -> tuple[object, ...]:
-    """What SMT siblings have in common; a CPU whose core is unknown has none."""
-    return (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)
-
-
 def _match(first: Cpu, cpu: Cpu, per: RunqueuePer) -> bool:
     """Whether a CPU belongs into the queue of this one, by the topology."""
     match per:
         case RunqueuePer.CPU:
             return False
         case RunqueuePer.CORE:
-            return _core(first) == _core(cpu)
+            return first.siblings == cpu.siblings
         case RunqueuePer.SOCKET:
             return first.socket == cpu.socket
         case RunqueuePer.NODE:

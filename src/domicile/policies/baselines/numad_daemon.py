@@ -93,7 +93,7 @@ def _nodes(snapshot: Snapshot, demand: Mapping[str, float]) -> dict[int, NumadNo
     """The nodes with CPUs as numad sees them; load is taken to be where domains are at home, else everywhere."""
     topology = snapshot.topology
     pcpus = {node: len(cpus) for node, cpus in topology.cpus_by_node.items() if cpus}
-    cores = len({(cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core) for cpu in topology.cpus})
+    cores = len({cpu.siblings for cpu in topology.cpus})
     threads = max(round(len(topology.cpus) / cores), 1)
     load = dict.fromkeys(pcpus, 0.0)
     for domain in snapshot.domains:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
-from domicile.topology.model import Cpu
+from domicile.topology.model import SharedCore
 
 __all__ = ["sharing_needlessly"]
 
@@ -36,9 +36,9 @@ def sharing_needlessly(
         for vcpu in domain.vcpus
         if (domain.uuid, vcpu.id) in watch.steady
     }
-    threads: dict[tuple[object, ...], list[int]] = {}
+    threads: dict[SharedCore, list[int]] = {}
     for cpu in snapshot.topology.cpus:
-        threads.setdefault(_core(cpu), []).append(cpu.id)
+        threads.setdefault(cpu.siblings, []).append(cpu.id)
     found: list[Vcpu] = []
     for cell in cells:
         whole = [cpus for cpus in threads.values() if cell.issuperset(cpus)]
@@ -50,7 +50,3 @@ def sharing_needlessly(
                 found.append(ours[-1])
                 idle -= 1
     return frozenset(found[:MOST])
-
-
-def _core(cpu: Cpu) -> tuple[object, ...]:
-    return (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)

@@ -30,7 +30,7 @@ from domicile.simulator.scheduler.state import (
     empty_table,
     new_vcpus,
 )
-from domicile.topology.model import Topology
+from domicile.topology.model import SharedCore, Topology
 from domicile.topology.run_queues import Arrangement, RunqueuePer, arrange
 
 __all__ = ["Scheduler", "SchedulerKind"]
@@ -176,13 +176,12 @@ class Scheduler:
 
 def _cpus(topology: Topology, arrangement: Arrangement) -> Table:
     """The pCPUs of a machine. A CPU whose node is not known counts as one of the first node."""
-    cores: dict[tuple[object, ...], int] = {}
+    cores: dict[SharedCore, int] = {}
     sockets: dict[int | None, int] = {}
     cpus = empty_table(len(topology.cpus), CPU)
     for index, cpu in enumerate(topology.cpus):
-        core = (cpu.node, cpu.socket, ~cpu.id if cpu.core is None else cpu.core)
         cpus[index]["node"] = 0 if cpu.node is None else topology.node_index[cpu.node]
-        cpus[index]["core"] = cores.setdefault(core, len(cores))
+        cpus[index]["core"] = cores.setdefault(cpu.siblings, len(cores))
         cpus[index]["socket"] = sockets.setdefault(cpu.socket, len(sockets))
     cpus["threads"] = np.bincount(cpus["core"])[cpus["core"]]
     cpus["queue"] = arrangement.queue
