@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -36,15 +38,17 @@ def bar(share: float, width: int = BAR_WIDTH) -> Text:
     return Text("█" * filled, style=colour) + Text("░" * (width - filled), style="bright_black")
 
 
-def host_view(uri: str, snapshot: Snapshot, load: Load | None) -> RenderableType:
-    """Headline, a table of nodes, a table of domains, what is being started, and notes."""
+def host_view(
+    uri: str, snapshot: Snapshot, load: Load | None, domains: Sequence[Domain] | None = None
+) -> RenderableType:
+    """Headline, a table of nodes, one of domains (these, or all), what is being started, and notes."""
     cpus = len(snapshot.topology.cpus)
     facts = [f"Xen {snapshot.xen_version}" * bool(snapshot.xen_version), snapshot.scheduler]
     facts += [f"{len(snapshot.topology.nodes)} nodes", f"{cpus} pCPUs", f"{len(snapshot.domains)} domains"]
     parts: list[RenderableType] = [
         Text(uri, style="bold") + Text("  " + " · ".join(fact for fact in facts if fact), style="not bold"),
         _nodes(snapshot, load),
-        _domains(snapshot, load),
+        _domains(snapshot, snapshot.domains if domains is None else domains, load),
     ]
     parts += [
         Text(
@@ -93,8 +97,8 @@ def _nodes(snapshot: Snapshot, load: Load | None) -> Table:
     return table
 
 
-def _domains(snapshot: Snapshot, load: Load | None) -> Table:
-    """A row for each domain."""
+def _domains(snapshot: Snapshot, domains: Iterable[Domain], load: Load | None) -> Table:
+    """A row for each of these domains."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("domain", overflow="fold")
     table.add_column("id", justify="right")
@@ -106,7 +110,7 @@ def _domains(snapshot: Snapshot, load: Load | None) -> Table:
     table.add_column("remote", justify="right")
     if load and load.slowdowns:
         table.add_column("slowdown", justify="right")
-    for domain in snapshot.domains:
+    for domain in domains:
         remote = remote_share(domain, vcpu_share_by_node(domain, snapshot.topology))
         style = "red" if remote and remote >= 0.5 else "yellow" if remote and remote >= 0.1 else "green"
         used = load.domains.get(domain.name) if load else None

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "see what it does, on an embedded simulated host",
     "topology": "the machine: nodes, CPUs, distances, devices",
     "show": "the host now: load, memory, domains, what is remote",
+    "top": "the same, watched: the busiest domains first",
     "place": "plan where guests should live, and why",
     "arrange": "how the whole host would best be laid out again",
     "create": "place guests and start them",
