@@ -117,11 +117,18 @@ class TestTheClock:
             assert whole.snapshot().pcpu_idle_ns == snapshot.pcpu_idle_ns
 
     def test_two_at_once_let_both_pass(self, host: SimulatedHost) -> None:
-        before = host.snapshot().taken_at
+        before, pieces = host.snapshot().taken_at, 0
         with open_simulated("sim:///box", presets={}, read_guest=read_guest) as other:
-            host.wait(3, lambda _: other.wait(1))
-        # three pieces (1, 2 and none), with a second of the other's after each
-        assert host.snapshot().taken_at - before == pytest.approx(5)
+
+            def meanwhile(_: float) -> None:
+                nonlocal pieces
+                pieces += 1
+                other.wait(1)
+
+            host.wait(3, meanwhile)
+        # how many pieces it passes in depends on how fast they are; after each, a second of the other's
+        assert pieces >= 2
+        assert host.snapshot().taken_at - before == pytest.approx(3 + pieces)
 
     def test_others_may_use_it_meanwhile(self, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
         """What they change is there afterwards, and the time passes with it."""
