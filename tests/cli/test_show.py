@@ -11,36 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from busy_guests import GUEST, create, domicile
 from click.testing import CliRunner
 
 from domicile.cli.main import main
 from domicile.local.paths import STATE_VARIABLE
-
-GUEST = """name = "{name}"
-type = "pvh"
-kernel = "/boot/vmlinuz"
-vcpus = 2
-memory = 256
-extra = "quiet {does}"
-"""
 
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
     return tmp_path
-
-
-def domicile(*arguments: str) -> str:
-    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def create(folder: Path, uri: str, **guests: str) -> None:
-    for name, does in guests.items():
-        (folder / f"{name}.cfg").write_text(GUEST.format(name=name, does=does))
-    domicile("create", "-c", uri, "--json", *[str(folder / f"{name}.cfg") for name in guests])
 
 
 def looked(*arguments: str) -> dict[str, Any]:

@@ -14,35 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from busy_guests import create, domicile
 
-from domicile.cli.main import main
 from domicile.local.paths import STATE_VARIABLE
 
 HOST = "sim:///mine?machine=4node"
-GUEST = """name = "{name}"
-type = "pvh"
-kernel = "/boot/vmlinuz"
-vcpus = 1
-memory = 64
-extra = "busy={busy}"
-"""
 
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with six guests, of which the fifth is busy."""
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
-    names = [f"guest{number}" for number in range(6)]
-    for name in names:
-        (tmp_path / f"{name}.cfg").write_text(GUEST.format(name=name, busy=int(name == "guest4")))
-    domicile("create", "-c", HOST, "--json", *(str(tmp_path / f"{name}.cfg") for name in names))
-
-
-def domicile(*arguments: str) -> str:
-    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    create(tmp_path, HOST, **{f"guest{number}": f"busy={int(number == 4)}" for number in range(6)})
 
 
 def test_without_a_terminal_one_view_follows_the_other_the_busiest_first() -> None:

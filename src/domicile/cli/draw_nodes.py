@@ -14,7 +14,7 @@ from rich.text import Text
 
 from domicile.cli.output import plain
 from domicile.topology.ids import format_ids
-from domicile.topology.model import Cpu, Device, MemoryKind, Node, SharedCore, Topology
+from domicile.topology.model import Cpu, Device, MemoryKind, Node, Topology, by_core
 
 __all__ = ["Glyphs", "boxes", "memory", "node_table"]
 
@@ -137,14 +137,6 @@ def _node_box(
     return panel, len(lines)
 
 
-def _cores(cpus: Sequence[Cpu]) -> list[list[int]]:
-    """The CPUs by core; a CPU whose core is not known is by itself."""
-    cores: dict[SharedCore, list[int]] = defaultdict(list)
-    for cpu in cpus:
-        cores[cpu.siblings].append(cpu.id)
-    return list(cores.values())
-
-
 def _cpu_lines(cpus: Sequence[Cpu], glyphs: Glyphs, width: int) -> list[Text]:
     """The CPUs, siblings joined: cell by cell, socket by socket, or in ranges where there are too many."""
     if not cpus:
@@ -153,17 +145,17 @@ def _cpu_lines(cpus: Sequence[Cpu], glyphs: Glyphs, width: int) -> list[Text]:
     for cpu in cpus:
         by_socket[cpu.socket].append(cpu)
     if len(by_socket) == 1:
-        lines = _cell_lines(_cores(cpus), glyphs, width, "")
+        lines = _cell_lines(by_core(cpus), glyphs, width, "")
     else:
         lines = [
             line
             for socket, own in by_socket.items()
-            for line in _cell_lines(_cores(own), glyphs, width, f"socket {'?' if socket is None else socket} ")
+            for line in _cell_lines(by_core(own), glyphs, width, f"socket {'?' if socket is None else socket} ")
         ]
     if len(lines) <= MOST_CPU_LINES:
         return lines
     ranges = Text(f"CPUs {format_ids(cpu.id for cpu in cpus)}")
-    cores = _cores(cpus)
+    cores = by_core(cpus)
     smt = f" {glyphs.times} threads" if len(cores) < len(cpus) else ""
     return [ranges, Text(f"cores{smt}: {_shape(cores, glyphs)}", style=FAINT)]
 
@@ -242,7 +234,7 @@ def node_table(topology: Topology, glyphs: Glyphs) -> Table:
             Text(str(node.id), style="cyan" if own else "magenta"),
             format_ids(sockets) if sockets else "-",
             format_ids(cpu.id for cpu in own) if own else "none",
-            _shape(_cores(own), glyphs) if own else "-",
+            _shape(by_core(own), glyphs) if own else "-",
             memory(node.memory_mib) + kind if node.memory_mib else "none",
             "-" if node.free_mib is None else memory(node.free_mib),
             _bar(node, glyphs, TABLE_BAR),

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-__all__ = ["Cpu", "Device", "DistanceMatrix", "MeasuredMatrix", "MemoryKind", "Node", "SharedCore", "Topology"]
+__all__ = [
+    "Cpu",
+    "Device",
+    "DistanceMatrix",
+    "MeasuredMatrix",
+    "MemoryKind",
+    "Node",
+    "SharedCore",
+    "Topology",
+    "by_core",
+]
 
 DistanceMatrix = tuple[tuple[int, ...], ...]
 """SLIT distances, 10 = local, nodes x nodes."""
@@ -63,6 +73,14 @@ class Cpu:
         """What SMT siblings have in common, and no other CPU of the machine; one whose core is not known has none."""
         # ~id cannot collide with a core's id
         return self.node, self.socket, ~self.id if self.core is None else self.core
+
+
+def by_core(cpus: Iterable[Cpu]) -> list[list[int]]:
+    """The ids of CPUs core by core; one whose core is not known is by itself."""
+    cores: dict[SharedCore, list[int]] = {}
+    for cpu in cpus:
+        cores.setdefault(cpu.siblings, []).append(cpu.id)
+    return list(cores.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,17 +292,16 @@ class _Homed:
             if home is None:
                 continue
             was = held.get((domain.uuid, vcpu.id))
-            away, cpus = self.away(vcpu.id), format_ids(home)
-            if was is None or was.cpus != home:
-                reason = (
-                    f"{away:.0%} of its time off CPUs {cpus}, which have room"
-                    if self.strays(stray)
-                    else f"others that are at home on CPUs {cpus} are held there"
-                )
-            elif (domain.uuid, vcpu.id) in sharing:
-                reason = "it shares a core, and others there are idle: it is to look for one anew"
-            else:
+            there = was is not None and was.cpus == home
+            if there and (domain.uuid, vcpu.id) not in sharing:
                 continue
+            away = self.away(vcpu.id)
+            if there:
+                reason = "it shares a core, and others there are idle: it is to look for one anew"
+            elif self.strays(stray):
+                reason = f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room"
+            else:
+                reason = f"others that are at home on CPUs {format_ids(home)} are held there"
             before = was.before if was else vcpu.hard_affinity
             found.append(Holding(domain.name, domain.uuid, vcpu.id, home, before, away, reason))
         return found

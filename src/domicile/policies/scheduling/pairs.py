@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from domicile.policies.scheduling.watch import Watch
+from domicile.policies.scheduling.watch import Vcpu, Watch
 from domicile.state.model import Snapshot
-from domicile.topology.model import SharedCore
+from domicile.topology.model import by_core
 
 __all__ = ["sharing_needlessly"]
-
-Vcpu = tuple[str, int]
 
 MOST = 8
 """vCPUs that look for another place in a round."""
@@ -36,12 +34,10 @@ def sharing_needlessly(
         for vcpu in domain.vcpus
         if (domain.uuid, vcpu.id) in watch.steady
     }
-    threads: dict[SharedCore, list[int]] = {}
-    for cpu in snapshot.topology.cpus:
-        threads.setdefault(cpu.siblings, []).append(cpu.id)
+    cores = by_core(snapshot.topology.cpus)
     found: list[Vcpu] = []
     for cell in cells:
-        whole = [cpus for cpus in threads.values() if cell.issuperset(cpus)]
+        whole = [cpus for cpus in cores if cell.issuperset(cpus)]
         idle = sum(runs.isdisjoint(cpus) for cpus in whole)
         for cpus in whole:
             sharing = [steady[cpu] for cpu in cpus if cpu in steady]

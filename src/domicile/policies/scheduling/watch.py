@@ -14,7 +14,7 @@ from domicile.performance.character import capped
 from domicile.state.load import used_between
 from domicile.state.model import Domain, Snapshot
 
-__all__ = ["HALF_LIFE_S", "Watch", "observe"]
+__all__ = ["HALF_LIFE_S", "Vcpu", "Watch", "observe"]
 
 HALF_LIFE_S = 10.0
 """What was seen so long ago counts half. Xen's credit2 moves a vCPU off its node within some 10 s."""
