@@ -178,13 +178,26 @@ class TestHolding:
         assert [each.reason for each in follow(snapshot, watch, held).let_go] == let_go
 
     def test_who_waits_counts(self) -> None:
-        """Two guests use a node of two pCPUs together, and one of them has a vCPU that waits: there is no room."""
+        """Two guests use a node of two pCPUs together, and one of them has a vCPU that waits: there is no room for
+        that one."""
         guests = [busy(name, [0, 1], memory=0, soft=NODES[0]) for name in ("a", "b")]
         held = {(f"uuid-{name}", vcpu): Held(name, NODES[0], ALL) for name in "ab" for vcpu in (0, 1)}
         snapshot, watch = seen(*guests, share=0.45)
         assert not follow(snapshot, watch, held, Rules(start=10.0)).let_go
         waiting = replace(watch, waiting={"uuid-a": 0.0, "uuid-b": 1.0})
-        assert {each.domain for each in follow(snapshot, waiting, held, Rules(start=10.0)).let_go} == {"a"}
+        let_go = follow(snapshot, waiting, held, Rules(start=10.0)).let_go
+        assert [(each.domain, each.vcpu) for each in let_go] == [("b", 1)]
+
+    def test_wide_guests_lend_vcpus_before_small_ones_do(self) -> None:
+        """One of a vCPU and one of three, at home on two pCPUs: of the wide one only a part gets slower."""
+        guests = [
+            busy("small", [0], memory=0, soft=NODES[0], hard=NODES[0]),
+            busy("wide", [0, 1, 1], memory=0, soft=NODES[0], hard=NODES[0]),
+        ]
+        held = {(each.uuid, vcpu.id): Held(each.name, NODES[0], ALL) for each in guests for vcpu in each.vcpus}
+        snapshot, watch = seen(*guests, share=0.9)
+        let_go = follow(snapshot, watch, held, Rules(start=10.0)).let_go
+        assert [(each.domain, each.vcpu) for each in let_go] == [("wide", 1), ("wide", 2)]
 
     def test_who_is_gone_or_was_pinned_by_others_is_let_go(self) -> None:
         held = {("uuid-a", 0): Held("a", NODES[0], ALL), ("uuid-gone", 0): Held("gone", NODES[0], ALL)}

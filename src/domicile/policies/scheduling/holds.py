@@ -25,6 +25,9 @@ from domicile.topology.ids import format_ids
 
 __all__ = ["Held", "Limits", "hold"]
 
+LEAST = 0.1
+"""vCPUs' worth of work below which domains are all equally small."""
+
 NOWHERE_ELSE = Room()
 """Of the only node that has CPUs."""
 
@@ -84,8 +87,7 @@ def hold(
     at_home = Counter[int]()
     for each in homed:
         at_home.update(each.demand_by_node)
-    # who is held comes first, so that two domains do not take turns; then who has most to lose
-    for whole in sorted(homed, key=lambda one: (not one.held, -one.demand, one.movable.domain.name)):
+    for whole in sorted(homed, key=_turn):
         if not whole.bound:
             going += whole.let_go(held, "it may run anywhere")
             continue
@@ -128,6 +130,13 @@ def hold(
         if uuid not in known
     ]
     return going, found
+
+
+def _turn(one: _Homed) -> tuple[int, bool, str]:
+    """Who finds room first: the smallest, by powers of two of what they want. To let go a pCPU's worth of a wide domain
+    slows down a part of it, of small ones several as a whole. Of like size it is who is held, so that two domains do
+    not take turns."""
+    return round(math.log2(max(one.demand, LEAST))), not one.held, one.movable.domain.name
 
 
 def _more(before: Mapping[int, float], each: Mapping[int, float]) -> dict[int, float]:
