@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domicile.errors import NotEnoughMemory, Refused
+from domicile.performance.assumptions import DEFAULT
 from domicile.performance.machine import Machine
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants, device_shares, residents
@@ -181,7 +182,15 @@ def brute_force(host: Snapshot, request: GuestRequest, intent: Intent) -> Mappin
             np.append(there.confined, 0),
         )
         costs[nodes] = float(predict(machine, everybody).slowdown.sum()) - before - 1
+        if len(nodes) > 1 and any(_has_cores_for(host, node, request) for node in with_cpus):
+            costs[nodes] += DEFAULT.split_weight
     return costs
+
+
+def _has_cores_for(host: Snapshot, node: int, request: GuestRequest) -> bool:
+    """Whether a node, were it empty, would have a core for each vCPU of the guest, and its memory."""
+    cores = {(cpu.socket, cpu.core) for cpu in host.topology.cpus if cpu.node == node}
+    return len(cores) >= request.vcpus and host.topology.node(node).memory_mib >= request.need_mib
 
 
 @settings(max_examples=50, deadline=None)

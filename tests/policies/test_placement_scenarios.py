@@ -102,6 +102,26 @@ def test_two_guests_are_spread() -> None:
     assert {one.nodes for one in plan.placements} == {(0,), (1,)}
 
 
+def test_a_guest_that_fits_on_a_node_is_not_split_for_free_cores() -> None:
+    """Both nodes have half of their cores busy. Divided, the guest would have a core for each vCPU; but it would stay
+    divided, and on one node it can be lent the other's cores for as long as they are free."""
+    snapshot = resident(resident(host(8000, 8000, cores=8, dom0=False), "a", 0, 4), "b", 1, 4)
+    one = only(snapshot, guest(vcpus=8))
+    assert one.nodes == (0,)
+    (divided,) = (other for other in one.alternatives if len(other.nodes) > 1)
+    (split,) = (term for term in divided.terms if term.name == "split")
+    assert split.penalty == pytest.approx(1.0)
+    assert divided.objective == pytest.approx(sum(term.cost + term.penalty for term in divided.terms))
+
+
+def test_a_guest_with_a_core_for_each_vcpu_on_no_node_is_not_squeezed_onto_threads() -> None:
+    """16 threads on 8 cores: a guest of 16 busy vCPUs has twice the cores on two nodes (XenServer saw it lose 40 to
+    75 % on one)."""
+    one = only(host(8000, 8000, cores=8, smt=2), guest(vcpus=16))
+    assert one.nodes == (0, 1)
+    assert not [term for term in one.terms if term.name == "split"]
+
+
 def test_a_guest_wider_than_a_node_gets_two_near_ones() -> None:
     one = only(host(1780, 1978, 2025, 1298), guest(vcpus=4))
     assert one.nodes in {(0, 1), (2, 3)}

@@ -70,6 +70,11 @@ class Assumptions:
     is not known, and a device that is passed through says that it matters.
     `near_weight`: the same for a domain whose peers of a group (weight 1) are that much further away. `wish_weight`:
     what it counts, in slowdown, when a group's wish (together, apart; weight 1) is not met at all.
+
+    `split_weight`: what it counts when a guest that one node has a core for each vCPU of gets several nodes. It is no
+    slowdown of today's: vCPUs that find no pCPU at home can be lent to another node for as long as that has room, but
+    memory that is divided stays so, and comes back only by a migration that a busy guest hardly can be given. Measured
+    in simulation with guests that come and go (docs/gain.md).
     """
 
     local_latency_ns: float = 80.0
@@ -96,6 +101,7 @@ class Assumptions:
     backend_weight: float = 0.1
     near_weight: float = 0.3
     wish_weight: float = 4.0
+    split_weight: float = 1.0
 
 
 DEFAULT = Assumptions()

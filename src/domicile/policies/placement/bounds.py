@@ -68,7 +68,8 @@ def bounds_of(subject: Subject, trial: Trial, ties: Ties, room_mib: Floats) -> B
         + (bound * memory + np.maximum(trial.felt[nodes], 0.0)) * more
         + memory * pull
     )
-    return Bounds(least_rate + trial.everywhere - bound * trial.alone, least)
+    split = np.where(np.arange(len(nodes)) > 0, subject.split, 0.0)
+    return Bounds(least_rate + trial.everywhere - bound * trial.alone + split, least)
 
 
 def _least_load(trial: Trial, nodes: Indices, added: Floats) -> tuple[Floats, Floats]:

@@ -27,7 +27,7 @@ EXHAUSTIVE_NODES = 8
 @dataclass(frozen=True, slots=True)
 class SeatCosts:
     """What a seat adds to the guest's slowdown, by term (`groups` is its own loss by distance to its peers); to the sum
-    of everybody else's (`neighbours`); and the wishes that are `missed`."""
+    of everybody else's (`neighbours`); the wishes that are `missed`; and what it counts that it is `split`."""
 
     latency: float
     cpu: float
@@ -36,6 +36,7 @@ class SeatCosts:
     neighbours: float
     groups: float
     missed: float
+    split: float
 
     @property
     def slowdown(self) -> float:
@@ -51,7 +52,7 @@ class SeatCosts:
     @property
     def objective(self) -> float:
         """What it adds to what the search minimises."""
-        return self.of_all + self.missed
+        return self.of_all + self.missed + self.split
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Weighed:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """K candidates of up to k nodes, weighed. `nodes`, `vcpus`, `memory` (MiB): K x k; `member`: which nodes of a row
-    are in the set. `costs`, `ties` (own loss by groups), `wishes`: K; `objective`: K, inf where the set will not do.
+    are in the set. `costs`, `ties` (own loss by groups), `wishes`, `split`: K; `objective`: K, inf where the set will
+    not do.
     """
 
     nodes: Indices
@@ -75,6 +77,7 @@ class Batch:
     costs: Costs
     ties: Floats
     wishes: Floats
+    split: Floats
     objective: Floats
 
     def sets(self, row: int) -> tuple[int, ...]:
@@ -84,7 +87,8 @@ class Batch:
     def at(self, row: int) -> Weighed:
         """One candidate."""
         costs = self.costs
-        terms = (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours, self.ties, self.wishes)
+        found = (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours)
+        terms = (*found, self.ties, self.wishes, self.split)
         mib = zip(self.nodes[row].tolist(), self.memory[row].tolist(), strict=True)
         return Weighed({node: part for node, part in mib if part}, SeatCosts(*(float(term[row]) for term in terms)))
 
@@ -114,7 +118,9 @@ def weigh(
     own = ties.own(nodes, vcpus)
     wishes = ties.missed(nodes, vcpus)
     # what a guest loses by distance to its peers, they lose too
-    objective = np.where(possible, costs.total + 2.0 * own + wishes, np.inf)
+    several = np.full(len(nodes), nodes.shape[1] > 1) if member is None else member.sum(axis=1) > 1
+    split = subject.split * several
+    objective = np.where(possible, costs.total + 2.0 * own + wishes + split, np.inf)
     return Batch(
         nodes,
         np.ones(nodes.shape, dtype=bool) if member is None else member,
@@ -123,6 +129,7 @@ def weigh(
         costs,
         own,
         wishes,
+        split,
         objective,
     )
 

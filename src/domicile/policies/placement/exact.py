@@ -152,5 +152,5 @@ def _least(empty: Layout, guest: int) -> float:
     latency = newcomer.bound(a) * (nearest - 1.0)
     undisturbed = newcomer.bound(a) * newcomer.own_pressure(load.machine, a)
     devices = (batch.vcpus / 2.0 * subject.newcomer.device_pull[nodes]).sum(axis=1)
-    least = latency + batch.costs.cpu - undisturbed + devices + 2.0 * batch.ties + batch.wishes
+    least = latency + batch.costs.cpu - undisturbed + devices + 2.0 * batch.ties + batch.wishes + batch.split
     return float(least[usable].min())

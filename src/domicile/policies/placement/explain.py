@@ -83,6 +83,7 @@ def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatC
         _memory(snapshot, rest, guest, seat),
         *_devices(snapshot, rest, guest, seat, costs.devices),
         *_groups(rest, guest, seat, costs),
+        *_split(rest, guest, seat, costs.split),
         *_neighbours(rest, seat, costs.neighbours),
     )
 
@@ -247,6 +248,15 @@ def _groups(rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> list[Term
     figures |= {"peers_slowdown": costs.groups, "wishes_missed": costs.missed}
     first = Term("groups", costs.groups, line, costs.groups + costs.missed, figures)
     return [first, *(Term("groups", 0.0, line, figures=figures) for line, figures in others)]
+
+
+def _split(rest: Layout, guest: int, seat: Seat, cost: float) -> list[Term]:
+    """Only where it counts: a guest that would fit on one node."""
+    if not cost:
+        return []
+    vcpus = rest.problem.subjects[guest].request.vcpus
+    reason = f"split: one node has cores for its {vcpus} vCPUs; memory divided over {_ids(rest, seat.nodes)} stays so"
+    return [Term("split", 0.0, reason, cost, {"nodes": len(seat.nodes)})]
 
 
 def _distance(rest: Layout, seat: Seat, peers: Sequence[Floats]) -> float:

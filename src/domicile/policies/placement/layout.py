@@ -60,6 +60,11 @@ class Seat:
     reserve_mib: tuple[int, ...]
 
     @property
+    def split(self) -> bool:
+        """Whether its vCPUs are on more than one node."""
+        return bool((self.vcpu_share > 0).sum() > 1)
+
+    @property
     def memory_share(self) -> Floats:
         """Share of its memory on each node (N)."""
         reserve = np.array(self.reserve_mib, dtype=np.float64)
@@ -196,9 +201,12 @@ class Layout:
 
     @cached_property
     def objective(self) -> float:
-        """What the search minimises: the sum over all domains of slowdown above 1, and the wishes not met."""
+        """What the search minimises: the sum over all domains of slowdown above 1, the wishes not met, and what it
+        counts that guests are split."""
         lost, wishes = self.group_costs()
-        return self.load.total + lost + wishes
+        seats = zip(self.problem.subjects, self.seats, strict=True)
+        split = sum(subject.split for subject, seat in seats if seat is not None and seat.split)
+        return self.load.total + lost + wishes + split
 
     @property
     def mean_slowdown(self) -> float:

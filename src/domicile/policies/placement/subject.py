@@ -51,7 +51,7 @@ class Subject:
     `eligible`: indices of the nodes it may use. `spread_weights` (G) and `spread_pcpus` (G x N): its vCPUs by distinct
     hard affinity, the share of each kind and the pCPUs that it may run on. `pool_cpus`: the CPUs of its cpupool.
     `limits`: why nodes are not eligible, for a person. A guest that keeps its accesses to virtual nodes has a place
-    that is `fixed`, memory too.
+    that is `fixed`, memory too. `split`: what it counts, in slowdown, to have it on more than one node.
     """
 
     request: GuestRequest
@@ -62,6 +62,7 @@ class Subject:
     pool_cpus: frozenset[int]
     fixed: Fixed | None
     limits: str = ""
+    split: float = 0.0
 
     @property
     def need_mib(self) -> int:
@@ -133,6 +134,9 @@ def prepare(
     wanted = load.get(request.name, stated)
     if wanted is None:
         wanted = request.vcpus * expected_vcpu_demand(snapshot, load, assumptions)
+    fixed = _fixed(machine, snapshot, request, affinities, pool)
+    cores = allowed[1] if allowed else machine.cores[pool]
+    fits = not fixed and _fits(machine, request, eligible, cores)
     return Subject(
         request=request,
         newcomer=Newcomer(
@@ -150,9 +154,16 @@ def prepare(
         spread_weights=np.array(list(kinds.values()), dtype=np.float64) / len(affinities),
         spread_pcpus=spread_pcpus,
         pool_cpus=pool_cpus,
-        fixed=_fixed(machine, snapshot, request, affinities, pool),
+        fixed=fixed,
         limits=limits,
+        split=assumptions.split_weight if fits else 0.0,
     )
+
+
+def _fits(machine: Machine, request: GuestRequest, eligible: Indices, cores: Floats) -> bool:
+    """Whether some node it may use has a core for each of its vCPUs, and memory for all of it were it empty."""
+    memory = machine.memory_mib[eligible]
+    return bool(((cores[eligible] >= request.vcpus) & (memory >= request.need_mib)).any())
 
 
 def _nodes(machine: Machine, indices: Indices) -> str:
