@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -423,14 +424,17 @@ def test_devices_without_a_known_node_are_there_too(dom0: FakeDom0) -> None:
     ]
 
 
-def test_who_neither_runs_nor_is_blocked_waits_unless_it_is_paused(dom0: FakeDom0) -> None:
-    for name in ("web", "still"):
+def test_who_neither_runs_nor_is_blocked_waits_if_its_domain_may_run(dom0: FakeDom0) -> None:
+    for name in ("web", "still", "crashed"):
         dom0.add(name=name, vcpus=3, paused=name == "still")
     with dom0.open() as host:
         raw = host.raw_snapshot(MemoryMapAge.NONE)
     states = {0: "r--", 1: "-b-", 2: "---"}
     rows = raw.vcpus.splitlines()
     rows[1:] = [row.replace("-b-", states[int(row.split()[2])]) if "Domain-0" not in row else row for row in rows[1:]]
-    snapshot = assemble(structs.replace(raw, vcpus="\n".join(rows) + "\n"), "here")
+    (crashed,) = (row for row in raw.domains.splitlines() if row.startswith("crashed"))
+    listed = raw.domains.replace(crashed, re.sub(r" [rb-]{2}---- ", " ---sc- ", crashed).replace(" - ", " 3 ", 1))
+    snapshot = assemble(structs.replace(raw, vcpus="\n".join(rows) + "\n", domains=listed), "here")
     found = {domain.name: [vcpu.waiting for vcpu in domain.vcpus] for domain in snapshot.domains[1:]}
-    assert found == {"web": [False, False, True], "still": [False, False, False]}
+    never = [False, False, False]
+    assert found == {"web": [False, False, True], "still": never, "crashed": never}

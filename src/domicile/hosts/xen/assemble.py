@@ -248,8 +248,8 @@ def _vcpus(row: ListRow, tables: Tables, raw: RawSnapshot) -> tuple[Vcpu, ...]:
     for _, vcpu, cpu, running, blocked, time_s, hard, soft in sorted(tables.vcpus.get(row.id, ()), key=BY_NUMBER):
         time_ns = times[vcpu] if vcpu < len(times) else round(time_s * 1e9)
         both = sets.get(hard) or _set(hard, tables), sets.get(soft) or _set(soft, tables)
-        # runnable is all that neither runs nor is blocked, but for a paused domain
-        waiting = cpu is not None and not (running or blocked or row.paused)
+        # runnable is all that neither runs nor is blocked, of a domain that may run
+        waiting = cpu is not None and not (running or blocked or row.paused or row.shut_down or row.dying)
         found.append(Vcpu(vcpu, cpu, *both, cpu is not None, running, time_ns, waiting))
     return tuple(found)
 
