@@ -160,3 +160,35 @@ class TestWindow:
     def test_order_matters(self) -> None:
         with pytest.raises(ValueError, match="not later"):
             demand_between(look(1.0), look(1.0))
+
+
+def with_one_waiting(used_s: float, **more: object) -> Domain:
+    """A domain of two vCPUs, the second of which has no pCPU at this look."""
+    first, second = domain(used_s=used_s).vcpus
+    vcpus = (replace(first, waiting=False), replace(second, waiting=True))
+    return replace(domain(used_s=used_s), vcpus=vcpus, **more)  # type: ignore[arg-type]
+
+
+class TestWaiting:
+    def test_a_vcpu_that_a_look_finds_waiting_wants_to_run(self) -> None:
+        looks = look(0.0, with_one_waiting(0)), look(10.0, with_one_waiting(8))
+        assert demand(*looks) == {"web": pytest.approx(1.8)}
+        assert demand_between(*looks) == {"web": pytest.approx(1.8)}
+
+    def test_a_window_has_it_by_half_if_one_of_two_looks_finds_it(self) -> None:
+        looks = look(0.0, domain(used_s=0)), look(10.0, with_one_waiting(8))
+        assert demand_between(*looks) == {"web": pytest.approx(1.3)}
+
+    def test_a_domain_wants_no_more_than_its_vcpus(self) -> None:
+        looks = look(0.0, with_one_waiting(0)), look(10.0, with_one_waiting(15))
+        assert demand(*looks) == {"web": pytest.approx(2.0)}
+
+    @pytest.mark.parametrize(("cap_percent", "wanted"), [(120, 1.2), (80, 0.8)])
+    def test_what_a_cap_keeps_waiting_wants_no_more(self, cap_percent: int, wanted: float) -> None:
+        looks = [look(at, with_one_waiting(used, cap_percent=cap_percent)) for at, used in ((0.0, 0.0), (10.0, 8.0))]
+        assert demand(*looks) == {"web": pytest.approx(wanted)}
+        assert demand_between(*looks) == {"web": pytest.approx(wanted)}
+
+    def test_where_the_time_is_told_a_look_adds_nothing(self) -> None:
+        looks = [look(at, with_one_waiting(used, waited_ns=0)) for at, used in ((0.0, 0.0), (10.0, 8.0))]
+        assert demand(*looks) == {"web": pytest.approx(0.8)}

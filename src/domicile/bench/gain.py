@@ -118,8 +118,10 @@ class _Minutes:
         ran = epoch.ran_s.sum(axis=1)
         self._spent += ran + epoch.waited_s
         self._work += epoch.work_s
-        kept = 0.5 ** ((epoch.end_s - epoch.start_s) / HALF_LIFE_S)
-        self._busy = kept * self._busy + (1.0 - kept) * ran / (epoch.end_s - epoch.start_s)
+        passed_s = epoch.end_s - epoch.start_s
+        wanted, kept = (ran + epoch.waited_s) / passed_s, 0.5 ** (passed_s / HALF_LIFE_S)
+        # who has just started counts as it was so far, not as if it had been idle before
+        self._busy = np.where(self._busy > 0.0, kept * self._busy + (1.0 - kept) * wanted, wanted)
         if epoch.end_s >= self._until_s - 1e-9:
             self._until_s += MINUTE_S
             worked = np.flatnonzero(self._work[1:] >= LEAST_WORK_S) + 1
@@ -129,7 +131,7 @@ class _Minutes:
             self._spent[:], self._work[:] = 0.0, 0.0
 
     def demand(self) -> dict[str, float]:
-        """CPU time that guests have used of late, in pCPUs' worth, of those that have run."""
+        """vCPUs of each guest that wanted to run of late, of those that have."""
         return {name: float(busy) for name, busy in zip(self._names, self._busy, strict=True) if busy > 0.0}
 
 

@@ -9,7 +9,10 @@ much for every `HALF_LIFE_S` that it lies back. With u_i busy vCPUs from t_(i-1)
 where w_i is the interval's share of all weight there is. Cutting an interval in two changes nothing but what is known,
 so it does not matter how often somebody looked.
 
-- A vCPU that waits wants to run: time waited counts as time run does, where the host tells it (a real Xen does not).
+- A vCPU that waits wants to run: time waited counts as time run does, where the host tells it. A real Xen does not;
+  it tells which vCPUs are runnable without a pCPU at a look, and these are taken to have waited since the look before.
+  One look says little of one domain, and much of a node: without it, one with twice as many busy vCPUs as pCPUs would
+  look no fuller than one with as many.
 - Of a domain that was never seen before, its whole life is the first interval, where the host knows when it began.
 - A domain that has not run yet (it is paused, and used no time) or was seen for less than `LEAST_SEEN_S` says nothing:
   its vCPUs are counted.
@@ -22,6 +25,7 @@ tell: these share what pCPUs were busy beyond all times that are known, by their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -43,7 +47,7 @@ Key = tuple[int, str]
 @dataclass(frozen=True, slots=True)
 class Used:
     """What was seen of a domain: its counter at the last look, how long it was seen (of the time that still counts:
-    1 - 2 ** -(seconds / half-life)), and the mean of busy vCPUs over that time."""
+    1 - 2 ** -(seconds / half-life)), and the mean of vCPUs that wanted to run over that time."""
 
     spent_ns: int
     weight: float = 0.0
@@ -76,10 +80,10 @@ def seen_now(snapshot: Snapshot, before: Seen | None = None, half_life_s: float 
             continue
         used = earlier.domains.get(_key(domain)) if earlier else None
         if used is not None and earlier is not None and used.spent_ns <= spent_ns:
-            domains[_key(domain)] = _later(used, spent_ns, snapshot.taken_at - earlier.taken_at, half_life_s)
+            domains[_key(domain)] = _later(used, domain, snapshot.taken_at - earlier.taken_at, half_life_s)
         else:
             age_s = _age_s(domain, snapshot)
-            domains[_key(domain)] = _later(Used(0), spent_ns, age_s, half_life_s) if age_s else Used(spent_ns)
+            domains[_key(domain)] = _later(Used(0), domain, age_s, half_life_s) if age_s else Used(spent_ns)
     return Seen(snapshot.taken_at, idle_ns, domains)
 
 
@@ -116,7 +120,8 @@ def demand_between(earlier: Snapshot, later: Snapshot) -> dict[str, float]:
         if now_ns is None or then_ns is None:
             untold.append(domain)
         else:
-            found[domain.name] = min(max(now_ns - then_ns, 0) / 1e9 / window_s, _online(domain))
+            waiting = (_waiting(same) + _waiting(domain)) / 2.0
+            found[domain.name] = _wanted(domain, max(now_ns - then_ns, 0) / 1e9 / window_s, waiting)
     if untold and later.pcpu_idle_ns and earlier.pcpu_idle_ns.keys() == later.pcpu_idle_ns.keys():
         found |= _shared_out(untold, _busy(earlier, later, window_s) - sum(found.values()))
     return found
@@ -135,11 +140,11 @@ def _shared_out(domains: list[Domain], busy: float) -> dict[str, float]:
     return {domain.name: each * _online(domain) for domain in domains}
 
 
-def _later(used: Used, spent_ns: int, passed_s: float, half_life_s: float) -> Used:
+def _later(used: Used, domain: Domain, passed_s: float, half_life_s: float) -> Used:
     """What is known of a domain once so much more time has passed."""
-    kept = 0.5 ** (passed_s / half_life_s)
+    kept, spent_ns = 0.5 ** (passed_s / half_life_s), _spent_ns(domain) or 0
     old, new = used.weight * kept, 1.0 - kept
-    now = (spent_ns - used.spent_ns) / 1e9 / passed_s
+    now = _wanted(domain, (spent_ns - used.spent_ns) / 1e9 / passed_s, _waiting(domain))
     return replace(used, spent_ns=spent_ns, weight=old + new, mean=(old * used.mean + new * now) / (old + new))
 
 
@@ -158,6 +163,18 @@ def _not_run_yet(domain: Domain) -> bool:
 def _spent_ns(domain: Domain) -> int | None:
     """Time that its vCPUs ran or waited to run."""
     return None if domain.time_ns is None else domain.time_ns + (domain.waited_ns or 0)
+
+
+def _waiting(domain: Domain) -> float:
+    """vCPUs that wait for a pCPU at this look, where that is all that is told of waiting."""
+    return float(sum(vcpu.waiting is True for vcpu in domain.vcpus)) if domain.waited_ns is None else 0.0
+
+
+def _wanted(domain: Domain, used: float, waiting: float) -> float:
+    """vCPUs that want to run at once, of a domain that uses so much and has so many waiting: within its cap, which
+    keeps vCPUs waiting that no pCPU would help."""
+    cap = domain.cap_percent / 100.0 if domain.cap_percent else math.inf
+    return min(used + max(min(waiting, cap - used), 0.0), _online(domain))
 
 
 def _same_boot(before: Seen, snapshot: Snapshot, idle_ns: int) -> bool:
