@@ -87,6 +87,20 @@ def test_terms_add_up_to_the_total_that_decided(seed: int) -> None:
     assert plan.mean_slowdown == pytest.approx(empty.seated(0, seat).mean_slowdown, abs=1e-9)
 
 
+def test_beside_what_the_configuration_says_is_shown_what_would_be_best() -> None:
+    machine = load_preset("haswell-ex-4n").topology
+    machine = replace(machine, nodes=tuple(replace(node, free_mib=20_000) for node in machine.nodes))
+    snapshot = Snapshot(machine, (), 0.0)
+    open_ = GuestRequest("new", DomainType.PVH, 4, 4, 512, 512)
+    fixed = replace(open_, soft_affinity=(machine.cpus_of([1, 2]),) * 4)
+    (free,), (said,) = (place(snapshot, [request]).placements for request in (open_, fixed))
+    assert said.nodes == (1, 2)
+    assert said.alternatives[0].nodes == free.nodes
+    assert said.alternatives[0].objective == pytest.approx(free.objective)
+    assert said.alternatives[0].objective < said.objective
+    assert len(said.alternatives) == 3
+
+
 def test_of_a_plan_that_nobody_asks_nothing_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither reasons nor other sets, nor the load with the guest there."""
     snapshot, request, intent = drawn(3)

@@ -391,6 +391,23 @@ class TestKeep:
         assert 0 not in {vnode.pnode for vnode in one.vnodes}
         assert "keeps the virtual nodes that it had" in said(one)
 
+    def test_the_same_elsewhere_is_shown_beside_what_was_kept(self) -> None:
+        snapshot = host(1300, 4000, 4000, 4000)
+        one = only(snapshot, guest(recorded=KEPT))
+        assert len(one.alternatives) == 3
+        assert {frozenset(other.nodes) for other in one.alternatives}.isdisjoint({frozenset(one.nodes)})
+        totals = [other.objective for other in one.alternatives]
+        assert totals == sorted(totals)
+        assert one.objective <= totals[0] + 1e-6
+        for other in one.alternatives:
+            ways = [
+                tuple(replace(vnode, pnode=node) for vnode, node in zip(KEPT, order, strict=True))
+                for order in itertools.permutations(other.nodes)
+                if order[0] != 0  # too small for the first
+            ]
+            best = min(place(snapshot, [guest(vnodes=way)]).placements[0].objective for way in ways)
+            assert other.objective == pytest.approx(best, abs=0.01)
+
     def test_not_where_the_guest_has_changed_or_another_is_asked_for(self) -> None:
         one = only(host(4000, 4000, 4000, 4000), guest(recorded=KEPT, memory_mib=3000, max_memory_mib=3000))
         assert [vnode.memory_mib for vnode in one.vnodes] == [1500, 1500]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -56,9 +57,10 @@ def placed(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: Seat
 
 
 def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list[Alternative]:
-    """The sets that come after the seat's, for a guest whose place is open."""
+    """The sets that come after the seat's; of a guest whose configuration says where, those that come first if it did
+    not."""
     if rest.problem.subjects[guest].fixed:
-        return []
+        rest = _opened(rest, guest)
     ids = rest.problem.machine.topology.node_ids
     nearest = choices(rest, guest, count=ALTERNATIVES + 1)
     others = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
@@ -72,6 +74,13 @@ def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list
         )
         for other, costs in zip(seats, seat_costs(rest, guest, seats) if seats else (), strict=True)
     ]
+
+
+def _opened(rest: Layout, guest: int) -> Layout:
+    """The layout with the place of this guest open."""
+    subjects = list(rest.problem.subjects)
+    subjects[guest] = subjects[guest].opened()
+    return Layout(replace(rest.problem, subjects=tuple(subjects)), rest.seats, rest.free_mib, rest.load)
 
 
 def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> tuple[Term, ...]:

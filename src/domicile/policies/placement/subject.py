@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,11 @@ class Subject:
         each = pcpus / np.where(totals > 0, totals, np.nan)
         return each[0] if len(each) == 1 else np.asarray((self.spread_weights[:, None, None] * each).sum(axis=0))
 
+    def opened(self) -> Subject:
+        """The same without what its configuration says of its place."""
+        request = replace(self.request, soft_affinity=None, vnodes=())
+        return replace(self, request=request, newcomer=replace(self.newcomer, own_share=0.0), fixed=None)
+
     def soft_affinity(self, machine: Machine, nodes: Sequence[int]) -> tuple[frozenset[int], ...]:
         """The soft affinity that keeps it on these nodes (indices): the same set for every vCPU."""
         if self.fixed:
@@ -134,9 +139,8 @@ def prepare(
     wanted = load.get(request.name, stated)
     if wanted is None:
         wanted = request.vcpus * expected_vcpu_demand(snapshot, load, assumptions)
-    fixed = _fixed(machine, snapshot, request, affinities, pool)
-    cores = allowed[1] if allowed else machine.cores[pool]
-    fits = not fixed and _fits(machine, request, eligible, cores)
+    # one that sees its nodes is divided on purpose
+    fits = not request.vnodes and _fits(machine, request, eligible, allowed[1] if allowed else machine.cores[pool])
     return Subject(
         request=request,
         newcomer=Newcomer(
@@ -154,7 +158,7 @@ def prepare(
         spread_weights=np.array(list(kinds.values()), dtype=np.float64) / len(affinities),
         spread_pcpus=spread_pcpus,
         pool_cpus=pool_cpus,
-        fixed=fixed,
+        fixed=_fixed(machine, snapshot, request, affinities, pool),
         limits=limits,
         split=assumptions.split_weight if fits else 0.0,
     )

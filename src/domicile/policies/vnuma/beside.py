@@ -13,10 +13,11 @@ import numpy as np
 from domicile.policies.plan import Alternative, Placement
 from domicile.policies.vnuma.costs import Ground, shares
 from domicile.policies.vnuma.design import topology_on
+from domicile.policies.vnuma.keep import on_pnodes
 from domicile.state.model import Vnode
 from domicile.state.request import GuestRequest
 
-__all__ = ["alternative", "other_sets", "plain_ones", "topologies_beside"]
+__all__ = ["alternative", "kept_beside", "other_sets", "plain_ones", "topologies_beside"]
 
 SETS = 5_000
 """Sets of pnodes that are weighed at most."""
@@ -61,6 +62,22 @@ def topologies_beside(
         elif nodes in known:
             found[nodes] = known[nodes]
     return list(found.values())
+
+
+def kept_beside(
+    ground: Ground, vnodes: Sequence[Vnode], chosen: Sequence[int], alone: Alone, count: int
+) -> list[Alternative]:
+    """What comes next to these pnodes (ids) for virtual nodes that are to be kept as they are, and name no pnode or
+    some: the same ones on other pnodes, `count` at most, unsorted."""
+    found = []
+    for indices in other_sets(ground, vnodes, 2 * count):
+        elsewhere = on_pnodes(vnodes, ground.within(indices))
+        if elsewhere is None or {vnode.pnode for vnode in elsewhere} == set(chosen):
+            continue
+        found.append(alternative(alone(replace(ground.request, vnodes=elsewhere))))
+        if len(found) == count:
+            break
+    return found
 
 
 def _sets(

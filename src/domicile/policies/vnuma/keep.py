@@ -20,7 +20,7 @@ from domicile.state.model import DomainType, Snapshot, Vnode
 from domicile.state.request import GuestRequest, Intent
 from domicile.topology.ids import format_ids
 
-__all__ = ["keep", "unfit"]
+__all__ = ["keep", "on_pnodes", "unfit"]
 
 
 def keep(
@@ -39,12 +39,21 @@ def keep(
         raise Refused(f"{request.name}: cannot keep its virtual topology: {misfit}")
     ground = Ground.of(snapshot, replace(request, vnodes=()), intent, load)
     for may_share in (_pinned_together(vnodes), True):
-        problem = ground.problem(vnodes, may_share=may_share)
-        found = assign(problem)
+        found = on_pnodes(vnodes, ground, may_share=may_share)
         if found is not None:
-            pnodes = [ground.node_ids[pnode] for pnode in refined(ground, vnodes, found.pnodes, problem)]
-            return tuple(replace(vnode, pnode=pnode) for vnode, pnode in zip(vnodes, pnodes, strict=True))
+            return found
     raise _reason(vnodes, ground)
+
+
+def on_pnodes(vnodes: Sequence[Vnode], ground: Ground, *, may_share: bool = False) -> tuple[Vnode, ...] | None:
+    """The virtual nodes of the ground's guest on the pnodes that are best by the objective, those that name one there;
+    None where there is no way."""
+    problem = ground.problem(vnodes, may_share=may_share)
+    found = assign(problem)
+    if found is None:
+        return None
+    pnodes = [ground.node_ids[pnode] for pnode in refined(ground, vnodes, found.pnodes, problem)]
+    return tuple(replace(vnode, pnode=pnode) for vnode, pnode in zip(vnodes, pnodes, strict=True))
 
 
 def unfit(vnodes: Sequence[Vnode], request: GuestRequest) -> str:

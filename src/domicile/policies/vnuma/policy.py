@@ -14,7 +14,7 @@ from functools import partial
 
 from domicile.errors import Refused
 from domicile.policies.plan import VNODES_TERM, Alternative, Explanation, Placement, PlacementPlan, Term
-from domicile.policies.vnuma.beside import alternative, plain_ones, topologies_beside
+from domicile.policies.vnuma.beside import alternative, kept_beside, plain_ones, topologies_beside
 from domicile.policies.vnuma.costs import Ground
 from domicile.policies.vnuma.design import MOST_VNODES, described, most_even, topology_of
 from domicile.policies.vnuma.keep import keep
@@ -92,7 +92,7 @@ class _Answers:
     def __post_init__(self) -> None:
         self.told = [""] * len(self.requests)
         self.others: list[tuple[Alternative, ...]] = [()] * len(self.requests)
-        self.kept = [False] * len(self.requests)
+        self.kept: list[tuple[Vnode, ...]] = [()] * len(self.requests)
 
     def answer(self, guest: int, task: Task) -> None:
         """Decide one guest."""
@@ -103,7 +103,7 @@ class _Answers:
         if task.kind is Kind.KEEP:
             vnodes = keep(task.vnodes, host, request, self.intent, self.load)
             found = _Answer(replace(request, vnodes=vnodes), f"{task.why}: {_said(vnodes, host, request)}")
-            self.kept[guest] = True
+            self.kept[guest] = task.vnodes
         elif task.kind is Kind.DESIGN:
             found = self._designed(host, request, task, len(self.placements[guest].nodes))
         else:
@@ -116,12 +116,16 @@ class _Answers:
 
     def next_best(self, guest: int, plain: GuestRequest) -> tuple[Alternative, ...] | None:
         """What comes next to the place of a guest that was worked out here, `plain` being the guest as it was before:
-        other topologies, or, where it got a soft affinity for each vCPU, other sets of nodes without. None where the
-        place is the policy's own, or was a part of the topology.
+        other topologies, the same one elsewhere if it is kept, or, where it got a soft affinity for each vCPU, other
+        sets of nodes without. None where the place is the policy's own.
         """
-        if self.requests[guest] is plain or self.kept[guest]:
+        if self.requests[guest] is plain:
             return None
         host, vnodes = self._host_without(guest), self.requests[guest].vnodes
+        if kept := self.kept[guest]:
+            ground = Ground.of(host, plain, self.intent, self.load)
+            nodes = self.placements[guest].nodes
+            return _best(kept_beside(ground, kept, nodes, partial(self._alone, host), SHOWN)) or None
         try:
             others = plain_ones(self._alone(host, plain))
         except Refused:
@@ -131,10 +135,7 @@ class _Answers:
             alone = partial(self._alone, host)
             others = topologies_beside(ground, vnodes, self.others[guest], others, alone, SHOWN)
         chosen = self.placements[guest].nodes
-        others = [other for other in others if other.nodes != chosen]
-        return tuple(
-            sorted(others, key=lambda other: (round(other.objective, 9), len(other.nodes), other.nodes))[:SHOWN]
-        )
+        return _best([other for other in others if other.nodes != chosen])
 
     def _host_without(self, guest: int) -> Snapshot:
         """The host with all the others where they are taken to be."""
@@ -205,6 +206,11 @@ class _Answers:
             f"vCPUs {format_ids(vnode.vcpus)} to node {node}" for vnode, node in zip(vnodes, nodes, strict=True)
         )
         return _Answer(listed, f"{told}; instead a soft affinity for each vCPU: {halves}")
+
+
+def _best(others: Sequence[Alternative]) -> tuple[Alternative, ...]:
+    """Those that are shown, best first."""
+    return tuple(sorted(others, key=lambda other: (round(other.objective, 9), len(other.nodes), other.nodes))[:SHOWN])
 
 
 def _said(vnodes: Sequence[Vnode], host: Snapshot, request: GuestRequest) -> str:
