@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from domicile.policies.scheduling.anew import looking_anew
 from domicile.policies.scheduling.cells import Guest, share_out
 from domicile.policies.scheduling.homes import Movable
-from domicile.policies.scheduling.pairs import sharing_needlessly
 from domicile.policies.scheduling.plan import Holding, LettingGo, SoftChange
 from domicile.policies.scheduling.room import Room
 from domicile.policies.scheduling.watch import Watch
@@ -53,7 +53,7 @@ class Limits:
     less CPU time than this for each vCPU is let go, where those at home on its nodes want more than `quiet` of the
     pCPUs: on a busy node it waits behind others whenever it wakes up, on a quiet one it would only run away from its
     memory. `full`: so much of its pCPUs may those that are at home on a node want together, as long as the other nodes
-    have room. `anew_s`: a vCPU that shares a core beside idle ones looks for a place anew no more often than that.
+    have room. `anew_s`: a held vCPU looks for a pCPU anew (`anew`) no more often than that.
     """
 
     stray: float = 0.05
@@ -121,8 +121,8 @@ def hold(
             staying.append(each)
     places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells)
     rested = {key for key, was in held.items() if snapshot.taken_at - was.given_s >= limits.anew_s}
-    sharing = sharing_needlessly(snapshot, watch, cells, rested)
-    found = [holding for each in staying for holding in each.hold(held, places, limits.stray, sharing)]
+    anew = looking_anew(snapshot, watch, cells, rested)
+    found = [holding for each in staying for holding in each.hold(held, places, limits.stray, anew)]
     known = {each.movable.domain.uuid for each in homed}
     going += [
         LettingGo(was.domain, uuid, vcpu, "it is not there any more, or left to others")
@@ -291,9 +291,10 @@ class _Homed:
         held: Mapping[tuple[str, int], Held],
         places: Mapping[tuple[str, int], frozenset[int]],
         stray: float,
-        sharing: Collection[tuple[str, int]],
+        anew: Mapping[tuple[str, int], str],
     ) -> list[Holding]:
-        """Its vCPUs in their places, those that are not held there already, and once more those that share a core."""
+        """Its vCPUs in their places, those that are not held there already, and once more those that are to look for a
+        pCPU anew (with the reason)."""
         domain = self.movable.domain
         found = []
         for vcpu in domain.vcpus:
@@ -302,11 +303,11 @@ class _Homed:
                 continue
             was = held.get((domain.uuid, vcpu.id))
             there = was is not None and was.cpus == home
-            if there and (domain.uuid, vcpu.id) not in sharing:
+            if there and (domain.uuid, vcpu.id) not in anew:
                 continue
             away = self.away(vcpu.id)
             if there:
-                reason = "it shares a core, and others there are idle: it is to look for one anew"
+                reason = anew[domain.uuid, vcpu.id]
             elif self.strays(stray):
                 reason = f"{away:.0%} of its time off CPUs {format_ids(home)}, which have room"
             else:

@@ -34,7 +34,8 @@ class Watch:
     """`used`: vCPUs' worth of CPU time that each domain (UUID) uses; `waiting`: how many of its vCPUs want to run and
     have no pCPU, as the looks found them, of domains whose host tells; `ran` (by vCPU and node): CPU time, the older
     the less it counts. `steady`: vCPUs that ran all the time between the last two looks, which both found them on the
-    same pCPU. `last` is the snapshot that was folded in last, `seen_s` how much time this covers.
+    same pCPU; `starved`: those that both found waiting, and that did not run in between. `last` is the snapshot that was
+    folded in last, `seen_s` how much time this covers.
 
     In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
     less, which would touch every vCPU at every look. Only shares of it mean anything.
@@ -47,6 +48,7 @@ class Watch:
     weight: float = 1.0
     waiting: Mapping[str, float] = field(default_factory=dict)
     steady: frozenset[Vcpu] = frozenset()
+    starved: frozenset[Vcpu] = frozenset()
 
     @cached_property
     def demand(self) -> Mapping[str, float]:
@@ -82,7 +84,7 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
     before = {domain.uuid: domain for domain in watch.last.domains}
     node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
     used_of, waiting, ran = dict[str, float](), dict[str, float](), dict[Vcpu, Mapping[int, float]]()
-    steady = set[Vcpu]()
+    steady, starved = set[Vcpu](), set[Vcpu]()
     for domain in snapshot.domains:
         was = before.get(domain.uuid)
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
@@ -99,7 +101,9 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
         if was is not None:
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
             steady.update(_steady(was, domain, passed_s))
-    return Watch(used_of, ran, snapshot, watch.seen_s + passed_s, weight, waiting, frozenset(steady))
+            starved.update(_starved(was, domain))
+    seen_s = watch.seen_s + passed_s
+    return Watch(used_of, ran, snapshot, seen_s, weight, waiting, frozenset(steady), frozenset(starved))
 
 
 def _steady(before: Domain, now: Domain, passed_s: float) -> Iterator[Vcpu]:
@@ -108,6 +112,14 @@ def _steady(before: Domain, now: Domain, passed_s: float) -> Iterator[Vcpu]:
     for was, vcpu in zip(before.vcpus, now.vcpus, strict=False):
         same = was.id == vcpu.id and was.running and vcpu.running and was.pcpu == vcpu.pcpu
         if same and vcpu.time_ns is not None and was.time_ns is not None and vcpu.time_ns - was.time_ns >= least_ns:
+            yield now.uuid, vcpu.id
+
+
+def _starved(before: Domain, now: Domain) -> Iterator[Vcpu]:
+    """Which vCPUs of a domain waited all the time."""
+    for was, vcpu in zip(before.vcpus, now.vcpus, strict=False):
+        waits = was.id == vcpu.id and was.waiting and vcpu.waiting
+        if waits and vcpu.time_ns is not None and vcpu.time_ns == was.time_ns:
             yield now.uuid, vcpu.id
 
 

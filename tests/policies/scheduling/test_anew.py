@@ -1,4 +1,4 @@
-"""vCPUs that share a core while others are idle: a node of two cores with two threads each."""
+"""vCPUs that share a core, or wait, while others are idle: a node of two cores with two threads each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from watched import busy
 
+from domicile.policies.scheduling.anew import looking_anew
 from domicile.policies.scheduling.follow import Rules, follow
 from domicile.policies.scheduling.holds import Held
-from domicile.policies.scheduling.pairs import sharing_needlessly
 from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.model import Snapshot
 from domicile.topology.check import checked
@@ -40,7 +40,7 @@ def looked(where: Mapping[str, int], *, ran: float = 1.0, before: Mapping[str, i
 
 def chosen(watch: Watch, movable: str = "abcd") -> set[str]:
     assert watch.last is not None
-    found = sharing_needlessly(watch.last, watch, CELLS, {(f"uuid-{name}", 0) for name in movable})
+    found = looking_anew(watch.last, watch, CELLS, {(f"uuid-{name}", 0) for name in movable})
     return {uuid.removeprefix("uuid-") for uuid, _ in found}
 
 
@@ -81,3 +81,39 @@ def test_it_is_held_once_more_and_then_left_for_a_while() -> None:
     held["uuid-b", 0] = replace(held["uuid-b", 0], given_s=snapshot.taken_at - 30.0)
     held["uuid-a", 0] = replace(held["uuid-a", 0], given_s=snapshot.taken_at - 30.0)
     assert not follow(snapshot, watch, held, Rules(start=10.0))
+
+
+def waited(running: Mapping[str, int], waiting: Mapping[str, int], *, ran_s: float = 0.0) -> Watch:
+    """Two looks, 10 s apart, at domains of one vCPU each that run on these pCPUs, and at some that wait there both
+    times, having run for so long in between."""
+    watch = Watch()
+    for at_s in (0.0, 10.0):
+        there = [(name, cpu, at_s, False) for name, cpu in running.items()]
+        there += [(name, cpu, ran_s * at_s / 10.0, True) for name, cpu in waiting.items()]
+        domains = []
+        for number, (name, cpu, ran, waits) in enumerate(there, start=1):
+            domain = busy(name, [cpu], memory=0, soft=NODE, ran_s=ran, number=number)
+            vcpus = tuple(replace(vcpu, running=not waits, waiting=waits) for vcpu in domain.vcpus)
+            domains.append(replace(domain, vcpus=vcpus))
+        watch = observe(watch, Snapshot(topology=TOPOLOGY, domains=tuple(domains), taken_at=1000.0 + at_s))
+    return watch
+
+
+class TestForgotten:
+    def test_who_waits_beside_an_idle_pcpu_looks_for_it(self) -> None:
+        assert chosen(waited({"a": 0, "b": 2}, {"c": 0})) == {"c"}
+
+    def test_no_more_than_there_are_idle_pcpus(self) -> None:
+        assert chosen(waited({"a": 0, "b": 1, "e": 2}, {"c": 0, "d": 0})) == {"c"}
+
+    def test_nobody_does_where_all_pcpus_are_busy_or_it_got_to_run(self) -> None:
+        assert not chosen(waited({"a": 0, "b": 1, "e": 2, "f": 3}, {"c": 0}))
+        assert not chosen(waited({"a": 0, "b": 2}, {"c": 0}, ran_s=0.1))
+
+    def test_the_plan_holds_it_once_more_and_says_why(self) -> None:
+        watch = waited({"a": 0, "b": 2}, {"c": 0})
+        assert watch.last is not None
+        held = {(f"uuid-{name}", 0): Held(name, NODE, ALL) for name in "abc"}
+        [again] = follow(watch.last, watch, held, Rules(start=10.0)).hold
+        assert (again.domain, again.cpus) == ("c", NODE)
+        assert "it waits" in again.reason
