@@ -153,6 +153,11 @@ class Ground:
         costs = self._trial.costs(pnodes, vcpus, memory).total
         return np.asarray(costs + 2.0 * ties.own(pnodes, vcpus) + ties.missed(pnodes, vcpus), dtype=np.float64)
 
+    def objective(self, vnodes: Sequence[Vnode]) -> float:
+        """The same for virtual nodes that all have a pnode."""
+        pnodes = [self.node_ids.index(vnode.pnode) for vnode in vnodes if vnode.pnode is not None]
+        return float(self.objectives(np.array([pnodes], dtype=np.intp), *shares(vnodes))[0])
+
     @cached_property
     def _trial(self) -> Trial:
         """The guest with virtual nodes about to be tried."""

@@ -44,11 +44,11 @@ NO_WORSE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The request as it is to be placed, what to tell of it, and what else was weighed."""
+    """The request as it is to be placed, what to tell of it, and what else was weighed: the same request otherwise."""
 
     request: GuestRequest
     told: str = ""
-    others: tuple[Alternative, ...] = ()
+    others: tuple[GuestRequest, ...] = ()
 
 
 def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked: bool = True) -> Place:
@@ -69,7 +69,8 @@ def with_vnuma(place: Place, load: Mapping[str, float] | None = None, *, unasked
             answers.answer(guest, task)
         if all(new is old for new, old in zip(answers.requests, plain, strict=True)):
             return _told(base, requests, answers.told)
-        plan = place(snapshot, answers.requests, intent)
+        # the last one that was decided alone is placed already
+        plan = answers.last if len(requests) == 1 and answers.last else place(snapshot, answers.requests, intent)
         answers.placements = list(plan.placements)
         others = [partial(answers.next_best, guest, plain[guest]) for guest in range(len(plain))]
         # what was worked out here is fixed to the policy: that nothing else is better it cannot say
@@ -91,8 +92,9 @@ class _Answers:
 
     def __post_init__(self) -> None:
         self.told = [""] * len(self.requests)
-        self.others: list[tuple[Alternative, ...]] = [()] * len(self.requests)
+        self.others: list[tuple[GuestRequest, ...]] = [()] * len(self.requests)
         self.kept: list[tuple[Vnode, ...]] = [()] * len(self.requests)
+        self.last: PlacementPlan | None = None
 
     def answer(self, guest: int, task: Task) -> None:
         """Decide one guest."""
@@ -112,7 +114,8 @@ class _Answers:
         self.others[guest] = found.others
         if found.request is not request:
             self.requests[guest] = found.request
-            self.placements[guest] = self._alone(host, found.request)
+            self.last = self.place(host, [found.request], self.intent)
+            (self.placements[guest],) = self.last.placements
 
     def next_best(self, guest: int, plain: GuestRequest) -> tuple[Alternative, ...] | None:
         """What comes next to the place of a guest that was worked out here, `plain` being the guest as it was before:
@@ -126,14 +129,15 @@ class _Answers:
             ground = Ground.of(host, plain, self.intent, self.load)
             nodes = self.placements[guest].nodes
             return _best(kept_beside(ground, kept, nodes, partial(self._alone, host), SHOWN)) or None
+        alone = partial(self._alone, host)
+        widths = [alternative(alone(other)) for other in self.others[guest]]
         try:
-            others = plain_ones(self._alone(host, plain))
+            others = plain_ones(alone(plain))
         except Refused:
-            return self.others[guest]
+            return tuple(widths)
         if vnodes:
             ground = Ground.of(host, plain, self.intent, self.load)
-            alone = partial(self._alone, host)
-            others = topologies_beside(ground, vnodes, self.others[guest], others, alone, SHOWN)
+            others = topologies_beside(ground, vnodes, widths, others, alone, SHOWN)
         chosen = self.placements[guest].nodes
         return _best([other for other in others if other.nodes != chosen])
 
@@ -157,7 +161,8 @@ class _Answers:
             if vnodes is None:
                 raise Refused(f"{request.name}: cannot have {task.count} virtual nodes: {_room(ground)}")
             return _Answer(replace(request, vnodes=vnodes), f"{task.why}: {_said(vnodes, host, request)}")
-        found: list[tuple[Placement, GuestRequest]] = []
+        found: dict[int, GuestRequest] = {}
+        objectives: dict[int, float] = {}
         most = min(int(ground.eligible.sum()), request.max_vcpus, MOST_VNODES)
         for count in range(min(task.least, most), most + 1):
             if len(found) > FURTHER and count != usual:
@@ -165,16 +170,14 @@ class _Answers:
             vnodes = topology_of(ground, count)
             if vnodes is None:
                 continue
-            tried = replace(request, vnodes=vnodes)
-            found.append((self._alone(host, tried), tried))
+            found[count] = replace(request, vnodes=vnodes)
+            objectives[count] = ground.objective(vnodes)
         if not found:
             return _Answer(request, f"{task.why}, but no virtual nodes: {_room(ground)}")
-        objectives = {len(tried.vnodes): placement.objective for placement, tried in found}
         width = best_width(objectives)
-        best = next(tried for _, tried in found if len(tried.vnodes) == width)
-        others = tuple(alternative(placement) for placement, tried in found if tried is not best)
-        told = f"{task.why}: {_said(best.vnodes, host, request)}"
-        return _Answer(best, "; ".join(filter(None, (told, faster_but(objectives, width)))), others)
+        others = tuple(tried for count, tried in found.items() if count != width)
+        told = f"{task.why}: {_said(found[width].vnodes, host, request)}"
+        return _Answer(found[width], "; ".join(filter(None, (told, faster_but(objectives, width)))), others)
 
     def _lists(self, host: Snapshot, request: GuestRequest, task: Task, base: Placement) -> _Answer:
         """A soft affinity for each vCPU, where that is no worse."""
