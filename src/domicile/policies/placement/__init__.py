@@ -2,9 +2,9 @@
 
 The objective is the sum of the predicted slowdowns of all domains, newcomers and residents (which has its least where
 their mean has), what wishes of the administrator that are not met count for (`Assumptions.wish_weight`), and what it
-counts to divide a guest that would fit on one node (`Assumptions.split_weight`). It is minimised over sets of nodes, one
-a guest: all its vCPUs get the set's CPUs as soft affinity, and Xen then takes its memory from the set's nodes in turn.
-Whether a guest is narrow or wide follows from the objective.
+counts to divide a guest that would fit on one node (`Assumptions.split_weight`). It is minimised over sets of nodes,
+one a guest: all its vCPUs get the set's CPUs as soft affinity, and Xen then takes its memory from the set's nodes in
+turn. Whether a guest is narrow or wide follows from the objective.
 
 Kept without exception: free memory that is promised to nobody, hard affinity, cpupools, devices whose policy is
 `required`, and whatever the configuration itself sets (soft affinity, vNUMA). Nodes without CPUs are a second choice
