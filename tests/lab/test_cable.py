@@ -24,7 +24,7 @@ from domicile.lab.guests.image import PACKED_KERNEL_NAME
 pytestmark = pytest.mark.lab
 
 LEASE_S = 30
-"""After this long without a word the agent in Dom0 takes its client for gone (`hosts/xen/agent.py`)."""
+"""After this long without a word the agent in Dom0 takes its client for gone (`hosts/xen/dom0/agent/link.py`)."""
 
 
 @pytest.fixture(scope="module")

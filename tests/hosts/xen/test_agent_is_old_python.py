@@ -1,16 +1,19 @@
-"""`agent.py` and `mover.py` have to run on the Python 3.6 of XCP-ng 8's Dom0, from the standard library alone."""
+"""What is sent to a Dom0 has to run on the Python 3.6 of XCP-ng 8, from the standard library alone."""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
-from importlib import resources
 
 import pytest
 
-SOURCES = {name: resources.files("domicile.hosts.xen").joinpath(name).read_text() for name in ("agent.py", "mover.py")}
-BOTH = pytest.mark.parametrize("source", list(SOURCES.values()), ids=list(SOURCES))
+from domicile.hosts.xen.dom0.program import PACKAGE
+from domicile.hosts.xen.dom0_program import dom0_sources
+
+SOURCES = {path[len(PACKAGE) + 1 :]: source for path, source in dom0_sources().items() if path.startswith(PACKAGE)}
+EACH = pytest.mark.parametrize("source", list(SOURCES.values()), ids=list(SOURCES))
+OWN = PACKAGE.replace("/", ".")
 
 
 def tree(source: str) -> ast.Module:
@@ -60,14 +63,15 @@ def imported(source: str) -> set[str]:
     return found
 
 
-@BOTH
-def test_only_the_standard_library(source: str) -> None:
-    assert {name.partition(".")[0] for name in imported(source)} <= sys.stdlib_module_names
+@EACH
+def test_only_the_standard_library_and_the_package_itself(source: str) -> None:
+    others = {name for name in imported(source) if not name.startswith(f"{OWN}.")}
+    assert {name.partition(".")[0] for name in others} <= sys.stdlib_module_names
     assert not imported(source) & LATER_MODULES
     assert "__future__" not in imported(source)
 
 
-@BOTH
+@EACH
 def test_nothing_that_came_later(source: str) -> None:
     used = {node.attr for node in ast.walk(tree(source)) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree(source)) if isinstance(node, ast.Name)}
@@ -75,13 +79,13 @@ def test_nothing_that_came_later(source: str) -> None:
     assert not {node.arg for node in ast.walk(tree(source)) if isinstance(node, ast.keyword)} & LATER_KEYWORDS
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("kind", ["NamedExpr", "AsyncFor", "Match", "TryStar"])
 def test_no_later_syntax(source: str, kind: str) -> None:
     assert not [node for node in ast.walk(tree(source)) if type(node).__name__ == kind]
 
 
-@BOTH
+@EACH
 def test_annotations_hold_when_they_are_evaluated(source: str) -> None:
     """Python 3.6 evaluates them where they stand: no `list[int]`, no `X | None`, no names defined further down."""
     assert not re.search(r"(?:->|: )(?:list|dict|tuple|set)\[", source)
@@ -90,8 +94,17 @@ def test_annotations_hold_when_they_are_evaluated(source: str) -> None:
             notes = [argument.annotation for argument in node.args.args + node.args.kwonlyargs] + [node.returns]
             assert not [note for note in notes if isinstance(note, ast.BinOp)]
             assert not node.args.posonlyargs
+        if isinstance(node, ast.AnnAssign):
+            assert not isinstance(node.annotation, ast.BinOp)
 
 
-@BOTH
+@pytest.mark.parametrize("path", sorted(SOURCES.keys() - {"program.py"}))
+def test_the_agent_and_the_mover_need_nothing_of_each_other(path: str) -> None:
+    """What they share knows neither. `program` alone knows both, and starts one."""
+    parts = {name[len(OWN) + 1 :].partition(".")[0] for name in imported(SOURCES[path]) if name.startswith(f"{OWN}.")}
+    assert not parts & ({"agent", "mover"} - {path.partition("/")[0]})
+
+
+@EACH
 def test_f_strings_have_no_equals_sign(source: str) -> None:
     assert not re.search(r"""f["'][^"']*\{[^}"']*=\}""", source)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from domicile.hosts.xen import agent
+from domicile.hosts.xen.dom0.agent import devices
 from domicile.state.model import Snapshot
 from domicile.topology.model import Topology
 
@@ -40,7 +40,7 @@ def sys_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         inside(folder, f"slaves/{below}", "dm")
         (folder / "dm" / "name").write_text(f"{name}\n")
     made("devices/virtual/block/loop0", "block/loop0")
-    monkeypatch.setattr(agent, "SYS_DIR", str(tmp_path))
+    monkeypatch.setattr(devices, "SYS_DIR", str(tmp_path))
     return tmp_path
 
 
@@ -48,17 +48,17 @@ def test_bridges_and_disks_lead_to_their_devices(sys_tree: Path) -> None:
     assert sys_tree.is_dir()
     hba = "0000:81:00.0"
     volumes = dict.fromkeys(("/dev/mapper/mirror", "/dev/mapper/vg-web", "/dev/mapper/vg-a--b"), hba)
-    assert agent.backing() == {"xenbr0": "0000:41:00.0", "/dev/sda": hba, "/dev/sda1": hba} | volumes
+    assert devices.backing() == {"xenbr0": "0000:41:00.0", "/dev/sda": hba, "/dev/sda1": hba} | volumes
 
 
 def test_no_tree_no_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "SYS_DIR", str(tmp_path / "nothing"))
-    assert agent.backing() == {}
+    monkeypatch.setattr(devices, "SYS_DIR", str(tmp_path / "nothing"))
+    assert devices.backing() == {}
 
 
 def test_a_volume_is_known_by_both_names(sys_tree: Path) -> None:
     assert sys_tree.is_dir()
-    snapshot = Snapshot(Topology((), (), None), (), 0.0, backing=agent.backing())
+    snapshot = Snapshot(Topology((), (), None), (), 0.0, backing=devices.backing())
     for name in ("/dev/vg/a-b", "/dev/mapper/vg-a--b", "/dev/vg/web", "/dev/sda"):
         assert snapshot.backing_device(name) == "0000:81:00.0"
     assert snapshot.backing_device("/dev/vg/none") is None

@@ -1,4 +1,4 @@
-"""`agent.Direct`: the tables it writes are those that `xl` would print, from libraries that a test stands in for."""
+"""`Direct`: the tables it writes are those that `xl` would print, from libraries that a test stands in for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domicile.hosts.xen import agent
 from domicile.hosts.xen.cpu_list import parse_list
+from domicile.hosts.xen.dom0.agent.direct import Direct
+from domicile.hosts.xen.dom0.agent.id_sets import set_text
 from domicile.hosts.xen.xl_cpupool_list import parse_cpupool_cpus, parse_cpupool_schedulers
 from domicile.hosts.xen.xl_list import parse_list_table
 from domicile.hosts.xen.xl_vcpu_list import parse_vcpu_table
@@ -141,12 +142,12 @@ class Store:
         return names.get(path)
 
 
-def direct(*domains: dict[str, Any], cpumap: list[int] | None = None) -> agent.Direct:
+def direct(*domains: dict[str, Any], cpumap: list[int] | None = None) -> Direct:
     import ctypes  # noqa: PLC0415
 
-    made = object.__new__(agent.Direct)
+    made = object.__new__(Direct)
     made.xc = Xc(list(domains), [0, 1, 2] if cpumap is None else cpumap)
-    made.store, made.library, made.handle = Store(), Library(), 1  # type: ignore[assignment]
+    made.store, made.library, made.handle = Store(), Library(), 1
     made.buffer = ctypes.create_string_buffer
     made.hard, made.soft = made.buffer(8192), made.buffer(8192)
     return made
@@ -241,6 +242,6 @@ def test_more_claimed_a_moment_ago_than_is_free_now() -> None:
 
 @given(st.frozensets(st.integers(0, 40)), st.integers(1, 41))
 def test_sets_as_xl_prints_them(ids: frozenset[int], length: int) -> None:
-    text = agent.set_text(sum(1 << number for number in ids), length)
+    text = set_text(sum(1 << number for number in ids), length)
     assert parse_list(text, range(length)) == {number for number in ids if number < length}
     assert (text == "all") == (set(range(length)) <= ids)

@@ -19,8 +19,18 @@ import pytest
 
 from domicile.errors import BadInput, Refused
 from domicile.hosts.actions import EndMove, SetMemory, StartMove
-from domicile.hosts.xen import agent, mover
 from domicile.hosts.xen.channel import Runtime
+from domicile.hosts.xen.dom0.agent import shelf
+from domicile.hosts.xen.dom0.agent.moves import Moves
+from domicile.hosts.xen.dom0.agent.problem import Problem
+from domicile.hosts.xen.dom0.agent.serve import Agent
+from domicile.hosts.xen.dom0.mover.live import settle
+from domicile.hosts.xen.dom0.mover.save import save
+from domicile.hosts.xen.dom0.mover.stop import Stop
+from domicile.hosts.xen.dom0.mover.tailor import HEADER, tailored_head
+from domicile.hosts.xen.dom0.mover.task import Task
+from domicile.hosts.xen.dom0.order import Order
+from domicile.hosts.xen.dom0.row import Row
 from domicile.state.moves import MoveEnd, MoveOrder, MoveWay
 
 if TYPE_CHECKING:
@@ -70,24 +80,24 @@ class Quiet:
 
 
 @pytest.fixture
-def dom0_agent(dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], agent.Agent]]:
+def dom0_agent(dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Agent]]:
     """Makes agents in a Dom0 that has Xen's bindings; what they started has ended afterwards."""
     begun: list[subprocess.Popen[bytes]] = []
-    plain = agent.Agent.start_mover
+    plain = Moves.start_mover
 
-    def start_mover(self: agent.Agent, folder: str) -> None:
+    def start_mover(self: Moves, folder: str) -> None:
         plain(self, folder)
         begun.append(self.movers[-1])
 
-    monkeypatch.setattr(agent.Agent, "start_mover", start_mover)
+    monkeypatch.setattr(Moves, "start_mover", start_mover)
     dom0.add(name="web")
     for key, value in dom0.environment.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(agent, "RUN_DIR", str(dom0.run))
+    monkeypatch.setattr(shelf, "RUN_DIR", str(dom0.run))
 
-    def make() -> agent.Agent:
-        made = agent.Agent(Quiet())  # type: ignore[arg-type]
-        made.xc = object()
+    def make(program: str = PROGRAM) -> Agent:
+        made = Agent(Quiet(), program)  # type: ignore[arg-type]
+        made.xen.xc = object()
         return made
 
     yield make
@@ -102,44 +112,79 @@ def until(what: Callable[[], object], limit_s: float = 30) -> None:
         time.sleep(0.01)
 
 
-def test_it_is_begun_listed_called_off_and_forgotten(dom0_agent: Callable[[], agent.Agent]) -> None:
+def test_it_is_begun_listed_called_off_and_forgotten(dom0_agent: Callable[..., Agent]) -> None:
     one = dom0_agent()
-    one.move(WIRE, PROGRAM)
-    until(lambda: one.moving()[0]["stage"])
-    [found] = one.moving()
+    one.move(WIRE)
+    until(lambda: one.moves.moving()[0]["stage"])
+    [found] = one.moves.moving()
     assert (found["stage"], found["done_mib"], found["result"]) == ("giving back", 12, None)
     assert found["order"]["token"] == "tok-1"
-    with pytest.raises(agent.Problem, match="being moved already"):
-        dom0_agent().move({**WIRE, "token": "tok-2"}, PROGRAM)
-    with pytest.raises(agent.Problem, match="there is a move tok-1 already"):
-        one.move(WIRE, PROGRAM)
-    one.end_move("tok-1")
-    until(lambda: one.moving()[0]["result"])
-    assert one.moving()[0]["result"] == {"ended": "failed", "why": "called off"}
-    dom0_agent().end_move("tok-1")
-    assert one.moving() == []
-    one.end_move("tok-1")
+    with pytest.raises(Problem, match="being moved already"):
+        dom0_agent().move({**WIRE, "token": "tok-2"})
+    with pytest.raises(Problem, match="there is a move tok-1 already"):
+        one.move(WIRE)
+    one.moves.end_move("tok-1")
+    until(lambda: one.moves.moving()[0]["result"])
+    assert one.moves.moving()[0]["result"] == {"ended": "failed", "why": "called off"}
+    dom0_agent().moves.end_move("tok-1")
+    assert one.moves.moving() == []
+    one.moves.end_move("tok-1")
 
 
-def test_one_that_was_killed_is_begun_again(dom0_agent: Callable[[], agent.Agent]) -> None:
+def test_one_that_was_killed_is_begun_again(dom0_agent: Callable[..., Agent]) -> None:
     first = dom0_agent()
-    first.move(WIRE, PROGRAM)
-    until(lambda: first.moving()[0]["stage"])
-    [process] = first.movers
+    first.move(WIRE)
+    until(lambda: first.moves.moving()[0]["stage"])
+    [process] = first.moves.movers
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     second = dom0_agent()
     second.sweep()
     second.sweep()
-    assert len(second.movers) == 1
-    second.end_move("tok-1")
-    until(lambda: second.moving()[0]["result"])
+    assert len(second.moves.movers) == 1
+    second.moves.end_move("tok-1")
+    until(lambda: second.moves.moving()[0]["result"])
     second.sweep()
-    assert second.moving()[0]["result"] is not None
+    assert second.moves.moving()[0]["result"] is not None
+
+
+def test_another_version_lets_it_go_on_as_it_began(dom0_agent: Callable[..., Agent], dom0: FakeDom0) -> None:
+    """What carries it out is the move's own: nobody writes over it, and it goes when the move is forgotten."""
+    first = dom0_agent()
+    first.move(WIRE)
+    until(lambda: first.moves.moving()[0]["stage"])
+    [process] = first.moves.movers
+    later = dom0_agent("raise SystemExit('this version knows no such order')")
+    dom0.add(name="db")
+    other = {**WIRE, "token": "tok-2", "domain": "db", "uuid": UUID[:-1] + "2"}
+    later.move(other)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    later.sweep()
+    first_program, other_program = (dom0.run / "moves" / token / "program" for token in ("tok-1", "tok-2"))
+    assert first_program.read_text() == PROGRAM
+    assert other_program.read_text() == later.moves.program
+    later.moves.end_move("tok-1")
+    until(lambda: later.moves.moving()[0]["result"])
+    later.moves.end_move("tok-1")
+    assert not first_program.exists()
+    assert other_program.exists()
+
+
+def test_a_move_that_has_no_program_gets_ours(dom0_agent: Callable[..., Agent], dom0: FakeDom0) -> None:
+    """As an older version left one."""
+    one = dom0_agent()
+    folder = dom0.run / "moves" / "tok-1"
+    folder.mkdir()
+    (folder / "order").write_text(json.dumps({**WIRE, "xl": "xl"}))
+    one.sweep()
+    until(lambda: one.moves.moving()[0]["stage"])
+    one.moves.end_move("tok-1")
+    until(lambda: one.moves.moving()[0]["result"])
 
 
 def test_a_service_has_it_run_outside(
-    dom0_agent: Callable[[], agent.Agent], dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch
+    dom0_agent: Callable[..., Agent], dom0: FakeDom0, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service ends with all that it started, and is allowed less than `xl` needs."""
     asked = dom0.folder / "asked"
@@ -158,12 +203,12 @@ echo "$1 ${22}" >"$folder/mover"
     (dom0.bin / "systemd-run").chmod(0o755)
     monkeypatch.setenv("INVOCATION_ID", "1")
     one = dom0_agent()
-    one.move(WIRE, PROGRAM)
+    one.move(WIRE)
     assert "--collect" in asked.read_text()
-    until(lambda: one.moving()[0]["stage"])
+    until(lambda: one.moves.moving()[0]["stage"])
     dom0_agent().sweep()
-    one.end_move("tok-1")
-    until(lambda: one.moving()[0]["result"])
+    one.moves.end_move("tok-1")
+    until(lambda: one.moves.moving()[0]["result"])
 
 
 @pytest.mark.parametrize(
@@ -175,11 +220,11 @@ echo "$1 ${22}" >"$folder/mover"
         ({"token": "../x"}, "cannot be a move's token"),
     ],
 )
-def test_what_is_refused(dom0_agent: Callable[[], agent.Agent], changes: dict[str, Any], reason: str) -> None:
+def test_what_is_refused(dom0_agent: Callable[..., Agent], changes: dict[str, Any], reason: str) -> None:
     one = dom0_agent()
-    with pytest.raises(agent.Problem, match=reason):
-        one.move({**WIRE, **changes}, PROGRAM)
-    assert one.moving() == []
+    with pytest.raises(Problem, match=reason):
+        one.move({**WIRE, **changes})
+    assert one.moves.moving() == []
 
 
 def test_a_balloon_driver_is_told(dom0: FakeDom0, runtime: Runtime) -> None:
@@ -224,15 +269,13 @@ def test_a_snapshot_shows_it_and_not_the_second_copy(dom0: FakeDom0) -> None:
     assert any("a move left out" in note for note in snapshot.notes)
 
 
-# -- mover.py
+# -- the mover
 
 
 def head(config: dict[str, Any], rest: bytes = b"") -> bytes:
     text = json.dumps(config).encode() + b"\0"
     optional = struct.pack("=I", len(text)) + text + rest
-    return (
-        mover.HEADER.pack(b"Xen saved domain, xl format\n \0 \r".ljust(32), 0x01020304, 3, 0, len(optional)) + optional
-    )
+    return HEADER.pack(b"Xen saved domain, xl format\n \0 \r".ljust(32), 0x01020304, 3, 0, len(optional)) + optional
 
 
 def through(data: bytes) -> bytes:
@@ -246,7 +289,7 @@ def through(data: bytes) -> bytes:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        return mover.tailored_head(out, mover.Order(**{**WIRE, "xl": "xl"}))
+        return tailored_head(out, Order(**{**WIRE, "xl": "xl"}))
     finally:
         writer.join()
         os.close(out)
@@ -268,11 +311,11 @@ CONFIG: dict[str, Any] = {
 
 def test_a_configuration_keeps_all_but_its_place() -> None:
     changed = through(head(CONFIG, b"more"))
-    magic, order, flags, optional, length = mover.HEADER.unpack(changed[: mover.HEADER.size])
-    assert (order, flags, optional, length) == (0x01020304, 3, 0, len(changed) - mover.HEADER.size)
+    magic, order, flags, optional, length = HEADER.unpack(changed[: HEADER.size])
+    assert (order, flags, optional, length) == (0x01020304, 3, 0, len(changed) - HEADER.size)
     assert magic.startswith(b"Xen saved domain")
-    (size,) = struct.unpack("=I", changed[mover.HEADER.size :][:4])
-    text = changed[mover.HEADER.size + 4 :][:size]
+    (size,) = struct.unpack("=I", changed[HEADER.size :][:4])
+    text = changed[HEADER.size + 4 :][:size]
     assert text.endswith(b"\0")
     assert changed.endswith(b"more")
     found = json.loads(text[:-1])
@@ -293,40 +336,44 @@ def test_a_configuration_keeps_all_but_its_place() -> None:
     [
         (head({**CONFIG, "c_info": {"uuid": "other"}}), "another domain"),
         (head(CONFIG)[:60], "ended before"),
-        (mover.HEADER.pack(b"x" * 32, 0x04030201, 3, 0, 100) + b"0" * 100, "form that is not known"),
-        (mover.HEADER.pack(b"x" * 32, 0x01020304, 2, 0, 100) + b"0" * 100, "form that is not known"),
+        (HEADER.pack(b"x" * 32, 0x04030201, 3, 0, 100) + b"0" * 100, "form that is not known"),
+        (HEADER.pack(b"x" * 32, 0x01020304, 2, 0, 100) + b"0" * 100, "form that is not known"),
     ],
 )
 def test_what_is_no_such_head(data: bytes, reason: str) -> None:
-    with pytest.raises(mover.Stop, match=reason):
+    with pytest.raises(Stop, match=reason):
         through(data)
 
 
-Row = tuple[str, bool, bool]
+Copy = tuple[str, bool, bool]
 """A copy of the domain: its name, paused, suspended."""
 
 
 class FakeXen:
     """What is there, and what was done to it."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self.found = {name: mover.Row(10 + n, name, UUID, 65536, *state) for n, (name, *state) in enumerate(rows)}
+    def __init__(self, copies: list[Copy]) -> None:
+        states = ["--" + "-p"[paused] + ("ss-" if suspended else "---") for _, paused, suspended in copies]
+        self.found = [
+            Row(10 + number, copy[0], UUID, state, 65536)
+            for number, (copy, state) in enumerate(zip(copies, states, strict=True))
+        ]
         self.done: list[str] = []
 
-    def rows(self, uuid: str) -> list[mover.Row]:
+    def rows(self, uuid: str) -> list[Row]:
         assert uuid == UUID
-        return list(self.found.values())
+        return self.found
 
     def resume(self, domid: int) -> None:
         self.done.append(f"resume {domid}")
 
 
-class FakeMover(mover.Mover):
+class FakeTask(Task):
     """With an `xl` that only says what it was told."""
 
     def __init__(self, folder: Path, xen: FakeXen) -> None:
         self.folder = str(folder)
-        self.order = mover.Order(**{**WIRE, "xl": "xl"})
+        self.order = Order(**{**WIRE, "xl": "xl"})
         self.xen = xen  # type: ignore[assignment]
 
     def xl(self, *arguments: str) -> None:
@@ -352,27 +399,27 @@ class FakeMover(mover.Mover):
         ([("web", True, False)], []),
     ],
 )
-def test_after_a_live_move_one_copy_is_left_and_runs(tmp_path: Path, rows: list[Row], done: list[str]) -> None:
+def test_after_a_live_move_one_copy_is_left_and_runs(tmp_path: Path, rows: list[Copy], done: list[str]) -> None:
     xen = FakeXen(rows)
-    FakeMover(tmp_path, xen).settle_live()
+    settle(FakeTask(tmp_path, xen))
     assert xen.done == done
 
 
 @pytest.mark.parametrize("suspended", [False, True])
 def test_half_a_file_is_not_kept(tmp_path: Path, suspended: bool) -> None:
     xen = FakeXen([("web", False, suspended)])
-    again = FakeMover(tmp_path, xen)
+    again = FakeTask(tmp_path, xen)
     again.saved = str(tmp_path / "web.save")
     Path(again.saved).write_text("half a domain")
     again.tell("saving", 30)
-    with pytest.raises(mover.Stop, match="it was stopped") as stop:
-        again.save()
+    with pytest.raises(Stop, match="it was stopped") as stop:
+        save(again)
     assert stop.value.ended == "failed"
     assert not Path(again.saved).exists()
     assert xen.done == (["resume 10"] if suspended else [])
 
 
 def test_a_domain_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(mover.Stop) as stop:
-        FakeMover(tmp_path, FakeXen([])).settle_live()
+    with pytest.raises(Stop) as stop:
+        settle(FakeTask(tmp_path, FakeXen([])))
     assert stop.value.ended == "lost"

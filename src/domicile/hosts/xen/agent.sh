@@ -1,5 +1,5 @@
 # What runs in a Dom0 without Python: read by `sh -s`, kept as long as the connection lives, told what to do in lines
-# "request MARK FUNCTION ARGUMENT…" that the client has quoted. It keeps the promises of agent.py (see there) and shares
+# "request MARK FUNCTION ARGUMENT…" that the client has quoted. It keeps the promises of dom0 (see there) and shares
 # its files; it needs xl, flock, awk, sed and mktemp, as busybox or util-linux have them. What `xl` prints is passed on
 # unread, between lines with MARK, which is random.
 
@@ -363,7 +363,7 @@ uptime_s() {
     echo "$_up"
 }
 
-# map WANTED: have a memory map that is as young as wanted, within the ration of agent.py
+# map WANTED: have a memory map that is as young as wanted, within the ration of dom0/agent/memory_map.py
 map() {
     if [ "$1" = recent ] && [ -r "$RUN/memory-map" ]; then
         [ "$(awk -v now="$(uptime_s)" 'NR == 1 { age = 20 * $2; print (now - $1 < (age < 5 ? 5 : age)); exit }' \

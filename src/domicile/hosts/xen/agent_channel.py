@@ -1,14 +1,14 @@
-"""The channel to `agent.py` in Dom0: a line of JSON each way."""
+"""The channel to the agent (`dom0.agent`) in Dom0: a line of JSON each way."""
 
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import Any
 
 from domicile.errors import HostFailed
 from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
+from domicile.hosts.xen.dom0_program import dom0_program
 from domicile.hosts.xen.process import Conversation
 
 __all__ = ["AgentChannel"]
@@ -21,7 +21,7 @@ class AgentChannel:
         """Send the agent and wait for it to say that it is ready. Raises `HostFailed`."""
         self._conversation = conversation
         self._where = conversation.transport.where
-        program = resources.files(__package__).joinpath("agent.py").read_bytes()
+        program = dom0_program()
         conversation.send(b"%d\n" % len(program) + program, limit_s)
         hello = self._answer(limit_s)
         self.measures = bool(hello.get("xc"))
@@ -87,8 +87,7 @@ class AgentChannel:
 
     def move(self, order: dict[str, Any]) -> None:
         """See `Channel`."""
-        program = resources.files(__package__).joinpath("mover.py").read_text(encoding="utf-8")
-        self._call("move", {"order": order, "program": program}, 2 * QUICK_S)
+        self._call("move", {"order": order}, 2 * QUICK_S)
 
     def end_move(self, token: str) -> None:
         """See `Channel`."""

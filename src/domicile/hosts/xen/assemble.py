@@ -37,7 +37,7 @@ TYPES = {each.value: each for each in DomainType}
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 ENDS = (INCOMING, "--migratedaway")
 RESTORING = "restoring"
-"""What `mover.py` calls it when it reads a saved domain back."""
+"""What `dom0.mover.save` calls it when it reads a saved domain back."""
 UNSET_KB = 1 << 52
 """libxl's "unset" for memory is 2^64 - 1 KiB; no domain has 4 EiB."""
 

@@ -1,7 +1,7 @@
 """The channel to what runs in Dom0: one request, one answer. `open_channel` finds out which of the two kinds it gets.
 
 The command that starts it is constant: nothing that anybody can name is in it. It greets with a line, so that whatever
-a login shell prints before is passed over, and then takes what is sent as a program: `agent.py` where there is
+a login shell prints before is passed over, and then takes what is sent as a program: `dom0_program` where there is
 Python 3.6 or later, else the shell commands of `sh_channel`.
 """
 

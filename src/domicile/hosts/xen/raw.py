@@ -53,7 +53,7 @@ class PciDevice(msgspec.Struct, frozen=True):
 
 
 class DomainConfig(msgspec.Struct, frozen=True):
-    """The essence of a libxl_domain_config: see `agent.essence`. `backends` are bridges and the paths of disks."""
+    """The essence of a libxl_domain_config (`dom0.agent.configurations`). `backends` are bridges and disks' paths."""
 
     type: str | None = None
     max_memkb: int | None = None
@@ -83,7 +83,7 @@ class RawMemoryMap(msgspec.Struct, frozen=True):
 
 
 class MoveResult(msgspec.Struct, frozen=True):
-    """How a move ended (`mover.py`)."""
+    """How a move ended (`dom0.mover`)."""
 
     ended: MoveEnd
     why: str = ""

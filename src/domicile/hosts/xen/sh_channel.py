@@ -14,9 +14,13 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from domicile.errors import HostFailed, Refused
-from domicile.hosts.xen import agent
 from domicile.hosts.xen.boot_log import BootLog
 from domicile.hosts.xen.channel import QUICK_S, error_for
+from domicile.hosts.xen.dom0.agent.configurations import essence
+from domicile.hosts.xen.dom0.agent.problem import Problem
+from domicile.hosts.xen.dom0.agent.shelf import TOKEN
+from domicile.hosts.xen.dom0.agent.xl_list import only_one, parse_rows
+from domicile.hosts.xen.dom0.row import Row
 from domicile.hosts.xen.process import Conversation
 
 __all__ = ["ShChannel"]
@@ -65,7 +69,7 @@ class ShChannel:
                 "pci_devices": found.get("pci_devices", "").split(),
                 "pci_classes": dict(line.split() for line in found.get("pci_classes", "").split("\n") if line.strip()),
                 "assignable_devices": found.get("assignable_devices", "").split(),
-                "configs": {entry["domid"]: agent.essence(entry.get("config") or {}) for entry in listed},
+                "configs": {entry["domid"]: essence(entry.get("config") or {}) for entry in listed},
                 "memory_map": _memory_map(found),
                 "notes": notes,
             }
@@ -86,7 +90,7 @@ class ShChannel:
 
     def release(self, token: str) -> None:
         """See `Channel`."""
-        if agent.TOKEN.match(token):
+        if TOKEN.match(token):
             self._call(QUICK_S, "release", token)
 
     def create(self, name: str, uuid: str, config: str, limit_s: float) -> None:
@@ -111,7 +115,7 @@ class ShChannel:
         found = [row for row in self._named(name) if uuid in ("", row.uuid)]
         if not found:
             return
-        row = self._translated(lambda: agent.only_one(found, name))
+        row = self._translated(lambda: only_one(found, name))
         if row.id == 0:
             raise Refused(f"{self._where}: Dom0 is not destroyed")
         try:
@@ -168,7 +172,7 @@ class ShChannel:
 
     def _require_new(self, found: Sections, name: str, uuid: str) -> None:
         """Refuse a name or UUID that is taken."""
-        for row in self._translated(lambda: agent.parse_rows(found["domains"])):
+        for row in self._translated(lambda: parse_rows(found["domains"])):
             if (row.name == name and not row.dying) or row.uuid == uuid:
                 raise Refused(f"{self._where}: domain {row.id} is called {row.name} and has UUID {row.uuid}")
         for section, text in found.items():
@@ -176,24 +180,24 @@ class ShChannel:
             if kind == "building" and (other == uuid or text == json.dumps(name)):
                 raise Refused(f"{self._where}: another process is creating a domain called {name} or of its UUID")
 
-    def _rows(self) -> list[agent.Row]:
+    def _rows(self) -> list[Row]:
         """The domains."""
         found = self._call(QUICK_S, "list")
-        return self._translated(lambda: agent.parse_rows(found["domains"]))
+        return self._translated(lambda: parse_rows(found["domains"]))
 
-    def _named(self, name: str) -> list[agent.Row]:
+    def _named(self, name: str) -> list[Row]:
         """The living domains of this name."""
         return [row for row in self._rows() if row.name == name and not row.dying]
 
-    def _the(self, name: str) -> agent.Row:
+    def _the(self, name: str) -> Row:
         """The one domain of this name."""
-        return self._translated(lambda: agent.only_one(self._named(name), name))
+        return self._translated(lambda: only_one(self._named(name), name))
 
     def _translated(self, work: Callable[[], T]) -> T:
         """The agent's own functions, used on this side, with this side's errors."""
         try:
             return work()
-        except agent.Problem as problem:
+        except Problem as problem:
             raise error_for(self._where, problem.kind, problem.message, problem.output) from problem
 
     def _call(self, limit_s: float, *words: str) -> Sections:
