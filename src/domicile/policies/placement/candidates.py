@@ -118,8 +118,7 @@ def weigh(
     own = ties.own(nodes, vcpus)
     wishes = ties.missed(nodes, vcpus)
     # what a guest loses by distance to its peers, they lose too
-    several = np.full(len(nodes), nodes.shape[1] > 1) if member is None else member.sum(axis=1) > 1
-    split = subject.split * several
+    split = subject.divided(vcpus)
     objective = np.where(possible, costs.total + 2.0 * own + wishes + split, np.inf)
     return Batch(
         nodes,

@@ -60,11 +60,6 @@ class Seat:
     reserve_mib: tuple[int, ...]
 
     @property
-    def split(self) -> bool:
-        """Whether its vCPUs are on more than one node."""
-        return bool((self.vcpu_share > 0).sum() > 1)
-
-    @property
     def memory_share(self) -> Floats:
         """Share of its memory on each node (N)."""
         reserve = np.array(self.reserve_mib, dtype=np.float64)
@@ -205,8 +200,8 @@ class Layout:
         counts that guests are split."""
         lost, wishes = self.group_costs()
         seats = zip(self.problem.subjects, self.seats, strict=True)
-        split = sum(subject.split for subject, seat in seats if seat is not None and seat.split)
-        return self.load.total + lost + wishes + split
+        split = [subject.divided(seat.vcpu_share[None]) for subject, seat in seats if seat is not None]
+        return self.load.total + lost + wishes + float(np.sum(split))
 
     @property
     def mean_slowdown(self) -> float:

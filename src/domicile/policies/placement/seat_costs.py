@@ -39,6 +39,6 @@ def _worked_out(rest: Layout, guest: int, seats: Sequence[Seat]) -> list[SeatCos
     costs = rest.trial(guest).costs(everywhere, vcpus, memory)
     found = (costs.latency, costs.cpu, costs.bandwidth, costs.devices, costs.neighbours)
     own, missed = ties.own(everywhere, vcpus), ties.missed(everywhere, vcpus)
-    split = subject.split * ((vcpus > 0).sum(axis=1) > 1)
+    split = subject.divided(vcpus)
     rows = zip(*(each.tolist() for each in (*found, own, missed, split)), strict=True)
     return [SeatCosts(*row) for row in rows]

@@ -51,7 +51,7 @@ class Subject:
     `eligible`: indices of the nodes it may use. `spread_weights` (G) and `spread_pcpus` (G x N): its vCPUs by distinct
     hard affinity, the share of each kind and the pCPUs that it may run on. `pool_cpus`: the CPUs of its cpupool.
     `limits`: why nodes are not eligible, for a person. A guest that keeps its accesses to virtual nodes has a place
-    that is `fixed`, memory too. `split`: what it counts, in slowdown, to have it on more than one node.
+    that is `fixed`, memory too. `split`: what it counts, in slowdown, to have its vCPUs on more than one node.
     """
 
     request: GuestRequest
@@ -82,6 +82,10 @@ class Subject:
         totals = pcpus.sum(axis=2, keepdims=True)
         each = pcpus / np.where(totals > 0, totals, np.nan)
         return each[0] if len(each) == 1 else np.asarray((self.spread_weights[:, None, None] * each).sum(axis=0))
+
+    def divided(self, vcpus: Floats) -> Floats:
+        """What it counts that its vCPUs have these shares of nodes (K x k); K."""
+        return np.asarray(self.split * ((vcpus > 0).sum(axis=1) > 1), dtype=np.float64)
 
     def opened(self) -> Subject:
         """The same without what its configuration says of its place."""

@@ -212,7 +212,7 @@ def _costs(problem: Problem, field: Field, guest: int, sets: _Sets, home: Seat |
     pull = newcomer.device_pull[nodes]
     alone = newcomer.bound(a) * (1.0 + newcomer.own_pressure(problem.machine, a))
     linear = (vcpus * pull).sum(axis=1) / 2.0 + 2.0 * ties.own(nodes, vcpus) - alone
-    linear = linear + subject.split * ((vcpus > 0).sum(axis=1) > 1)
+    linear = linear + subject.divided(vcpus)
     if newcomer.allowed_pcpus is not None:
         free = field.try_sets(replace(newcomer, allowed_pcpus=None), nodes, vcpus, memory)
         linear = linear + field.try_sets(newcomer, nodes, vcpus, memory).cpu - free.cpu
