@@ -13,18 +13,14 @@ import numpy as np
 
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.tenants import Tenants
+from domicile.state.load import capped
 from domicile.state.model import Snapshot
 from domicile.state.request import Character
 
-__all__ = ["USUAL_WEIGHT", "capped", "leaning", "scheduled"]
+__all__ = ["USUAL_WEIGHT", "leaning", "scheduled"]
 
 USUAL_WEIGHT = 256
 """Xen's weight of a domain that nobody gave one."""
-
-
-def capped(demand: float, cap_percent: int) -> float:
-    """Demand within a cap in per cent of a pCPU; 0 is none."""
-    return min(demand, cap_percent / 100.0) if cap_percent > 0 else demand
 
 
 def scheduled(tenants: Tenants, snapshot: Snapshot) -> Tenants:

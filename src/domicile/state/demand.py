@@ -25,10 +25,10 @@ tell: these share what pCPUs were busy beyond all times that are known, by their
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from domicile.state.load import wanted
 from domicile.state.model import Domain, Snapshot
 
 __all__ = ["HALF_LIFE_S", "LEAST_SEEN_S", "Seen", "Used", "demand_between", "demand_of", "seen_now"]
@@ -121,7 +121,7 @@ def demand_between(earlier: Snapshot, later: Snapshot) -> dict[str, float]:
             untold.append(domain)
         else:
             waiting = (_waiting(same) + _waiting(domain)) / 2.0
-            found[domain.name] = _wanted(domain, max(now_ns - then_ns, 0) / 1e9 / window_s, waiting)
+            found[domain.name] = wanted(domain, max(now_ns - then_ns, 0) / 1e9 / window_s, waiting)
     if untold and later.pcpu_idle_ns and earlier.pcpu_idle_ns.keys() == later.pcpu_idle_ns.keys():
         found |= _shared_out(untold, _busy(earlier, later, window_s) - sum(found.values()))
     return found
@@ -144,7 +144,7 @@ def _later(used: Used, domain: Domain, passed_s: float, half_life_s: float) -> U
     """What is known of a domain once so much more time has passed."""
     kept, spent_ns = 0.5 ** (passed_s / half_life_s), _spent_ns(domain) or 0
     old, new = used.weight * kept, 1.0 - kept
-    now = _wanted(domain, (spent_ns - used.spent_ns) / 1e9 / passed_s, _waiting(domain))
+    now = wanted(domain, (spent_ns - used.spent_ns) / 1e9 / passed_s, _waiting(domain))
     return replace(used, spent_ns=spent_ns, weight=old + new, mean=(old * used.mean + new * now) / (old + new))
 
 
@@ -167,14 +167,7 @@ def _spent_ns(domain: Domain) -> int | None:
 
 def _waiting(domain: Domain) -> float:
     """vCPUs that wait for a pCPU at this look, where that is all that is told of waiting."""
-    return float(sum(vcpu.waiting is True for vcpu in domain.vcpus)) if domain.waited_ns is None else 0.0
-
-
-def _wanted(domain: Domain, used: float, waiting: float) -> float:
-    """vCPUs that want to run at once, of a domain that uses so much and has so many waiting: within its cap, which
-    keeps vCPUs waiting that no pCPU would help."""
-    cap = domain.cap_percent / 100.0 if domain.cap_percent else math.inf
-    return min(used + max(min(waiting, cap - used), 0.0), _online(domain))
+    return float(domain.waiting_vcpus) if domain.waited_ns is None else 0.0
 
 
 def _same_boot(before: Seen, snapshot: Snapshot, idle_ns: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from domicile.state.model import Domain, Snapshot
 
-__all__ = ["Load", "load_between", "used_between"]
+__all__ = ["Load", "capped", "load_between", "used_between", "wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,18 @@ def used_between(earlier: Domain, later: Domain, window_s: float) -> float | Non
     if before_ns is None or now_ns is None:
         return None
     return min(max(now_ns - before_ns, 0) / 1e9 / window_s, float(len(later.vcpus)))
+
+
+def wanted(domain: Domain, used: float, waiting: float) -> float:
+    """vCPUs that want to run at once, of a domain that uses so much CPU time and has so many waiting: no more than are
+    online, and of those that wait none that its cap keeps waiting, whom no pCPU would help."""
+    online = float(sum(vcpu.online for vcpu in domain.vcpus))
+    return max(min(used, online), capped(min(used + waiting, online), domain.cap_percent))
+
+
+def capped(demand: float, cap_percent: int) -> float:
+    """Demand within a cap in per cent of a pCPU; 0 is none."""
+    return min(demand, cap_percent / 100.0) if cap_percent > 0 else demand
 
 
 def _slowdowns(earlier: Snapshot, later: Snapshot) -> dict[str, float]:

@@ -108,6 +108,11 @@ class Domain:
         return {n: round(pages / PAGES_PER_MIB) for n, pages in self.pages_by_node.items() if pages}
 
     @property
+    def waiting_vcpus(self) -> int:
+        """How many of its vCPUs wanted to run and had no pCPU; 0 where the host does not tell."""
+        return sum(vcpu.waiting is True for vcpu in self.vcpus)
+
+    @property
     def time_ns(self) -> int | None:
         """CPU time of all vCPUs together, None where the host does not tell."""
         total = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -59,8 +58,8 @@ def placed(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: Seat
 def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list[Alternative]:
     """The sets that come after the seat's; of a guest whose configuration says where, those that come first if it did
     not."""
-    if rest.problem.subjects[guest].fixed:
-        rest = _opened(rest, guest)
+    if (subject := rest.problem.subjects[guest]).fixed:
+        rest = rest.prepared(guest, subject.opened())
     ids = rest.problem.machine.topology.node_ids
     nearest = choices(rest, guest, count=ALTERNATIVES + 1)
     others = [choice.nodes for choice in nearest if choice.nodes != seat.nodes][:ALTERNATIVES]
@@ -74,13 +73,6 @@ def _next_best(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat) -> list
         )
         for other, costs in zip(seats, seat_costs(rest, guest, seats) if seats else (), strict=True)
     ]
-
-
-def _opened(rest: Layout, guest: int) -> Layout:
-    """The layout with the place of this guest open."""
-    subjects = list(rest.problem.subjects)
-    subjects[guest] = subjects[guest].opened()
-    return Layout(replace(rest.problem, subjects=tuple(subjects)), rest.seats, rest.free_mib, rest.load)
 
 
 def terms(snapshot: Snapshot, rest: Layout, guest: int, seat: Seat, costs: SeatCosts) -> tuple[Term, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -145,6 +145,12 @@ class Layout:
     def seated(self, guest: int, seat: Seat) -> Layout:
         """This layout with one more guest."""
         return self._changed(guest, seat, seat, 1)
+
+    def prepared(self, guest: int, subject: Subject) -> Layout:
+        """The same layout with a guest that has no seat prepared otherwise."""
+        subjects = self.problem.subjects
+        problem = replace(self.problem, subjects=(*subjects[:guest], subject, *subjects[guest + 1 :]))
+        return Layout(problem, self.seats, self.free_mib, self.load)
 
     def without(self, guest: int) -> Layout:
         """This layout with one guest less; the same if it has no seat."""

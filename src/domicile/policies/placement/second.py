@@ -111,10 +111,7 @@ def _overflowing(snapshot: Snapshot, layout: Layout, guest: int) -> Layout | Non
     """The layout with one guest more that takes memory of nodes without CPUs."""
     best: Layout | None = None
     for fixed, nodes in _places(snapshot, layout, guest):
-        subjects = layout.problem.subjects
-        subject = replace(subjects[guest], fixed=fixed)
-        problem = replace(layout.problem, subjects=(*subjects[:guest], subject, *subjects[guest + 1 :]))
-        tried = Layout(problem, layout.seats, layout.free_mib, layout.load)
+        tried = layout.prepared(guest, replace(layout.problem.subjects[guest], fixed=fixed))
         seat = tried.seat_for(guest, nodes)
         seated = tried.seated(guest, seat) if seat else None
         if seated is not None and (best is None or seated.objective < best.objective - 1e-9):

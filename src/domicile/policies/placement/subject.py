@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from domicile.errors import BadInput, Refused
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.character import USUAL_WEIGHT, capped
+from domicile.performance.character import USUAL_WEIGHT
 from domicile.performance.curves import Floats
 from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
@@ -19,6 +19,7 @@ from domicile.performance.tenants import device_shares, keeps_to_vnodes
 from domicile.performance.ties import remoteness
 from domicile.policies.known import expected_vcpu_demand, io_pull
 from domicile.policies.placement.memory import in_proportion
+from domicile.state.load import capped
 from domicile.state.model import Snapshot
 from domicile.state.request import Character, DevicePolicy, GuestRequest
 from domicile.topology.ids import format_ids as numbers

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
-from domicile.performance.character import capped, leaning, scheduled
+from domicile.performance.character import leaning, scheduled
 from domicile.performance.curves import Floats
 from domicile.performance.field import Field, Newcomer
 from domicile.performance.machine import Machine
@@ -25,6 +25,7 @@ from domicile.performance.ties import backend_pull, device_pull
 from domicile.policies.migration.felt import Ground
 from domicile.policies.migration.refusals import BEING_MOVED
 from domicile.policies.rebalancing.records import History, Rules
+from domicile.state.load import capped
 from domicile.state.model import Domain, Reservation, Snapshot
 
 __all__ = ["Standing"]

@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from domicile.performance.character import capped
-from domicile.state.load import used_between
+from domicile.state.load import used_between, wanted
 from domicile.state.model import Domain, Snapshot
 
 __all__ = ["HALF_LIFE_S", "Vcpu", "Watch", "observe"]
@@ -90,14 +89,11 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
         if used is not None:
             # its vCPUs can want no more than a pCPU each, whatever the rounding of times and a short wait make of it
-            online = float(sum(vcpu.online for vcpu in domain.vcpus))
-            used = min(used, online)
+            used = wanted(domain, used, 0.0)
             used_of[domain.uuid] = _folded(watch.used.get(domain.uuid), used, kept)
             if domain.vcpus and domain.vcpus[0].waiting is not None:
-                waits = float(sum(vcpu.waiting is True for vcpu in domain.vcpus))
-                # what its cap keeps it from, it would not use if nobody were in its way
-                now = capped(min(used + waits, online), domain.cap_percent) - used
-                waiting[domain.uuid] = _folded(watch.waiting.get(domain.uuid), max(now, 0.0), kept)
+                now = wanted(domain, used, domain.waiting_vcpus) - used
+                waiting[domain.uuid] = _folded(watch.waiting.get(domain.uuid), now, kept)
         if was is not None:
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
             steady.update(_steady(was, domain, passed_s))

@@ -8,7 +8,7 @@ import shlex
 import time
 from typing import List
 
-from domicile.hosts.xen.dom0.mover.pipes import BLOCK, make_fifo, open_fifo, send
+from domicile.hosts.xen.dom0.mover.pipes import lead, make_fifo, open_fifo, send
 from domicile.hosts.xen.dom0.mover.stop import Stop
 from domicile.hosts.xen.dom0.mover.tailor import tailored_head
 from domicile.hosts.xen.dom0.mover.task import POLL_S, Task
@@ -33,7 +33,7 @@ def live(task: Task) -> None:
 
     def lead_on() -> None:
         try:
-            lead(task, came, goes)
+            pass_on(task, came, goes)
         except Stop as stop:
             problem.append(stop.why)
 
@@ -43,7 +43,7 @@ def live(task: Task) -> None:
         raise Stop("failed", problem[0] if problem else task.last_words())
 
 
-def lead(task: Task, came: str, goes: str) -> None:
+def pass_on(task: Task, came: str, goes: str) -> None:
     """Pass on what xl sends, its head changed, at no more than the rate for the first time that memory goes by.
 
     Closing our end is how a move is given up: the receiver ends its half of the domain, the sender goes on.
@@ -54,15 +54,9 @@ def lead(task: Task, came: str, goes: str) -> None:
     try:
         os.set_blocking(source, True)
         os.set_blocking(sink, True)
-        begun, sent = time.monotonic(), 0
+        begun = told = time.monotonic()
         send(sink, tailored_head(source, task.order))
-        told = begun
-        while True:
-            block = os.read(source, BLOCK)
-            if not block:
-                return
-            send(sink, block)
-            sent += len(block)
+        for sent in lead(source, sink):
             now = time.monotonic()
             if now - told > POLL_S:
                 told = now

@@ -4,6 +4,7 @@ import os
 import select
 import time
 from contextlib import suppress
+from typing import Iterator
 
 from domicile.hosts.xen.dom0.mover.stop import Stop
 from domicile.hosts.xen.dom0.mover.task import POLL_S, Task
@@ -42,6 +43,18 @@ def writer_there(task: Task, descriptor: int) -> bool:
         if events and events[0][1] & select.POLLIN:
             return True
     raise Stop("failed", task.last_words())
+
+
+def lead(source: int, sink: int) -> Iterator[int]:
+    """Pass on all that comes, in blocks; after each, how many bytes that were."""
+    sent = 0
+    while True:
+        block = os.read(source, BLOCK)
+        if not block:
+            return
+        send(sink, block)
+        sent += len(block)
+        yield sent
 
 
 def send(descriptor: int, data: bytes) -> None:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from domicile.hosts.xen.dom0.files import remove
-from domicile.hosts.xen.dom0.mover.pipes import BLOCK, make_fifo, open_fifo, send
+from domicile.hosts.xen.dom0.mover.pipes import lead, make_fifo, open_fifo, send
 from domicile.hosts.xen.dom0.mover.stop import Stop
 from domicile.hosts.xen.dom0.mover.tailor import tailored_head
 from domicile.hosts.xen.dom0.mover.task import POLL_S, Task
@@ -82,13 +82,7 @@ def feed(task: Task, goes: str) -> None:
         try:
             os.set_blocking(sink, True)
             send(sink, head)
-            sent = 0
-            while True:
-                block = os.read(source, BLOCK)
-                if not block:
-                    return
-                send(sink, block)
-                sent += len(block)
+            for sent in lead(source, sink):
                 task.tell("restoring", (task.order.memory_mib + sent / (1 << 20)) / 2)
         finally:
             os.close(sink)
