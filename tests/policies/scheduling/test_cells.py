@@ -16,10 +16,12 @@ from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
 from domicile.simulator.workloads import WORKLOADS
 from domicile.state.model import Cpupool, Snapshot
+from domicile.topology.model import by_core
 from domicile.topology.presets import load_preset
 
 GENOA = load_preset("genoa-9224-nps2-cxl").topology
 NODE = GENOA.cpus_of([2])
+CORES = by_core(GENOA.cpus)
 
 
 def host(name: str = "genoa-9224-nps2-cxl", commandline: str = "", scheduler: str = "credit2") -> Snapshot:
@@ -80,7 +82,7 @@ guests = st.dictionaries(
 
 @given(guests)
 def test_everybody_gets_the_part_of_its_home_that_is_in_one_cell(given_guests: dict[tuple[str, int], Guest]) -> None:
-    places = share_out(given_guests, cells_of(host()))
+    places = share_out(given_guests, cells_of(host()), CORES)
     assert places.keys() == given_guests.keys()
     for key, cpus in places.items():
         assert cpus
@@ -91,7 +93,7 @@ def test_everybody_gets_the_part_of_its_home_that_is_in_one_cell(given_guests: d
 def test_it_comes_to_rest(given_guests: dict[tuple[str, int], Guest]) -> None:
     now = given_guests
     for _ in range(12):
-        places = share_out(now, cells_of(host()))
+        places = share_out(now, cells_of(host()), CORES)
         after = {key: replace(guest, held=places[key]) for key, guest in now.items()}
         if after == now:
             return
@@ -100,19 +102,31 @@ def test_it_comes_to_rest(given_guests: dict[tuple[str, int], Guest]) -> None:
 
 
 def test_those_that_want_a_pcpu_each_get_one() -> None:
-    places = share_out({("a", vcpu): Guest(NODE, 1.0, None) for vcpu in range(24)}, cells_of(host()))
+    places = share_out({("a", vcpu): Guest(NODE, 1.0, None) for vcpu in range(24)}, cells_of(host()), CORES)
     assert all(count <= len(cell) for cell, count in Counter(places.values()).items())
 
 
-def test_who_is_held_stays_until_its_cell_is_full() -> None:
+def test_who_is_held_stays_until_all_cores_of_its_cell_are_busy() -> None:
+    """Of 4 cores the small one, of 8 the large one."""
     small, large = sorted((cell for cell in cells_of(host()) if cell <= NODE), key=len)
-    calm = {("a", vcpu): Guest(NODE, 0.8, small) for vcpu in range(8)}
-    assert set(share_out(calm, cells_of(host())).values()) == {small}
+    calm = {("a", vcpu): Guest(NODE, 0.8, small) for vcpu in range(4)}
+    assert set(share_out(calm, cells_of(host()), CORES).values()) == {small}
     crowded = {("a", vcpu): Guest(NODE, 1.0, small) for vcpu in range(12)}
-    places = share_out(crowded, cells_of(host()))
-    assert Counter(places.values()) == {small: 6, large: 6}
-    idle = {("a", vcpu): Guest(NODE, 0.0, small) for vcpu in range(round(0.8 * 8 / LIGHT))}
-    assert set(share_out(idle, cells_of(host())).values()) == {small}
+    places = share_out(crowded, cells_of(host()), CORES)
+    assert Counter(places.values()) == {small: 4, large: 8}
+    idle = {("a", vcpu): Guest(NODE, 0.0, small) for vcpu in range(round(0.8 * 4 / LIGHT))}
+    assert set(share_out(idle, cells_of(host()), CORES).values()) == {small}
+
+
+def test_one_that_idles_is_not_left_where_all_cores_are_busy() -> None:
+    """It would share one each time that it wakes up, beside cores that are idle."""
+    topology = load_preset("broadwell-2682v4-2n").topology
+    node = topology.cpus_of([0])
+    first, second = (cell for cell in cells_of(host("broadwell-2682v4-2n")) if cell <= node)
+    there = {("busy", vcpu): Guest(node, 1.0, first) for vcpu in range(8)} | {("idle", 0): Guest(node, 0.01, first)}
+    places = share_out(there, (first, second), by_core(topology.cpus))
+    assert sum(place == places["idle", 0] for place in places.values()) < 8
+    assert set(places.values()) == {first, second}
 
 
 def waited(places: list[frozenset[int]]) -> float:
@@ -138,6 +152,6 @@ def test_nobody_waits_while_a_pcpu_of_its_node_is_idle() -> None:
     """What whole nodes come to under credit2, and what cells do."""
     uses = (0.3, 1.0, 1.0, 0.8)
     wanted = {("all", vcpu): Guest(NODE, uses[vcpu // 6], None) for vcpu in range(24)}
-    places = share_out(wanted, cells_of(host()))
+    places = share_out(wanted, cells_of(host()), CORES)
     assert waited([NODE] * 24) > 0.1
     assert waited([places["all", vcpu] for vcpu in range(24)]) < 0.001

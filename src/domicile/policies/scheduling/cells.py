@@ -4,7 +4,8 @@ Its run queues have 16 pCPUs at most, so a larger node has several, or shares on
 loads without a look at how many pCPUs a queue has, nor how many of them a vCPU may use (`balance_load`,
 xen/common/sched/credit2.c, 4.17): vCPUs wait in one queue while pCPUs of their node are idle in the next. A cell is
 what a node and a run queue have in common; a vCPU that is held in one cannot be taken out of it, and within a queue
-nobody waits while a pCPU is idle. So the shares of cells are for whoever holds.
+nobody waits while a pCPU is idle, nor shares a core for long while another is. So the shares of cells are for whoever
+holds, and they go by cores: of two threads of a core each gets little more than half.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ LIGHT = 0.1
 """What a vCPU counts that uses less: it may want more at any moment."""
 
 FULL = 0.85
-"""Share of its pCPUs in use up to which a cell is left as it is."""
+"""Share of its cores in use up to which a cell is left as it is."""
 
 MARGIN = 0.1
-"""A vCPU changes its cell if the fuller one comes down by so much, as a share of its pCPUs."""
+"""A vCPU changes its cell if the other is then less full than this one was by so much, as a share of its cores."""
 
 CHANGES = 8
 """vCPUs that change their cells in a round."""
@@ -92,18 +93,20 @@ def _cells(same: _Same, pool: Cpus, per: RunqueuePer, most: int) -> tuple[Cpus, 
     return tuple(map(frozenset, found.values()))
 
 
-def share_out(guests: Mapping[Vcpu, Guest], cells: Iterable[Cpus]) -> dict[Vcpu, Cpus]:
-    """Where to hold each vCPU: on the part of its home that is in one cell.
+def share_out(guests: Mapping[Vcpu, Guest], cells: Iterable[Cpus], cores: Iterable[Iterable[int]]) -> dict[Vcpu, Cpus]:
+    """Where to hold each vCPU: on the part of its home that is in one cell. `cores`: CPU ids, core by core.
 
     Who is held in a cell stays there, unless it is full and another has room; the others go where least is used, the
     busiest first.
     """
-    return _Shares(tuple(cells)).of(guests)
+    return _Shares(tuple(cells), cores).of(guests)
 
 
 class _Shares:
-    def __init__(self, cells: tuple[Cpus, ...]) -> None:
+    def __init__(self, cells: tuple[Cpus, ...], cores: Iterable[Iterable[int]]) -> None:
         self._cells = cells
+        self._core_of = {cpu: number for number, cpus in enumerate(cores) for cpu in cpus}
+        self._sizes: dict[Cpus, int] = {}
         self._used = [0.0] * len(cells)
         self._choices: dict[Cpus, dict[int, Cpus]] = {}
 
@@ -147,13 +150,20 @@ class _Shares:
         at[key] = number
         self._used[number] += _counts(guest)
 
+    def _cores(self, cpus: Cpus) -> int:
+        """How many cores these CPUs are on."""
+        if cpus not in self._sizes:
+            self._sizes[cpus] = len({self._core_of[cpu] for cpu in cpus})
+        return self._sizes[cpus]
+
     def _after(self, number: int, choices: Mapping[int, Cpus], guest: Guest) -> float:
-        """How full a cell is with this vCPU, as a share of the pCPUs that it may use."""
-        return (self._used[number] + _counts(guest)) / len(choices[number])
+        """How full a cell is with this vCPU, as a share of the cores that it may use."""
+        return (self._used[number] + _counts(guest)) / self._cores(choices[number])
 
     def _change(self, at: dict[Vcpu, int], guests: Mapping[Vcpu, Guest]) -> bool:
-        """Have one vCPU change from the fullest cell that can be relieved; whether there was one."""
-        fullness = [used / len(cell) for used, cell in zip(self._used, self._cells, strict=True)]
+        """Have the vCPU change from the fullest cell that can be relieved which makes it and the other most even;
+        whether there was one."""
+        fullness = [used / self._cores(cell) for used, cell in zip(self._used, self._cells, strict=True)]
         for source in sorted(range(len(fullness)), key=lambda number: -fullness[number]):
             if fullness[source] <= FULL:
                 return False
@@ -162,10 +172,12 @@ class _Shares:
                 if number != source:
                     continue
                 choices = self._choices_of(guests[key].home)
+                left = fullness[source] - _counts(guests[key]) / self._cores(self._cells[source])
                 for other in choices:
                     after = self._after(other, choices, guests[key])
                     if other != source and after + MARGIN < fullness[source]:
-                        best = min(best or (after, key, other), (after, key, other))
+                        found = max(after, left), key, other
+                        best = min(best or found, found)
             if best is not None:
                 self._put(at, best[1], guests[best[1]], best[2])
                 return True

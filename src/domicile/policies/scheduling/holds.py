@@ -22,6 +22,7 @@ from domicile.policies.scheduling.room import Room
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
 from domicile.topology.ids import format_ids
+from domicile.topology.model import by_core
 
 __all__ = ["Held", "Limits", "hold"]
 
@@ -119,7 +120,11 @@ def hold(
         there |= _more(there, each.vcpus_by_node)
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
             staying.append(each)
-    places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells)
+    places = share_out(
+        {key: guest for each in staying for key, guest in each.guests(held).items()},
+        cells,
+        by_core(snapshot.topology.cpus),
+    )
     rested = {key for key, was in held.items() if snapshot.taken_at - was.given_s >= limits.anew_s}
     anew = looking_anew(snapshot, watch, cells, rested)
     found = [holding for each in staying for holding in each.hold(held, places, limits.stray, anew)]
