@@ -105,28 +105,28 @@ class TestBursts:
     @pytest.mark.parametrize("burst_s", [10.0, 25.0])
     def test_one_that_ends_before_the_move_would_moves_nobody(self, burst_s: float) -> None:
         def burst(now_s: float) -> dict[str, float]:
-            return dict.fromkeys(self.crowd(), 2.0 if 300.0 <= now_s < 300.0 + burst_s else 0.2)
+            return dict.fromkeys(self.crowd(), 2.0 if 300.0 <= now_s < 300.0 + burst_s else 0.1)
 
         guests = [at_home(name, 0) for name in self.crowd()]
-        stepped = Stepped(host(*guests, nodes=2), burst, rules=Rules(ready=0.1)).run(150)
+        stepped = Stepped(host(*guests, nodes=2), burst, rules=Rules(ready=0.0)).run(150)
         assert not stepped.made
 
     def test_one_that_is_waited_for_as_long_as_its_move_takes(self) -> None:
         """Forty-odd seconds of copying: a burst of forty is over before it would be."""
 
         def burst(now_s: float) -> dict[str, float]:
-            return dict.fromkeys(self.crowd(), 2.0 if 300.0 <= now_s < 340.0 else 0.2)
+            return dict.fromkeys(self.crowd(), 2.0 if 300.0 <= now_s < 340.0 else 0.1)
 
         guests = [at_home(name, 0, mib=40_000) for name in self.crowd()]
-        stepped = Stepped(host(*guests, nodes=2, node_mib=131_072), burst, rules=Rules(ready=0.1)).run(150)
+        stepped = Stepped(host(*guests, nodes=2, node_mib=131_072), burst, rules=Rules(ready=0.0)).run(150)
         assert not stepped.made
 
     def test_load_that_lasts_is_answered(self) -> None:
         def lasting(now_s: float) -> dict[str, float]:
-            return dict.fromkeys(self.crowd(), 2.0 if now_s >= 300.0 else 0.3)
+            return dict.fromkeys(self.crowd(), 2.0 if now_s >= 300.0 else 0.1)
 
         guests = [at_home(name, 0) for name in self.crowd()]
-        stepped = Stepped(host(*guests, nodes=2), lasting, rules=Rules(ready=0.1)).run(150)
+        stepped = Stepped(host(*guests, nodes=2), lasting, rules=Rules(ready=0.0)).run(150)
         assert len(stepped.made) == 1
         round_, _ = stepped.made[0]
         assert 330.0 <= round_ * 5.0 <= 400.0

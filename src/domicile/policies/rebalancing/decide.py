@@ -126,7 +126,7 @@ class _Round:
         found = np.zeros(len(standing.snapshot.domains), dtype=np.bool_)
         for row, domain in enumerate(standing.snapshot.domains):
             if len(domain.vcpus) > largest[standing.tenants.pool[row]] and domain.id != 0:
-                found[row] = places.screened.now[row] * standing.active(row) >= self._rules.start
+                found[row] = places.screened.now[row] * standing.active[row] >= self._rules.start
         return found
 
     def _targets(self, places: Places, row: int) -> list[tuple[int, ...]]:

@@ -32,9 +32,10 @@ class Rules:
     `hold_off_s`: a domain that was moved stays for so long, and twice as long for each further move within `forget_s`.
     `per_minute`: moves begun in a minute. `per_pair`: moves at once between two nodes.
 
-    `ready`: a domain counts as wanting this share of its vCPUs at least, as far as all of them together leave half
-    of the pCPUs idle: what is light now need not stay so. `keep_free`: a node with less of its memory free is short of
-    it, and costs up to `memory_weight` in slowdown. `seen_s`: nothing is decided on less.
+    `ready`: on a host that is hardly used a domain counts as wanting this share of its vCPUs at least, as far as all
+    together leave three quarters of the pCPUs idle: what is light now need not stay so. `keep_free`: a node with less
+    of its memory free is short of it, and costs up to `memory_weight` in slowdown. `seen_s`: nothing is decided on
+    less.
 
     `looks`: domains that are weighed closely in a round, the others wait for `look_again_s`. `swaps`: whether two
     domains may change places. `leave`: domains (names) that are left alone. `permits`: what may be done to each, by

@@ -127,7 +127,7 @@ def _gains(standing: Standing, row: int, places: Sequence[tuple[tuple[int, ...],
     memory = np.array([m] * len(alone) + [standing.memory_share(by_node) for _, by_node in places])
     everywhere = np.broadcast_to(np.arange(machine.nodes), vcpus.shape)
     costs = standing.without(row).try_sets(standing.newcomer(row), everywhere, vcpus, memory).total
-    base, active = float(costs[: len(alone)].min()), standing.active(row)
+    base, active = float(costs[: len(alone)].min()), float(standing.active[row])
     relief = _reliefs(standing, row, [by_node for _, by_node in places])
     return [
         counted(base - float(cost), active) + more if share.any() else -np.inf

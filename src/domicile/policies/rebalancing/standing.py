@@ -1,7 +1,8 @@
 """How a host stands, as arrays that a move can be tried on: whose vCPUs and memory are where, and what is free.
 
-Demand is what was measured, but never less than what a domain is held ready for: a host whose domains are idle at the
-moment would otherwise be content with all of them on one node, and be too late when they wake.
+Demand is what was measured. On a host that is hardly used it is no less than what domains are held ready for: one whose
+domains are idle at the moment would otherwise be content with all of them on one node, and be too late when they wake.
+On one that is busy enough what is measured decides: to keep room for those that idle would crowd those that do not.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ from domicile.state.model import Domain, Reservation, Snapshot
 
 __all__ = ["Standing"]
 
-BUSY_WITH_ALL = 0.5
-"""Held ready for, all domains together want no more than this share of a pool's pCPUs: a host with many more vCPUs than
-pCPUs is laid out by what was measured."""
+HARDLY_USED = 0.25
+"""Domains are held ready for as long as all together want no more than this share of a pool's pCPUs by it: fewer than
+there are cores, however many threads these have."""
+
+WAKES = 0.01
+"""vCPUs' worth of work from which on a domain's slowdown matters: who does less is not there to be slowed down."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -93,9 +97,10 @@ class Standing:
         """The domain of this row."""
         return self.snapshot.domains[row]
 
-    def active(self, row: int) -> float:
-        """How much a domain's slowdown matters: as much as it runs, up to one vCPU."""
-        return min(1.0, float(self.tenants.demand[row]))
+    @cached_property
+    def active(self) -> Floats:
+        """How much the slowdown of each domain (D) matters: all of those that run the same, of who sleeps nothing."""
+        return np.asarray(np.minimum(self.tenants.demand / WAKES, 1.0), dtype=np.float64)
 
     def newcomer(self, row: int) -> Newcomer:
         """A domain as one to be tried."""
@@ -210,7 +215,8 @@ def _not_held(snapshot: Snapshot) -> Snapshot:
 
 
 def _reckoned(machine: Machine, snapshot: Snapshot, tenants: Tenants, rules: Rules) -> Floats:
-    """Demand, D: measured, and no less than what it is held ready for; none of what is being received or is paused."""
+    """Demand, D: measured, on a host that is hardly used no less than what it is held ready for; none of what is being
+    received or is paused."""
     demand = tenants.demand.copy()
     online = np.zeros(len(demand))
     for row, domain in enumerate(snapshot.domains):
@@ -222,7 +228,9 @@ def _reckoned(machine: Machine, snapshot: Snapshot, tenants: Tenants, rules: Rul
         if name.endswith(BEING_MOVED):
             demand[row] = 0.0
     wanted = np.bincount(tenants.pool, weights=online, minlength=len(machine.pools))
-    ready = np.minimum(rules.ready, BUSY_WITH_ALL * machine.pcpus.sum(axis=1) / np.maximum(wanted, 1.0))
+    used = np.bincount(tenants.pool, weights=demand, minlength=len(machine.pools))
+    left = np.maximum(HARDLY_USED * machine.pcpus.sum(axis=1) - used, 0.0)
+    ready = np.minimum(rules.ready, left / np.maximum(wanted, 1.0))
     return np.asarray(np.maximum(demand, online * ready[tenants.pool]), dtype=np.float64)
 
 

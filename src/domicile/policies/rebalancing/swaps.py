@@ -49,7 +49,7 @@ class Places:
         of; D x N, without what is not there yet."""
         standing = self.standing
         count = len(standing.snapshot.domains)
-        active = np.minimum(standing.tenants.demand[:count], 1.0)[:, None]
+        active = standing.active[:count, None]
         gain = self.screened.gain[:count]
         # as `single.counted`; infinite is a loss
         values = np.where(gain > 0.0, np.maximum(gain, 0.0) * active, gain)
@@ -199,7 +199,7 @@ def _gain(
         after = mib if ways is None else ways[position].memory_mib
         field = field.with_domain(standing.newcomer(row), vcpus, standing.memory_share(after))
         free = free + standing.freed(row, after) - standing.free_mib
-    active = (standing.active(rows[0]) + standing.active(rows[1])) / 2.0
+    active = float(standing.active[list(rows)].mean())
     short = standing.short_of_memory(standing.free_mib) - standing.short_of_memory(free)
     return counted(float(standing.field.total - field.total), active) + short
 
