@@ -34,6 +34,20 @@ def busy(name: str = "a", vcpus: int = 2, **more: object) -> GuestSpec:
     return GuestSpec(name, vcpus, 2048, WORKLOADS["busy"], **({"memory_nodes": (0,)} | more))  # type: ignore[arg-type]
 
 
+def test_memory_traffic_is_counted_where_processors_can() -> None:
+    """That of two vCPUs that stream: what the workload says, as nothing is in their way."""
+    guest = GuestSpec("a", 2, 2048, WORKLOADS["stream"], memory_nodes=(0,))
+    live = LiveHost(Simulation(TOPOLOGY, [DOM0, guest]), counts_traffic=True)
+    live.wait(1.0)
+    first = live.snapshot()
+    live.wait(4.0)
+    load = load_between(first, live.snapshot())
+    assert load.traffic_gbs["a"] == pytest.approx(2 * WORKLOADS["stream"].traffic_gbs, rel=0.2)
+    others = host(guest)
+    others.wait(1.0)
+    assert {domain.traffic_bytes for domain in others.snapshot().domains} == {None}
+
+
 def nodes_of(snapshot: Snapshot, name: str) -> set[int | None]:
     domain = snapshot.domain(name)
     assert domain is not None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from domicile.errors import HostFailed, Refused
-from domicile.hosts.actions import CreatePaused, Destroy, SetAffinity, Unpause
+from domicile.hosts.actions import CreatePaused, Destroy, Manage, SetAffinity, Unpause
 from domicile.hosts.xen.channel import Runtime
 from domicile.hosts.xen.host import XenHost, open_xen
 from domicile.hosts.xen.memory_map import parse_memory_map
@@ -121,6 +121,16 @@ def test_domains(host: XenHost) -> None:
     assert pvh.memory_by_node_mib is not None
     assert max(pvh.memory_by_node_mib, key=lambda node: (pvh.memory_by_node_mib or {})[node]) == 1
     assert (pv.memory_mib, pv.weight, pv.cap_percent, pv.cpupool) == (128, 256, 0, "Pool-0")
+
+
+def test_processors_that_count_no_memory_traffic(xen: Lab, host: XenHost) -> None:
+    """QEMU's have no such counters: nothing is told, nothing is complained about, and Xen says so too."""
+    host.perform(Manage("a test"))
+    snapshot = host.snapshot()
+    host.perform(Manage(""))
+    assert {domain.traffic_bytes for domain in snapshot.domains} == {None}
+    assert not [note for note in snapshot.notes if "traffic" in note]
+    assert xen.run(["xl", "psr-cmt-attach", "0"]).returncode != 0
 
 
 @sh_in_soak

@@ -9,7 +9,7 @@ import numpy as np
 from domicile.performance.assumptions import DEFAULT
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants
-from domicile.policies.known import known_tenants
+from domicile.policies.known import characters, known_tenants
 from domicile.state.model import Domain, Snapshot, Vcpu
 from domicile.state.request import Character, Intent
 from domicile.topology.presets import load_preset
@@ -63,3 +63,12 @@ def test_vcpus_are_on_the_nodes_of_their_affinity_whichever_set_tells() -> None:
     wanted = np.eye(4)[[number % 4 for number in range(1, 9)]]
     assert np.allclose(known(snapshot, Intent(), {}).vcpu_share, wanted)
     assert np.allclose(known(host(), Intent(), {}).vcpu_share, wanted)
+
+
+def test_what_the_administrator_states_goes_before_what_was_measured() -> None:
+    stated = (Character("db", memory_bound=0.7), Character("web", traffic_gbs=2.0))
+    found = {each.domain: each for each in characters(stated, {"db": 5.0, "web": 9.0, "new": 0.5})}
+    assert found["db"] == Character("db", memory_bound=0.7, traffic_gbs=5.0)
+    assert found["web"] == Character("web", traffic_gbs=2.0)
+    assert found["new"] == Character("new", traffic_gbs=0.5)
+    assert characters(stated, {}) == stated

@@ -34,14 +34,17 @@ def _no_epoch(epoch: Epoch) -> None:
 
 
 class LiveHost:
-    """A simulation under management. `each` is called with every epoch that ends; `moved_bytes`: memory that has come
-    to another node."""
+    """A simulation under management. `each` is called with every epoch that ends; `counts_traffic`: whether its
+    processors count memory traffic; `moved_bytes`: memory that has come to another node."""
 
-    def __init__(self, simulation: Simulation, each: Callable[[Epoch], None] = _no_epoch) -> None:
+    def __init__(
+        self, simulation: Simulation, each: Callable[[Epoch], None] = _no_epoch, *, counts_traffic: bool = False
+    ) -> None:
         self.simulation = simulation
         self._each = each
         self._used_ns = np.zeros(len(simulation.scheduler.vcpus))
         self._busy_ns = np.zeros(len(simulation.scheduler.cpus))
+        self._traffic_bytes = np.zeros(len(simulation.guests)) if counts_traffic else None
         self._holds: dict[tuple[str, int], HeldVcpu] = {}
         self._reserved: dict[str, Reservation] = {}
         self._reservations = 0
@@ -85,7 +88,8 @@ class LiveHost:
             replace(vcpu, time_ns=used_ns[row], waiting=waiting[row], running=running[row])
             for row, vcpu in enumerate(domain.vcpus, start=first)
         )
-        return replace(domain, uuid=domain.name, vcpus=vcpus)
+        counted = None if self._traffic_bytes is None else int(self._traffic_bytes[domain.id])
+        return replace(domain, uuid=domain.name, vcpus=vcpus, traffic_bytes=counted)
 
     def proximity_domains(self) -> Mapping[int, int]:
         """Nodes are numbered as firmware would."""
@@ -147,7 +151,10 @@ class LiveHost:
         """Close an epoch, in which memory moves."""
         memory = self.simulation.memory
         before = {name: memory.held(name).sum(axis=0) for name in self.moving | self._moves.under_way}
-        self._each(self.simulation.close_epoch(start, end))
+        epoch = self.simulation.close_epoch(start, end)
+        if self._traffic_bytes is not None:
+            self._traffic_bytes += epoch.bandwidth_gbs * 1e9 * (epoch.end_s - epoch.start_s)
+        self._each(epoch)
         self._homes.settle()
         for name, held in before.items():
             pages = int(np.maximum(memory.held(name).sum(axis=0) - held, 0).sum())

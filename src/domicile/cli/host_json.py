@@ -73,6 +73,7 @@ def _domain(domain: Domain, snapshot: Snapshot, load: Load | None) -> dict[str, 
     remote = remote_share(domain, vcpu_share_by_node(domain, snapshot.topology))
     used = load.domains.get(domain.name) if load else None
     slowdown = load.slowdowns.get(domain.name) if load else None
+    traffic_gbs = load.traffic_gbs.get(domain.name) if load else None
     return {
         "id": domain.id,
         "name": domain.name,
@@ -92,6 +93,7 @@ def _domain(domain: Domain, snapshot: Snapshot, load: Load | None) -> dict[str, 
         "remote_share": None if remote is None else round(remote, 4),
         "load": None if used is None else round(used, 3),
         "slowdown": None if slowdown is None else round(slowdown, 4),
+        "traffic_gbs": None if traffic_gbs is None else round(traffic_gbs, 3),
         "devices": list(domain.devices),
         "vcpus": [
             {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -108,8 +109,9 @@ def _domains(snapshot: Snapshot, domains: Iterable[Domain], load: Load | None) -
     table.add_column("vCPUs on pCPUs", overflow="fold")
     table.add_column("load", justify="right")
     table.add_column("remote", justify="right")
-    if load and load.slowdowns:
-        table.add_column("slowdown", justify="right")
+    told = [figure for figure in (_SLOWDOWN, _TRAFFIC) if load and figure.of(load)]
+    for figure in told:
+        table.add_column(figure.heading, justify="right")
     for domain in domains:
         remote = remote_share(domain, vcpu_share_by_node(domain, snapshot.topology))
         style = "red" if remote and remote >= 0.5 else "yellow" if remote and remote >= 0.1 else "green"
@@ -124,14 +126,28 @@ def _domains(snapshot: Snapshot, domains: Iterable[Domain], load: Load | None) -
             _positions(domain),
             "?" if used is None else f"{used:.1f}",
             Text(percent(remote), style=style if remote is not None else ""),
-            *([_slowdown(load.slowdowns.get(domain.name))] if load and load.slowdowns else []),
+            *[figure.shown(load, domain.name) for figure in told if load],
         )
     return table
 
 
-def _slowdown(factor: float | None) -> str:
-    """How many times as long as at best, "-" for one that did not work."""
-    return "-" if factor is None else f"{factor:.2f}"
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A column for what only some hosts tell of domains."""
+
+    heading: str
+    of: Callable[[Load], Mapping[str, float]]
+    digits: int
+
+    def shown(self, load: Load, domain: str) -> str:
+        """The figure, "-" where there is none."""
+        found = self.of(load).get(domain)
+        return "-" if found is None else f"{found:.{self.digits}f}"
+
+
+_SLOWDOWN = _Figure("slowdown", lambda load: load.slowdowns, 2)
+"""How many times as long as at best, of those that worked."""
+_TRAFFIC = _Figure("memory GB/s", lambda load: load.traffic_gbs, 1)
 
 
 def _home(domain: Domain, snapshot: Snapshot) -> str:

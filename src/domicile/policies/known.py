@@ -16,13 +16,24 @@ from domicile.performance.machine import Machine
 from domicile.performance.tenants import Tenants, device_shares, residents
 from domicile.performance.ties import backend_pull, device_pull, remoteness
 from domicile.state.model import Snapshot
-from domicile.state.request import DevicePolicy, Intent
+from domicile.state.request import Character, DevicePolicy, Intent
 from domicile.topology.model import Topology
 
-__all__ = ["expected_vcpu_demand", "io_pull", "known_tenants"]
+__all__ = ["characters", "expected_vcpu_demand", "io_pull", "known_tenants"]
 
 TAKEN_ON_TRUST = 8.0
 """So many vCPUs that were measured count as much as the assumption about those that were not. An assumption."""
+
+
+def characters(stated: Sequence[Character], traffic_gbs: Mapping[str, float]) -> tuple[Character, ...]:
+    """What is known of how domains use memory: what the administrator states, and of whose traffic nothing is stated
+    what was measured (GB/s of a busy vCPU, by name)."""
+    by_name = {each.domain: each for each in stated}
+    for name, gbs in traffic_gbs.items():
+        each = by_name.get(name, Character(name))
+        if each.traffic_gbs is None:
+            by_name[name] = replace(each, traffic_gbs=gbs)
+    return tuple(by_name.values())
 
 
 def known_tenants(

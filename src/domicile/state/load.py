@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from domicile.state.model import Domain, Snapshot
 
-__all__ = ["Load", "capped", "load_between", "used_between", "wanted"]
+__all__ = ["Load", "capped", "load_between", "moved_between", "used_between", "wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,15 @@ class Load:
 
     `nodes` is empty where the host does not tell its pCPUs' idle time; a domain is missing from `domains` if it was not
     there throughout, or the host does not tell its CPU time. `slowdowns`: (time run + time waited) / work done, 1.0 at
-    best, of the domains that worked, where the host tells.
+    best, of the domains that worked, where the host tells. `traffic_gbs`: memory traffic of domains, all vCPUs of
+    each, where the host counts it.
     """
 
     window_s: float
     nodes: Mapping[int, float]
     domains: Mapping[str, float]
     slowdowns: Mapping[str, float] = field(default_factory=dict)
+    traffic_gbs: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_between(earlier: Snapshot, later: Snapshot) -> Load:
@@ -39,6 +41,11 @@ def load_between(earlier: Snapshot, later: Snapshot) -> Load:
         _node_load(earlier, later, window_s),
         _domain_load(earlier, later, window_s),
         _slowdowns(earlier, later),
+        {
+            domain.name: moved / 1e9 / window_s
+            for same, domain in _in_both(earlier, later)
+            if (moved := moved_between(same, domain)) is not None
+        },
     )
 
 
@@ -72,6 +79,14 @@ def used_between(earlier: Domain, later: Domain, window_s: float) -> float | Non
     if before_ns is None or now_ns is None:
         return None
     return min(max(now_ns - before_ns, 0) / 1e9 / window_s, float(len(later.vcpus)))
+
+
+def moved_between(earlier: Domain, later: Domain) -> int | None:
+    """Bytes of memory traffic between two looks at one domain; None where the host does not tell, or began anew."""
+    if earlier.id != later.id or earlier.traffic_bytes is None or later.traffic_bytes is None:
+        return None
+    moved = later.traffic_bytes - earlier.traffic_bytes
+    return moved if moved >= 0 else None
 
 
 def wanted(domain: Domain, used: float, waiting: float) -> float:

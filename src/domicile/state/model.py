@@ -74,8 +74,9 @@ class Domain:
     `node_affinity` is where Xen takes *new* memory from, None where the host does not tell; `pages_by_node` is where
     its pages are, None where no memory map was taken. `waited_ns` is how long its vCPUs have waited for a pCPU, and
     `work_ns` what they got done, in nanoseconds that it would take at best; None where the host does not tell: only a
-    simulated one knows its guests' work. `backends` are the bridges (by name) and disks (by path) that Dom0 serves it,
-    none where that is not known.
+    simulated one knows its guests' work. `traffic_bytes` is the memory traffic of its vCPUs since some moment, None
+    where nobody counts it. `backends` are the bridges (by name) and disks (by path) that Dom0 serves it, none where
+    that is not known.
     """
 
     id: int
@@ -99,6 +100,7 @@ class Domain:
     target_mib: int | None = None
     started_at: float | None = None
     backends: tuple[str, ...] = ()
+    traffic_bytes: int | None = None
 
     @property
     def memory_by_node_mib(self) -> dict[int, int] | None:

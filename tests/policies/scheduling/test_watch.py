@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from watched import busy, host, seen
 
 from domicile.policies.scheduling.watch import Watch, observe
+from domicile.state.model import Domain
 
 
 def test_one_look_tells_nothing_yet() -> None:
@@ -40,6 +41,34 @@ def test_who_waits_wants_more_than_it_uses() -> None:
     assert watch.used["uuid-a"] == pytest.approx(2.0)
     assert watch.waiting["uuid-a"] == pytest.approx(0.5, abs=0.05)
     assert watch.demand["uuid-a"] == pytest.approx(2.5, abs=0.05)
+
+
+def counted(name: str, second: int, *, gbs: float, busy_for: float = 1.0) -> Domain:
+    """A domain of one vCPU that is busy for so much of each second, with memory traffic on average over it."""
+    domain = busy(name, [0], memory=0, ran_s=busy_for * second)
+    return replace(domain, traffic_bytes=round(gbs * second * 1e9))
+
+
+def test_traffic_is_that_of_a_busy_vcpu() -> None:
+    watch = Watch()
+    for second in range(30):
+        domains = counted("a", second, gbs=3.0, busy_for=0.5), counted("b", second, gbs=0.1, busy_for=0.001)
+        watch = observe(watch, host(*domains, busy("c", [1], memory=0, ran_s=second), at=second))
+    assert watch.last is not None
+    # who hardly runs says nothing of what it would be, nor does who is not counted
+    assert watch.traffic_gbs(watch.last) == pytest.approx({"a": 6.0})
+
+
+def test_traffic_that_is_counted_anew() -> None:
+    """Somebody connects again: what the last connection had counted is gone."""
+    watch = Watch()
+    for second in range(20):
+        watch = observe(watch, host(counted("a", second, gbs=3.0), at=second))
+    anew = replace(counted("a", 20, gbs=3.0), traffic_bytes=0)
+    watch = observe(watch, host(anew, at=20))
+    assert not watch.traffic
+    watch = observe(watch, host(replace(counted("a", 21, gbs=3.0), traffic_bytes=3 * 10**9), at=21))
+    assert watch.traffic == pytest.approx({"uuid-a": 3.0})
 
 
 def test_nobody_wants_more_than_a_pcpu_for_each_vcpu() -> None:

@@ -238,6 +238,7 @@ def _domain(row: ListRow, tables: Tables, raw: RawSnapshot, memory_map: MemoryMa
         paused=row.paused,
         target_mib=target_kb // 1024 if (target_kb := raw.measured.target_kb.get(row.id)) is not None else None,
         started_at=raw.measured.started_at.get(row.id),
+        traffic_bytes=raw.measured.traffic_bytes.get(row.id),
     )
 
 

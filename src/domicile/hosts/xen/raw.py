@@ -65,13 +65,15 @@ class DomainConfig(msgspec.Struct, frozen=True):
 
 class Measured(msgspec.Struct, frozen=True):
     """What only Xen's Python bindings tell: `pcpu_idle_ns` by CPU id, `vcpu_time_ns` by domain, then vCPU; by domain,
-    from xenstore, what its balloon driver is to bring it to and when it was started."""
+    from xenstore, what its balloon driver is to bring it to and when it was started; `traffic_bytes` by domain, since
+    this connection first saw it counted (`dom0.agent.traffic`)."""
 
     pcpu_idle_ns: tuple[int, ...] = ()
     vcpu_time_ns: dict[int, tuple[int, ...]] = {}
     weights: dict[int, SchedParams] = {}
     target_kb: dict[int, int] = {}
     started_at: dict[int, float] = {}
+    traffic_bytes: dict[int, int] = {}
 
 
 class RawMemoryMap(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import numpy as np
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
+from domicile.policies.known import characters
 from domicile.policies.migration.records import Cost, Option
 from domicile.policies.rebalancing.records import Considered, History, Move, RebalancePlan, Rules, Swap
 from domicile.policies.rebalancing.remembering import Memory, tidied
@@ -52,6 +53,7 @@ def rebalance(
     history = tidied(history, (domain.uuid for domain in snapshot.domains), now_s, rules)
     if watch.seen_s < rules.seen_s:
         return RebalancePlan(history=history)
+    rules = replace(rules, characters=characters(rules.characters, watch.traffic_gbs(snapshot)))
     standing = Standing.of(snapshot, watch.by_name(snapshot), history, rules, assumptions)
     places = Places(standing, screen(standing))
     round_ = _Round(standing, watch, Memory.of(history, now_s, rules))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from domicile.performance.assumptions import DEFAULT, Assumptions
+from domicile.policies.known import characters
 from domicile.policies.scheduling.cells import cells_of
 from domicile.policies.scheduling.holds import Held, Limits, hold
 from domicile.policies.scheduling.homes import follow_memory, sorted_out
@@ -43,7 +44,8 @@ def follow(
     left += [(name, rules.leave[name]) for each in candidates if (name := each.domain.name) in rules.leave]
     candidates = [each for each in candidates if each.domain.name not in rules.leave]
     load = watch.by_name(snapshot)
-    soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, rules.intent)
+    intent = replace(rules.intent, domains=characters(rules.intent.domains, watch.traffic_gbs(snapshot)))
+    soft = follow_memory(snapshot, candidates, load, rules.start, assumptions, intent)
     room = rooms(snapshot, watch, assumptions)
     going, holding = hold(snapshot, candidates, watch, held, soft, rules.limits, room, cells_of(snapshot))
     return SchedulingPlan(tuple(going), tuple(soft), tuple(holding), tuple(left))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from domicile.state.load import used_between, wanted
+from domicile.state.load import moved_between, used_between, wanted
 from domicile.state.model import Domain, Snapshot
 
 __all__ = ["HALF_LIFE_S", "Vcpu", "Watch", "observe"]
@@ -20,6 +20,9 @@ HALF_LIFE_S = 10.0
 
 STEADY = 0.98
 """A vCPU that ran for this share of the time between two looks, or more, did not sleep."""
+
+BUSY = 0.02
+"""vCPUs' worth of CPU time below which a domain's traffic says nothing of what it would be while it is busy."""
 
 HEAVIEST = 1e100
 """Figures are made small again long before they leave what a float holds."""
@@ -33,7 +36,8 @@ class Watch:
     """`used`: vCPUs' worth of CPU time that each domain (UUID) uses; `waiting`: how many of its vCPUs want to run and
     have no pCPU, as the looks found them, of domains whose host tells; `ran` (by vCPU and node): CPU time, the older
     the less it counts. `steady`: vCPUs that ran all the time between the last two looks, which both found them on the
-    same pCPU; `starved`: those that both found waiting, and that did not run in between. `last` is the snapshot that
+    same pCPU; `starved`: those that both found waiting, and that did not run in between. `traffic`: memory traffic of
+    each domain (UUID) whose host counts it, in GB/s. `last` is the snapshot that
     was folded in last, `seen_s` how much time this covers.
 
     In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
@@ -48,6 +52,7 @@ class Watch:
     waiting: Mapping[str, float] = field(default_factory=dict)
     steady: frozenset[Vcpu] = frozenset()
     starved: frozenset[Vcpu] = frozenset()
+    traffic: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def demand(self) -> Mapping[str, float]:
@@ -57,6 +62,14 @@ class Watch:
     def by_name(self, snapshot: Snapshot) -> dict[str, float]:
         """Demand by domain name, of those that were seen to run."""
         return {each.name: self.demand[each.uuid] for each in snapshot.domains if each.uuid in self.demand}
+
+    def traffic_gbs(self, snapshot: Snapshot) -> dict[str, float]:
+        """By domain name: memory traffic of one of its vCPUs while it is busy, of those whose host counts it."""
+        return {
+            each.name: self.traffic[each.uuid] / used
+            for each in snapshot.domains
+            if each.uuid in self.traffic and (used := self.used.get(each.uuid, 0.0)) >= BUSY
+        }
 
     def away(self, uuid: str, vcpu: int, home: Collection[int]) -> float:
         """The share of its time that a vCPU ran on nodes other than these; 0 if it has not run."""
@@ -83,7 +96,7 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
     before = {domain.uuid: domain for domain in watch.last.domains}
     node_of = {cpu.id: cpu.node for cpu in snapshot.topology.cpus}
     used_of, waiting, ran = dict[str, float](), dict[str, float](), dict[Vcpu, Mapping[int, float]]()
-    steady, starved = set[Vcpu](), set[Vcpu]()
+    steady, starved, traffic = set[Vcpu](), set[Vcpu](), dict[str, float]()
     for domain in snapshot.domains:
         was = before.get(domain.uuid)
         used = used_between(was, domain, passed_s) if was is not None and was.id == domain.id else None
@@ -98,8 +111,11 @@ def observe(watch: Watch, snapshot: Snapshot, half_life_s: float = HALF_LIFE_S) 
             _fold(ran, ran_before, was, domain, node_of, weight / 1e9)
             steady.update(_steady(was, domain, passed_s))
             starved.update(_starved(was, domain))
+            moved = moved_between(was, domain)
+            if moved is not None:
+                traffic[domain.uuid] = _folded(watch.traffic.get(domain.uuid), moved / 1e9 / passed_s, kept)
     seen_s = watch.seen_s + passed_s
-    return Watch(used_of, ran, snapshot, seen_s, weight, waiting, frozenset(steady), frozenset(starved))
+    return Watch(used_of, ran, snapshot, seen_s, weight, waiting, frozenset(steady), frozenset(starved), traffic)
 
 
 def _steady(before: Domain, now: Domain, passed_s: float) -> Iterator[Vcpu]:

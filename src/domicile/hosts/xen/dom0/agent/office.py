@@ -34,6 +34,10 @@ class Office:
         owner, manager = self.shelf.held(self.record)
         return json.loads(manager) if owner.alive() else ""
 
+    def ours(self) -> bool:
+        """Whether it is our own client who has it."""
+        return bool(self.shelf.held(self.record)[0] == self.shelf.me)
+
     def close(self, why: Any) -> None:
         """Let nobody manage this host any more. Call it with the lock held."""
         write(self.mark, json.dumps(why) + "\n")
@@ -55,5 +59,5 @@ class Office:
 
     def refuse_if_ours_and_halted(self) -> None:
         """Raise if we are the manager that somebody has stopped: what a person does is their own affair."""
-        if self.shelf.held(self.record)[0] == self.shelf.me:
+        if self.ours():
             self.refuse_if_halted()

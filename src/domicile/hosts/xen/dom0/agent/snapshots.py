@@ -2,10 +2,11 @@
 
 import os
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List, Optional
 
 from domicile.hosts.xen.dom0.agent.configurations import Configurations
 from domicile.hosts.xen.dom0.agent.devices import Devices, assignable_devices, pci_devices
+from domicile.hosts.xen.dom0.agent.direct import Direct
 from domicile.hosts.xen.dom0.agent.holds import Holds
 from domicile.hosts.xen.dom0.agent.memory_map import MemoryMap
 from domicile.hosts.xen.dom0.agent.moves import Moves
@@ -13,6 +14,7 @@ from domicile.hosts.xen.dom0.agent.office import Office
 from domicile.hosts.xen.dom0.agent.reservations import Reservations
 from domicile.hosts.xen.dom0.agent.shelf import Shelf
 from domicile.hosts.xen.dom0.agent.tables import Tables
+from domicile.hosts.xen.dom0.agent.traffic import Traffic
 from domicile.hosts.xen.dom0.agent.xen import Xen
 from domicile.hosts.xen.dom0.agent.xl_list import LIST_ROW
 from domicile.hosts.xen.dom0.files import read_text
@@ -42,6 +44,7 @@ class Snapshots:
         self.tables = Tables(xen, shelf)
         self.configurations = Configurations(xen.xl)
         self.devices = Devices()
+        self.traffic: Optional[Traffic] = None
 
     def take(self, memory_map: str, begun: float, programs: int) -> Dict[str, Any]:
         """The host now.
@@ -59,6 +62,8 @@ class Snapshots:
         tables = self.tables.read(notes)
         matches = [match for match in map(LIST_ROW.match, tables["domains"].split("\n")) if match]
         ids = [(int(match.group("id")), match.group("uuid")) for match in matches]
+        if self.xen.direct is not None:
+            tables["measured"]["traffic_bytes"] = self.traffic_of(self.xen.direct, [domid for domid, _ in ids], notes)
         tables.update(
             {
                 "host_id": read_text("/etc/machine-id")
@@ -82,3 +87,13 @@ class Snapshots:
         )
         tables.update(programs=self.xen.xl.programs_run - programs, seconds=time.monotonic() - begun)
         return tables
+
+    def traffic_of(self, direct: Direct, domids: Iterable[int], notes: List[str]) -> Dict[int, int]:
+        """Memory traffic by domain. As long as our client manages the host all are counted, as far as that can be."""
+        try:
+            if self.traffic is None:
+                self.traffic = Traffic(direct)
+            return self.traffic.read(domids, self.office.ours())
+        except Exception as error:  # a snapshot without these figures is better than none
+            notes.append("memory traffic is not told: %s" % error)
+            return {}
