@@ -108,6 +108,12 @@ def test_what_cannot_be(arguments: tuple[str, ...], kind: type[Exception], probl
     assert home("web") == {1: 256}
 
 
+def test_a_plan_that_there_is_not_cannot_be_undone() -> None:
+    problem = domicile("undo", "99").exception
+    assert isinstance(problem, BadInput)
+    assert str(problem) == "plan 99: there is none; see domicile history"
+
+
 def test_show_tells_of_what_moves() -> None:
     with open_host(URI) as host:
         domain = host.snapshot().domain("web")

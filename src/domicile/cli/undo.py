@@ -13,7 +13,7 @@ from domicile.cli.migrate import ending, moved_json
 from domicile.cli.output import plain, print_json
 from domicile.cli.waiting import patient_bar
 from domicile.cli.who import who
-from domicile.errors import Refused
+from domicile.errors import BadInput, Refused
 from domicile.hosts.open import open_host
 from domicile.hosts.protocol import Host
 from domicile.manager.balance import managing, undo
@@ -50,7 +50,7 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
     ):
         settle_changes(host.snapshot(), host, journal)
         # after that: an undo that was killed has left changes that nobody calls done
-        chosen = plan if plan is not None else _last(journal)
+        chosen = _last(journal) if plan is None else _known(journal, plan)
         moved = any(move.plan == chosen and move.status in PUT_BACK for move in journal.moves())
         moves = _undo_moves(host, journal, chosen) if moved else []
         memory = undo_memory(host, journal, chosen)
@@ -76,6 +76,12 @@ def command(connect: str | None, plan: int | None, *, as_json: bool) -> None:
 
 
 LEFT = "left as it is: somebody else has set it since"
+
+
+def _known(journal: Journal, plan: int) -> int:
+    if plan not in {each.id for each in journal.plans()}:
+        raise BadInput(f"plan {plan}", "there is none; see domicile history")
+    return plan
 
 
 def _last(journal: Journal) -> int:
