@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats, sharing
 from domicile.performance.evaluate import evaluate
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
 from domicile.performance.machine import Machine
 from domicile.performance.machine_load import MachineLoad
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants
 from domicile.performance.ties import device_pull, remoteness

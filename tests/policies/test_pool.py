@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from domicile.performance.assumptions import DEFAULT
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
 from domicile.performance.machine import Machine
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.predict import predict
 from domicile.performance.tenants import Tenants
 from domicile.policies.placement.memory import spread, spread_whole

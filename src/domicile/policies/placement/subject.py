@@ -13,8 +13,8 @@ from domicile.errors import BadInput, Refused
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.character import USUAL_WEIGHT
 from domicile.performance.curves import Floats
-from domicile.performance.field import Newcomer
 from domicile.performance.machine import Machine
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.tenants import device_shares, keeps_to_vnodes
 from domicile.performance.ties import remoteness
 from domicile.policies.known import expected_vcpu_demand, io_pull

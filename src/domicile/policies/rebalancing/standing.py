@@ -18,8 +18,9 @@ import numpy.typing as npt
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.character import leaning, scheduled
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
 from domicile.performance.machine import Machine
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants, device_shares, residents
 from domicile.performance.ties import backend_pull, device_pull

@@ -34,21 +34,21 @@ def looking_anew(
     """Of `movable`, who is to look for a pCPU anew, and why: `MOST` at once. `watch` has this snapshot folded in."""
     if not movable or not (watch.steady or watch.starved):
         return {}
-    cells, runs = tuple(cells), {vcpu.pcpu for domain in snapshot.domains for vcpu in domain.vcpus if vcpu.running}
-    forgotten = _forgotten(_at(snapshot, watch.starved), cells, runs, movable)
-    sharing = _sharing(snapshot, _at(snapshot, watch.steady), cells, runs, movable)
+    cells, runs = tuple(cells), set[int | None]()
+    steady, starved = dict[int | None, Vcpu](), list[tuple[int | None, Vcpu]]()
+    for domain in snapshot.domains:
+        for vcpu in domain.vcpus:
+            key = domain.uuid, vcpu.id
+            if vcpu.running:
+                runs.add(vcpu.pcpu)
+            if key in watch.steady:
+                steady[vcpu.pcpu] = key
+            elif key in watch.starved:
+                starved.append((vcpu.pcpu, key))
+    forgotten = _forgotten(starved, cells, runs, movable)
+    sharing = _sharing(by_core(snapshot.topology.cpus), steady, cells, runs, movable)
     found = [(each, FORGOTTEN) for each in forgotten] + [(each, SHARING) for each in sharing]
     return dict(islice(found, MOST))
-
-
-def _at(snapshot: Snapshot, some: Collection[Vcpu]) -> list[tuple[int | None, Vcpu]]:
-    """Where these vCPUs are."""
-    return [
-        (vcpu.pcpu, (domain.uuid, vcpu.id))
-        for domain in snapshot.domains
-        for vcpu in domain.vcpus
-        if (domain.uuid, vcpu.id) in some
-    ]
 
 
 def _forgotten(
@@ -64,16 +64,14 @@ def _forgotten(
 
 
 def _sharing(
-    snapshot: Snapshot,
-    steady: Iterable[tuple[int | None, Vcpu]],
+    cores: Collection[Collection[int]],
+    on: Mapping[int | None, Vcpu],
     cells: Iterable[frozenset[int]],
     runs: Collection[int | None],
     movable: Collection[Vcpu],
 ) -> Iterator[Vcpu]:
     """One vCPU of each core on which several never sleep, as many as there are cores in the same cell on which nobody
-    runs."""
-    on = dict(steady)
-    cores = by_core(snapshot.topology.cpus)
+    runs. `on`: who never sleeps, by pCPU."""
     for cell in cells:
         whole = [cpus for cpus in cores if cell.issuperset(cpus)]
         idle = sum(not any(cpu in runs for cpu in cpus) for cpus in whole)

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from domicile.performance.accesses import Accesses
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
 from domicile.performance.machine import Machine
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants
 from domicile.policies.known import io_pull, known_tenants

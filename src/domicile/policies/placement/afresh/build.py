@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from domicile.performance.assumptions import Assumptions
 from domicile.performance.curves import LEAST_BOUND, Floats
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
+from domicile.performance.newcomer import Newcomer
 from domicile.policies.placement.afresh.core.arrays import APART, LOW, TOGETHER, Given, Integers
 from domicile.policies.placement.layout import Problem, Seat
 from domicile.policies.placement.subject import Subject

@@ -16,8 +16,9 @@ import numpy as np
 from domicile.errors import BadInput
 from domicile.performance.assumptions import DEFAULT, Assumptions
 from domicile.performance.curves import Floats
-from domicile.performance.field import Field, Newcomer
+from domicile.performance.field import Field
 from domicile.performance.machine import Machine
+from domicile.performance.newcomer import Newcomer
 from domicile.performance.predict import predict
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants
