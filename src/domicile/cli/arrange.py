@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from domicile.cli.arrange_view import arrange_json, arrange_view
-from domicile.cli.configs import config_texts, demand_now, look_before, read_request
+from domicile.cli.configs import config_texts, demand_now, intent_now, look_before, read_request
 from domicile.cli.connect import connect_option, default_uri
 from domicile.cli.output import SEARCH_COMPILING_S, print_json, say_if_compiling, show
 from domicile.cli.searching import SEARCH_OPTIONS, Interruption, searching
@@ -55,7 +55,7 @@ def _command(
     with open_host(default_uri(connect)) as host:
         earlier = look_before(host, window_s)
         snapshot = host.snapshot(MemoryMapAge.RECENT)
-    load = demand_now(snapshot, earlier)
+    load, intent = demand_now(snapshot, earlier), intent_now(intent, snapshot, earlier)
     guests = read_guests(texts, snapshot, read_request)
     require_possible(snapshot, guests)
     interruption = Interruption()

@@ -25,6 +25,7 @@ from domicile.manager.promise import Policy
 from domicile.policies.plan import Placement, PlacementPlan
 from domicile.policies.registry import DEFAULT_POLICY, POLICIES, policy
 from domicile.state.demand import demand_between, demand_of, seen_now
+from domicile.state.load import busy_traffic, load_between
 from domicile.state.model import Snapshot
 from domicile.state.request import GuestRequest, Intent, VnumaMode, VnumaWish
 from domicile.topology.model import Topology
@@ -32,7 +33,16 @@ from domicile.xlcfg.guest import place_into, read_guest
 from domicile.xlcfg.overhead import Hardware
 from domicile.xlcfg.syntax import MAX_CONFIG_BYTES, decode, parse
 
-__all__ = ["Asked", "config_texts", "demand_now", "look_before", "placing_command", "read_request", "write_placement"]
+__all__ = [
+    "Asked",
+    "config_texts",
+    "demand_now",
+    "intent_now",
+    "look_before",
+    "placing_command",
+    "read_request",
+    "write_placement",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Asked:
         earlier = look_before(host, self.window_s)
 
         def decide(snapshot: Snapshot, requests: Sequence[GuestRequest], intent: Intent) -> PlacementPlan:
-            load = demand_now(snapshot, earlier)
+            load, intent = demand_now(snapshot, earlier), intent_now(intent, snapshot, earlier)
             interruption = Interruption()
 
             def place(at: Snapshot, some: Sequence[GuestRequest], wanted: Intent) -> PlacementPlan:
@@ -207,3 +217,13 @@ def demand_now(snapshot: Snapshot, earlier: Snapshot | None) -> dict[str, float]
         click.echo(f"domicile: how busy domains were before is not known: {plain(str(failed))}", err=True)
         found = demand_of(snapshot, seen_now(snapshot))
     return found | (demand_between(earlier, snapshot) if earlier else {})
+
+
+def intent_now(intent: Intent, snapshot: Snapshot, earlier: Snapshot | None) -> Intent:
+    """The intent, with the memory traffic that a window has measured of domains of which it states none."""
+    from domicile.policies.known import characters  # noqa: PLC0415 - needs NumPy, which --help does not
+
+    if earlier is None:
+        return intent
+    load = load_between(earlier, snapshot)
+    return replace(intent, domains=characters(intent.domains, busy_traffic(load.traffic_gbs, load.domains)))

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 from domicile.state.model import Domain, Snapshot
 
-__all__ = ["Load", "capped", "load_between", "moved_between", "used_between", "wanted"]
+__all__ = ["Load", "busy_traffic", "capped", "load_between", "moved_between", "used_between", "wanted"]
+
+BUSY = 0.02
+"""vCPUs' worth of CPU time below which a domain's traffic says nothing of what it would be while it is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,12 @@ def moved_between(earlier: Domain, later: Domain) -> int | None:
         return None
     moved = later.traffic_bytes - earlier.traffic_bytes
     return moved if moved >= 0 else None
+
+
+def busy_traffic(traffic_gbs: Mapping[str, float], used: Mapping[str, float]) -> dict[str, float]:
+    """Memory traffic of one vCPU of each domain while it is busy, in GB/s, where that can be told: of domains with so
+    much traffic in all that use so many vCPUs' worth of time."""
+    return {which: gbs / used[which] for which, gbs in traffic_gbs.items() if used.get(which, 0.0) >= BUSY}
 
 
 def wanted(domain: Domain, used: float, waiting: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from domicile.state.load import moved_between, used_between, wanted
+from domicile.state.load import busy_traffic, moved_between, used_between, wanted
 from domicile.state.model import Domain, Snapshot
 
 __all__ = ["HALF_LIFE_S", "Vcpu", "Watch", "observe"]
@@ -20,9 +20,6 @@ HALF_LIFE_S = 10.0
 
 STEADY = 0.98
 """A vCPU that ran for this share of the time between two looks, or more, did not sleep."""
-
-BUSY = 0.02
-"""vCPUs' worth of CPU time below which a domain's traffic says nothing of what it would be while it is busy."""
 
 HEAVIEST = 1e100
 """Figures are made small again long before they leave what a float holds."""
@@ -65,11 +62,8 @@ class Watch:
 
     def traffic_gbs(self, snapshot: Snapshot) -> dict[str, float]:
         """By domain name: memory traffic of one of its vCPUs while it is busy, of those whose host counts it."""
-        return {
-            each.name: self.traffic[each.uuid] / used
-            for each in snapshot.domains
-            if each.uuid in self.traffic and (used := self.used.get(each.uuid, 0.0)) >= BUSY
-        }
+        busy = busy_traffic(self.traffic, self.used)
+        return {each.name: busy[each.uuid] for each in snapshot.domains if each.uuid in busy}
 
     def away(self, uuid: str, vcpu: int, home: Collection[int]) -> float:
         """The share of its time that a vCPU ran on nodes other than these; 0 if it has not run."""
