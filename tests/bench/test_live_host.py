@@ -16,7 +16,7 @@ from domicile.hosts.protocol import Host
 from domicile.simulator.engine import Simulation
 from domicile.simulator.epoch import Epoch
 from domicile.simulator.guests import GuestSpec
-from domicile.simulator.workloads import WORKLOADS
+from domicile.simulator.workloads import WORKLOADS, Demand, Workload
 from domicile.state.load import load_between
 from domicile.state.model import Snapshot
 from domicile.topology.presets import load_preset
@@ -32,6 +32,27 @@ def host(*guests: GuestSpec, seed: int = 0) -> LiveHost:
 
 def busy(name: str = "a", vcpus: int = 2, **more: object) -> GuestSpec:
     return GuestSpec(name, vcpus, 2048, WORKLOADS["busy"], **({"memory_nodes": (0,)} | more))  # type: ignore[arg-type]
+
+
+def test_looks_find_as_many_waiting_as_wait() -> None:
+    """Of two vCPUs on one pCPU one wants 3 ms of every 10, and is through with them before a quantum ends; the other
+    waits for it until then."""
+    some = Workload("some", "made for this", Demand(level=0.3, closed=False))
+    guests = [replace(busy(name, 1), workload=work) for name, work in (("busy", WORKLOADS["busy"]), ("some", some))]
+    live = host(*guests)
+    live.wait(1.0)
+    for guest in guests:
+        live.perform(SetAffinity(guest.name, 0, hard=frozenset([min(NEAR)])))
+    live.wait(4.0)
+    found, looks, first = 0, 200, live.snapshot()
+    for _ in range(looks):
+        live.wait(0.25)
+        (vcpu,) = live.snapshot().domains[1].vcpus
+        assert not (vcpu.waiting and vcpu.running)
+        found += vcpu.waiting is True
+    used = load_between(first, live.snapshot()).domains["busy"]
+    assert used < 0.8
+    assert found / looks == pytest.approx(1.0 - used, abs=0.05)
 
 
 def test_memory_traffic_is_counted_where_processors_can() -> None:

@@ -67,7 +67,7 @@ class LiveHost:
         """The host now, always with its memory map: it costs nothing here. A domain's UUID is its name."""
         del memory_map
         seen, scheduler = self.simulation.snapshot(), self.simulation.scheduler
-        waiting, running = scheduler.waiting.tolist(), scheduler.vcpus["running"].tolist()
+        waiting, running = scheduler.waiting.tolist(), scheduler.running.tolist()
         used_ns = (self._used_ns + scheduler.ran_ns.sum(axis=1)).astype(np.int64).tolist()
         busy_ns = self._busy_ns + scheduler.cpus["busy_ns"]
         idle_ns = np.maximum(scheduler.quantum * QUANTUM_NS - busy_ns, 0.0).astype(np.int64).tolist()

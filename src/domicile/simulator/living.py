@@ -198,7 +198,7 @@ class _Host:
         pages = self._memory.held(occupant.spec.name).sum(axis=0).tolist()
         return Livelihood(
             cpus=tuple(listed[cpu] if cpu >= 0 else None for cpu in vcpus["cpu"].tolist()),
-            running=tuple(vcpus["running"].tolist()),
+            running=tuple(self._scheduler.running[mine].tolist()),
             waiting=tuple(self._scheduler.waiting[mine].tolist()),
             time_ns=tuple(round(used) for used in counted["used_ns"][mine].tolist()),
             waited_ns=round(float(counted["waited_ns"][mine].sum())),

@@ -35,6 +35,9 @@ from domicile.topology.run_queues import Arrangement, RunqueuePer, arrange
 
 __all__ = ["Scheduler", "SchedulerKind"]
 
+GOLDEN = (5.0**0.5 - 1.0) / 2.0
+"""Its multiples, less their whole parts, are spread as evenly over 0 to 1 as can be, however many of them."""
+
 
 class SchedulerKind(StrEnum):
     """Which scheduler; the names of `sched=` on Xen's command line, and `numa` for the one that Xen does not have."""
@@ -51,6 +54,7 @@ class Scheduler:
     `hard` and `soft` (V x Q) are affinity as masks, `ran_ns` (V x N) is where vCPUs ran since last asked, `steps` the
     traces that `demands` point into; `lost` (V x Q) is what a vCPU loses on a run queue by the way to its memory, as a
     share of its work: only the NUMA-aware scheduler looks at it; `keys` is room for a run queue's vCPUs.
+    `waited_last_ns` (V) is how long each waited in the last quantum, None before there was one.
     """
 
     kind: SchedulerKind
@@ -69,6 +73,7 @@ class Scheduler:
     arrangement: Arrangement
     smt_loss: float
     quantum: int = 0
+    waited_last_ns: Floats | None = None
 
     @classmethod
     def of(
@@ -144,6 +149,14 @@ class Scheduler:
 
     def step(self, quanta: int) -> None:
         """Let this many quanta pass."""
+        if quanta > 1:
+            self._advance(quanta - 1)
+        if quanta > 0:
+            before = self.vcpus["waited_ns"].copy()
+            self._advance(1)
+            self.waited_last_ns = self.vcpus["waited_ns"] - before
+
+    def _advance(self, quanta: int) -> None:
         tables = (self.vcpus, self.doms, self.queues, self.cpus, self.lines, self.demands, self.steps)
         span = (self.ran_ns, self.quantum, quanta, self.smt_loss)
         if self.kind is SchedulerKind.CREDIT:
@@ -161,10 +174,22 @@ class Scheduler:
 
     @property
     def waiting(self) -> Bools:
-        """vCPUs that want to run at this moment, and have no pCPU (V)."""
+        """vCPUs that want to run at this moment, and have no pCPU (V).
+
+        Within a quantum many take turns, and at its end those are through that wanted little: the moment of a look is
+        some moment of the last quantum, another one with every look.
+        """
         vcpus = self.vcpus
-        found: Bools = vcpus["active"] & ~vcpus["running"] & (vcpus["pending_ns"] > 0.0)
-        return found
+        if self.waited_last_ns is None:
+            found: Bools = vcpus["active"] & ~vcpus["running"] & (vcpus["pending_ns"] > 0.0)
+            return found
+        moment_ns = self.quantum * GOLDEN % 1.0 * QUANTUM_NS
+        return np.asarray(vcpus["active"] & (self.waited_last_ns > moment_ns), dtype=np.bool_)
+
+    @property
+    def running(self) -> Bools:
+        """vCPUs that run at this moment (V)."""
+        return np.asarray(self.vcpus["running"] & ~self.waiting, dtype=np.bool_)
 
     def clear_counts(self) -> None:
         """Start counting again what vCPUs and pCPUs did."""
