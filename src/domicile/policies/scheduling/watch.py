@@ -34,8 +34,8 @@ class Watch:
     have no pCPU, as the looks found them, of domains whose host tells; `ran` (by vCPU and node): CPU time, the older
     the less it counts. `steady`: vCPUs that ran all the time between the last two looks, which both found them on the
     same pCPU; `starved`: those that both found waiting, and that did not run in between. `traffic`: memory traffic of
-    each domain (UUID) whose host counts it, in GB/s. `last` is the snapshot that
-    was folded in last, `seen_s` how much time this covers.
+    each domain (UUID) whose host counts it, in GB/s. `last` is the snapshot that was folded in last, `seen_s` how much
+    time this covers.
 
     In `ran` what is seen now counts `weight` times its seconds: that grows instead of all that is older being made
     less, which would touch every vCPU at every look. Only shares of it mean anything.
