@@ -14,7 +14,7 @@ from domicile.policies.scheduling.holds import Held
 from domicile.policies.scheduling.watch import Watch, observe
 from domicile.state.model import Snapshot
 from domicile.topology.check import checked
-from domicile.topology.model import Cpu, Node
+from domicile.topology.model import Cpu, Node, by_core
 
 NODE, ALL = frozenset(range(4)), frozenset(range(8))
 CELLS = (NODE, ALL - NODE)
@@ -40,7 +40,9 @@ def looked(where: Mapping[str, int], *, ran: float = 1.0, before: Mapping[str, i
 
 def chosen(watch: Watch, movable: str = "abcd") -> set[str]:
     assert watch.last is not None
-    found = looking_anew(watch.last, watch, CELLS, {(f"uuid-{name}", 0) for name in movable})
+    found = looking_anew(
+        watch.last, watch, CELLS, by_core(watch.last.topology.cpus), {(f"uuid-{name}", 0) for name in movable}
+    )
     return {uuid.removeprefix("uuid-") for uuid, _ in found}
 
 

@@ -17,7 +17,6 @@ from itertools import islice
 
 from domicile.policies.scheduling.watch import Vcpu, Watch
 from domicile.state.model import Snapshot
-from domicile.topology.model import by_core
 
 __all__ = ["looking_anew"]
 
@@ -29,9 +28,14 @@ SHARING = "it shares a core, and others there are idle: it is to look for one an
 
 
 def looking_anew(
-    snapshot: Snapshot, watch: Watch, cells: Iterable[frozenset[int]], movable: Collection[Vcpu]
+    snapshot: Snapshot,
+    watch: Watch,
+    cells: Iterable[frozenset[int]],
+    cores: Collection[Collection[int]],
+    movable: Collection[Vcpu],
 ) -> Mapping[Vcpu, str]:
-    """Of `movable`, who is to look for a pCPU anew, and why: `MOST` at once. `watch` has this snapshot folded in."""
+    """Of `movable`, who is to look for a pCPU anew, and why: `MOST` at once. `watch` has this snapshot folded in;
+    `cores`: CPU ids, core by core."""
     if not movable or not (watch.steady or watch.starved):
         return {}
     cells, runs = tuple(cells), set[int | None]()
@@ -46,7 +50,7 @@ def looking_anew(
             elif key in watch.starved:
                 starved.append((vcpu.pcpu, key))
     forgotten = _forgotten(starved, cells, runs, movable)
-    sharing = _sharing(by_core(snapshot.topology.cpus), steady, cells, runs, movable)
+    sharing = _sharing(cores, steady, cells, runs, movable)
     found = [(each, FORGOTTEN) for each in forgotten] + [(each, SHARING) for each in sharing]
     return dict(islice(found, MOST))
 

@@ -120,13 +120,10 @@ def hold(
         there |= _more(there, each.vcpus_by_node)
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
             staying.append(each)
-    places = share_out(
-        {key: guest for each in staying for key, guest in each.guests(held).items()},
-        cells,
-        by_core(snapshot.topology.cpus),
-    )
+    cores = by_core(snapshot.topology.cpus)
+    places = share_out({key: guest for each in staying for key, guest in each.guests(held).items()}, cells, cores)
     rested = {key for key, was in held.items() if snapshot.taken_at - was.given_s >= limits.anew_s}
-    anew = looking_anew(snapshot, watch, cells, rested)
+    anew = looking_anew(snapshot, watch, cells, cores, rested)
     found = [holding for each in staying for holding in each.hold(held, places, limits.stray, anew)]
     known = {each.movable.domain.uuid for each in homed}
     going += [

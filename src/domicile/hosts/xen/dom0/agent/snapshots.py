@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Dict, Iterable, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
 
 from domicile.hosts.xen.dom0.agent.configurations import Configurations
 from domicile.hosts.xen.dom0.agent.devices import Devices, assignable_devices, pci_devices
@@ -14,11 +14,13 @@ from domicile.hosts.xen.dom0.agent.office import Office
 from domicile.hosts.xen.dom0.agent.reservations import Reservations
 from domicile.hosts.xen.dom0.agent.shelf import Shelf
 from domicile.hosts.xen.dom0.agent.tables import Tables
-from domicile.hosts.xen.dom0.agent.traffic import Traffic
 from domicile.hosts.xen.dom0.agent.xen import Xen
 from domicile.hosts.xen.dom0.agent.xl_list import LIST_ROW
 from domicile.hosts.xen.dom0.files import read_text
 from domicile.hosts.xen.dom0.order import saved_domains
+
+if TYPE_CHECKING:
+    from domicile.hosts.xen.dom0.agent.traffic import Traffic
 
 
 class Snapshots:
@@ -44,7 +46,7 @@ class Snapshots:
         self.tables = Tables(xen, shelf)
         self.configurations = Configurations(xen.xl)
         self.devices = Devices()
-        self.traffic: Optional[Traffic] = None
+        self.traffic: Optional["Traffic"] = None
 
     def take(self, memory_map: str, begun: float, programs: int) -> Dict[str, Any]:
         """The host now.
@@ -92,6 +94,9 @@ class Snapshots:
         """Memory traffic by domain. As long as our client manages the host all are counted, as far as that can be."""
         try:
             if self.traffic is None:
+                # dear to import, for ctypes, and not needed where xl does it all
+                from domicile.hosts.xen.dom0.agent.traffic import Traffic  # noqa: PLC0415
+
                 self.traffic = Traffic(direct)
             return self.traffic.read(domids, self.office.ours())
         except Exception as error:  # a snapshot without these figures is better than none
