@@ -158,9 +158,10 @@ def test_many_assignments_are_one_call() -> None:
     count=st.integers(0, 7),
     alike=st.booleans(),
     vnodes=st.booleans(),
+    counted=st.booleans(),
 )
 def test_a_field_says_what_the_prediction_says(
-    seed: int, cores: list[int], smt: int, pools: int, count: int, *, alike: bool, vnodes: bool
+    seed: int, cores: list[int], smt: int, pools: int, count: int, *, alike: bool, vnodes: bool, counted: bool
 ) -> None:
     """A newcomer's costs in a field are the difference that it makes to everybody's predicted slowdown."""
     random = np.random.default_rng(seed)
@@ -169,6 +170,8 @@ def test_a_field_says_what_the_prediction_says(
     everybody = tenants_of(random, machine, count + 1)
     everybody = everybody if alike else with_character(random, everybody)
     everybody = seeing(random, everybody) if vnodes else everybody
+    counts = random.uniform(0, 3, size=count + 1) if counted else np.ones(count + 1)
+    everybody = replace(everybody, counts=counts) if counted else everybody
     before = Tenants(
         everybody.names[:-1],
         everybody.demand[:-1],
@@ -181,13 +184,14 @@ def test_a_field_says_what_the_prediction_says(
         None if everybody.memory_bound is None else everybody.memory_bound[:-1],
         None if everybody.traffic_gbs is None else everybody.traffic_gbs[:-1],
         None if everybody.own_share is None else everybody.own_share[:-1],
+        None if everybody.counts is None else everybody.counts[:-1],
     )
     after = predict(machine, everybody, assumptions)
     without = predict(machine, before, assumptions).slowdown
     # nodes without a CPU give slowdowns of millions, and differences of these are as exact as they are
     rounding = 1e-8 + 1e-13 * float(after.slowdown.sum())
     field = Field.of(machine, before, assumptions)
-    assert field.total == pytest.approx(float((without - 1).sum()), rel=1e-12, abs=1e-9)
+    assert field.total == pytest.approx(float((counts[:-1] * (without - 1)).sum()), rel=1e-12, abs=1e-9)
 
     pull = device_pull(remoteness(machine), everybody.device_share[-1], assumptions)
     newcomer = Newcomer(
@@ -198,14 +202,16 @@ def test_a_field_says_what_the_prediction_says(
         memory_bound=None if everybody.memory_bound is None else float(everybody.memory_bound[-1]),
         traffic_gbs=None if everybody.traffic_gbs is None else float(everybody.traffic_gbs[-1]),
         own_share=0.0 if everybody.own_share is None else float(everybody.own_share[-1]),
+        counts=float(counts[-1]),
     )
     vcpus, memory = everybody.vcpu_share[-1], everybody.memory_share[-1]
     nodes = np.arange(machine.nodes)
     costs = field.try_sets(newcomer, nodes[None], vcpus[None], memory[None])
-    assert costs.own[0] == pytest.approx(after.slowdown[-1] - 1, rel=1e-12, abs=1e-9)
-    assert costs.latency[0] == pytest.approx(after.latency[-1], rel=1e-12, abs=1e-9)
-    assert costs.cpu[0] == pytest.approx(after.cpu[-1], rel=1e-12, abs=1e-9)
-    assert costs.neighbours[0] == pytest.approx(float((after.slowdown[:-1] - without).sum()), abs=rounding)
+    assert costs.own[0] == pytest.approx(counts[-1] * (after.slowdown[-1] - 1), rel=1e-12, abs=1e-9)
+    assert costs.latency[0] == pytest.approx(counts[-1] * after.latency[-1], rel=1e-12, abs=1e-9)
+    assert costs.cpu[0] == pytest.approx(counts[-1] * after.cpu[-1], rel=1e-12, abs=1e-9)
+    lost = float((counts[:-1] * (after.slowdown[:-1] - without)).sum())
+    assert costs.neighbours[0] == pytest.approx(lost, abs=3 * rounding)
 
     # its own nodes alone, as placement tries them
     own = np.flatnonzero((vcpus > 0) | (memory > 0))
@@ -213,8 +219,8 @@ def test_a_field_says_what_the_prediction_says(
     assert fewer.total[0] == pytest.approx(costs.total[0], rel=1e-9, abs=1e-9)
 
     joined = field.with_domain(newcomer, vcpus, memory)
-    assert joined.total == pytest.approx(float((after.slowdown - 1).sum()), rel=1e-12, abs=1e-8)
-    assert joined.with_domain(newcomer, vcpus, memory, -1.0).total == pytest.approx(field.total, abs=rounding)
+    assert joined.total == pytest.approx(float((counts * (after.slowdown - 1)).sum()), rel=1e-12, abs=1e-8)
+    assert joined.with_domain(newcomer, vcpus, memory, -1.0).total == pytest.approx(field.total, abs=3 * rounding)
 
 
 @settings(max_examples=40, deadline=None)

@@ -28,7 +28,8 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """For each of K candidates: what each term adds to the newcomer's slowdown, and to the sum of everybody else's."""
+    """For each of K candidates: what each term adds to the newcomer's slowdown, and to the sum of everybody else's, as
+    far as these count."""
 
     latency: Floats
     cpu: Floats
@@ -38,7 +39,7 @@ class Costs:
 
     @property
     def own(self) -> Floats:
-        """What the candidate adds to the newcomer's own slowdown."""
+        """What the candidate adds to the newcomer's own slowdown, as far as that counts."""
         return self.latency + self.cpu + self.bandwidth + self.devices
 
     @property
@@ -49,11 +50,11 @@ class Costs:
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Sums over the domains that stay: `demand`, `weight` (of slowdown by CPU) and `alone` (the part of `company`
-    that is the domain itself), `heavy` (demand times Xen's weight) and `light` (`weight` over Xen's weight): Q x N;
-    `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N; `constant`: what does not depend on the others;
-    `domains`: how many there are; `uneven`: whether Xen's weights may differ; else `heavy` is `demand` and `light` is
-    `weight`.
+    """Sums over the domains that stay, of slowdown as far as each counts: `demand`, `weight` (of slowdown by CPU) and
+    `alone` (the part of `company` that is the domain itself), `heavy` (demand times Xen's weight) and `light` (`weight`
+    over Xen's weight): Q x N; `traffic` (GB/s) and `felt` (weight of slowdown by pressure): N x N; `constant`: what
+    does not depend on the others; `domains`: how many there are; `uneven`: whether Xen's weights may differ; else
+    `heavy` is `demand` and `light` is `weight`.
     """
 
     machine: Machine
@@ -83,18 +84,21 @@ class Field:
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
         accesses = Accesses.of(vcpus, memory, tenants.own_share)
-        felt = _by_pair(accesses.scaled(bound)) * relative
+        counts = np.ones(len(tenants.names)) if tenants.counts is None else tenants.counts
+        felt = _by_pair(accesses.scaled(bound * counts)) * relative
         own = own_pressure(machine, tenants.demand, assumptions, traffic_gbs)
-        constant = float(felt.sum()) - float((bound * present * (1.0 + own)).sum()) + float(tenants.confined.sum())
+        constant = float(felt.sum()) + float((counts * (tenants.confined - bound * present * (1.0 + own))).sum())
         attached = np.flatnonzero(tenants.device_share.any(axis=1))
         if attached.size:
             pull = device_pull(remoteness(machine), tenants.device_share[attached], assumptions)
-            constant += float(((vcpus[attached] + memory[attached]) / 2.0 * pull).sum())
+            there = counts[attached, None] * (vcpus[attached] + memory[attached]) / 2.0
+            constant += float((there * pull).sum())
         traffic = _by_pair(accesses.scaled(tenants.demand).scaled(traffic_gbs))
         controller, link = _pressures(machine, traffic, assumptions)
-        each = [busy, vcpus, busy * vcpus]
+        counted = counts[:, None] * vcpus
+        each = [busy, counted, busy * counted]
         if tenants.weight is not None:
-            each += [tenants.weight[:, None] * busy, vcpus / tenants.weight[:, None]]
+            each += [tenants.weight[:, None] * busy, counted / tenants.weight[:, None]]
         by_pool = [_by_node(tenants.pool, len(machine.pools), sums) for sums in each]
         return cls(
             machine=machine,
@@ -116,7 +120,7 @@ class Field:
 
     @property
     def total(self) -> float:
-        """Sum over all domains of what their slowdown is above 1."""
+        """Sum over all domains of what their slowdown is above 1, as far as each counts."""
         a = self.assumptions
         crowd = (self.weight * self.demand - self.alone) / np.maximum(self.machine.pcpus, 1.0)
         cpu = float((self._lost() + a.company * crowd).sum())
@@ -134,26 +138,26 @@ class Field:
         a = self.assumptions
         busy = newcomer.demand * vcpus
         accesses = Accesses.of(vcpus, memory, newcomer.own_share)
-        felt = newcomer.bound(a) * accesses.weights * self.relative
+        felt = newcomer.counts * newcomer.bound(a) * accesses.weights * self.relative
         nodes = np.flatnonzero(vcpus)
         own = newcomer.own_pressure(self.machine, a)
-        constant = (
-            float(felt.sum())
-            - newcomer.bound(a) * (1.0 + own)
-            + float(((vcpus + memory) / 2.0 * newcomer.device_pull).sum())
+        constant = float(felt.sum()) + newcomer.counts * (
+            float(((vcpus + memory) / 2.0 * newcomer.device_pull).sum())
             + float(_confined(self.machine, newcomer, nodes[None], vcpus[nodes][None], a)[0])
+            - newcomer.bound(a) * (1.0 + own)
         )
+        counted = newcomer.counts * vcpus
         demand, weight, alone = self.demand.copy(), self.weight.copy(), self.alone.copy()
         demand[newcomer.pool] += sign * busy
-        weight[newcomer.pool] += sign * vcpus
-        alone[newcomer.pool] += sign * busy * vcpus
+        weight[newcomer.pool] += sign * counted
+        alone[newcomer.pool] += sign * busy * counted
         demand = np.maximum(demand, 0.0)
         uneven = self.uneven or newcomer.weight != 1.0
         heavy, light = demand, weight
         if uneven:
             heavy, light = self.heavy.copy(), self.light.copy()
             heavy[newcomer.pool] += sign * busy * newcomer.weight
-            light[newcomer.pool] += sign * vcpus / newcomer.weight
+            light[newcomer.pool] += sign * counted / newcomer.weight
             heavy = np.maximum(heavy, 0.0)
         sends = newcomer.traffic(a) * accesses.scaled(newcomer.demand).weights
         traffic = np.maximum(self.traffic + sign * sends, 0.0)
@@ -284,9 +288,15 @@ class Trial:
             spread *= field.relative[pair]
             latency = spread.sum(axis=(1, 2))
             felt = (spread * (controller[:, None, :] + link)).sum(axis=(1, 2))
-        bandwidth = self.bound * (felt - self.alone)
         devices = ((vcpus + memory) / 2.0 * self.newcomer.device_pull[nodes]).sum(axis=1)
-        return Costs(self.bound * (latency - 1.0), cpu, bandwidth, devices, neighbours)
+        counts = self.newcomer.counts
+        return Costs(
+            latency=counts * self.bound * (latency - 1.0),
+            cpu=counts * cpu,
+            bandwidth=counts * self.bound * (felt - self.alone),
+            devices=counts * devices,
+            neighbours=neighbours,
+        )
 
     def _cpu(self, nodes: Indices, vcpus: Floats) -> tuple[Floats, Floats]:
         """The newcomer's loss by CPU load, and everybody else's; K each."""

@@ -20,7 +20,7 @@ class Newcomer:
     """A domain to be tried: its demand in vCPUs, its pool, what each whole node costs it by its devices (N), and the
     pCPUs and cores that its hard affinity allows on each node (N each; None: all of its pool's). Its weight (256 is
     1.0), how hard it leans on memory (None: as `Assumptions` has it), and what it keeps of its accesses on the vCPU's
-    node (`own_share`, 0 without virtual nodes: see `accesses`)."""
+    node (`own_share`, 0 without virtual nodes: see `accesses`). `counts`: as `Tenants` has it."""
 
     demand: float
     pool: int
@@ -31,6 +31,7 @@ class Newcomer:
     memory_bound: float | None = None
     traffic_gbs: float | None = None
     own_share: float = 0.0
+    counts: float = 1.0
 
     @classmethod
     def of(cls, tenants: Tenants, row: int, device_pull: Floats) -> Newcomer:
@@ -47,6 +48,7 @@ class Newcomer:
             memory_bound=its(tenants.memory_bound),
             traffic_gbs=its(tenants.traffic_gbs),
             own_share=its(tenants.own_share) or 0.0,
+            counts=1.0 if tenants.counts is None else float(tenants.counts[row]),
         )
 
     def bound(self, assumptions: Assumptions) -> float:

@@ -30,7 +30,8 @@ class Tenants:
     adds up to 1, or is all 0 where the domain has none. `pool`: D, rows of `Machine.cores`. `confined`: D, slowdown
     from a hard affinity narrower than the nodes it is on. D each, None where all are alike: `weight` (256 is 1.0),
     `memory_bound` and `traffic_gbs` (as `Assumptions` has them). `own_share`: D, what each keeps of its accesses on the
-    vCPU's node (see `accesses`), 0 for guests without virtual nodes; None where nobody has any.
+    vCPU's node (see `accesses`), 0 for guests without virtual nodes; None where nobody has any. `counts`: D, what each
+    domain's slowdown counts in sums over all; None where all count 1.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Tenants:
     memory_bound: Floats | None = None
     traffic_gbs: Floats | None = None
     own_share: Floats | None = None
+    counts: Floats | None = None
 
     @classmethod
     def none(cls, nodes: int) -> Tenants:

@@ -1,7 +1,8 @@
 """A round of rebalancing: what to move now, and why nothing else.
 
-Every move lowers the sum of all slowdowns, with what nodes cost that are short of memory, by `Rules.start` at least, so
-that under a load that stays as it is only so many moves can follow each other, whatever their order.
+Every move lowers the sum of all slowdowns, as far as each counts (`policies.counting`) and with what nodes cost that
+are short of memory, by `Rules.start` at least, so that under a load that stays as it is only so many moves can follow
+each other, whatever their order.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class _Round:
         found = np.zeros(len(standing.snapshot.domains), dtype=np.bool_)
         for row, domain in enumerate(standing.snapshot.domains):
             if len(domain.vcpus) > largest[standing.tenants.pool[row]] and domain.id != 0:
-                found[row] = places.screened.now[row] * standing.active[row] >= self._rules.start
+                found[row] = places.screened.now[row] >= self._rules.start
         return found
 
     def _targets(self, places: Places, row: int) -> list[tuple[int, ...]]:

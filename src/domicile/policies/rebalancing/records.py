@@ -1,7 +1,8 @@
 """What rebalancing goes by, what it remembers between rounds, and what it wants. Plans are data; nothing here acts.
 
-Times are the host's clock (`Snapshot.taken_at`). A gain is in slowdown, over all domains: domain-seconds a second, so
-that a gain times a while can be compared with the domain-seconds that a move costs.
+Times are the host's clock (`Snapshot.taken_at`). A gain is in slowdown, over all domains, which count 1 on
+average (`policies.counting`): domain-seconds a second, so that a gain times a while can be compared with the
+domain-seconds that a move costs.
 """
 
 from __future__ import annotations

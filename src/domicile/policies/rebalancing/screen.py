@@ -14,6 +14,7 @@ from domicile.performance.accesses import Accesses
 from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.field import Field
 from domicile.performance.predict import own_pressure
+from domicile.performance.tenants import Tenants
 from domicile.policies.rebalancing.standing import Standing
 
 __all__ = ["Screened", "screen"]
@@ -46,7 +47,8 @@ def screen(standing: Standing) -> Screened:
     ones = np.ones_like(v)
     now, there = cpu.cost(v).sum(axis=1), cpu.cost(ones)
 
-    bound = np.broadcast_to(a.memory_bound if tenants.memory_bound is None else tenants.memory_bound, (d,))
+    counts = _counts(tenants)
+    bound = counts * (a.memory_bound if tenants.memory_bound is None else tenants.memory_bound)
     each_gbs = np.broadcast_to(a.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs, (d,))
     sends = each_gbs * tenants.demand
     relative, own_relative = field.relative, field.relative.diagonal()
@@ -74,8 +76,9 @@ def screen(standing: Standing) -> Screened:
     there += bound[:, None] * (own_relative * all_there - alone[:, None]) + felt_others * (all_there - before)
     _add_links(standing, now, bound, sends, accesses)
 
-    now += ((v + m) / 2.0 * standing.pull).sum(axis=1)
-    there += standing.pull
+    pull = counts[:, None] * standing.pull
+    now += ((v + m) / 2.0 * pull).sum(axis=1)
+    there += pull
     usable = machine.pcpus[tenants.pool] > 0
     return Screened(now, np.where(usable & (v.sum(axis=1, keepdims=True) > 0), there, np.inf))
 
@@ -106,7 +109,8 @@ def _link(traffic: Floats, field: Field) -> Floats:
 @dataclass(frozen=True, eq=False)
 class _Cpu:
     """What CPU load costs: of each domain's pool and without it (D x N each) `before` (demand), `weight`, `heavy`,
-    `light` (as in `Field`) and `lost` (what the others lose then); `demand`, `xen` (Xen's weight) D x 1."""
+    `light` (as in `Field`) and `lost` (what the others lose then); `demand`, `xen` (Xen's weight) and `counts`
+    (what its slowdown counts) D x 1."""
 
     standing: Standing
     demand: Floats
@@ -115,6 +119,7 @@ class _Cpu:
     weight: Floats
     heavy: Floats
     light: Floats
+    counts: Floats
     cores: Floats
     pcpus: Floats
     crowd: Floats
@@ -129,16 +134,18 @@ class _Cpu:
         xen = np.ones_like(demand) if tenants.weight is None else tenants.weight[:, None]
         busy = demand * v
         before = np.maximum(field.demand[pool] - busy, 0.0)
-        weight = np.maximum(field.weight[pool] - v, 0.0)
+        counts = _counts(tenants)[:, None]
+        counted = counts * v
+        weight = np.maximum(field.weight[pool] - counted, 0.0)
         heavy = np.maximum(field.heavy[pool] - busy * xen, 0.0)
-        light = np.maximum(field.light[pool] - v / xen, 0.0)
+        light = np.maximum(field.light[pool] - counted / xen, 0.0)
         cores, pcpus = machine.cores[pool], machine.pcpus[pool]
         room = np.maximum(pcpus.sum(axis=1, keepdims=True), 1.0)
         fullness = np.minimum((before.sum(axis=1, keepdims=True) + demand) / room, 1.0)
         paired, short = sharing_parts(before, cores, pcpus, fullness, a)
         lost = weight * (paired - 1.0) + light * _mean(heavy, before) * short
         crowd = a.company / np.maximum(pcpus, 1.0)
-        return cls(standing, demand, xen, before, weight, heavy, light, cores, pcpus, crowd, fullness, lost)
+        return cls(standing, demand, xen, before, weight, heavy, light, counts, cores, pcpus, crowd, fullness, lost)
 
     def cost(self, share: Floats) -> Floats:
         """What each domain with this share of its vCPUs on each node costs there, itself and the others; D x N."""
@@ -146,9 +153,13 @@ class _Cpu:
         wanted = self.before + added
         paired, short = sharing_parts(wanted, self.cores, self.pcpus, self.fullness, self.standing.assumptions)
         short = short * _mean(self.heavy + self.xen * added, wanted)
-        own = share * (paired - 1.0 + short / self.xen + self.crowd * self.before)
+        own = self.counts * share * (paired - 1.0 + short / self.xen + self.crowd * self.before)
         others = self.weight * (paired - 1.0) + self.light * short - self.lost + self.weight * self.crowd * added
         return np.asarray(own + others, dtype=np.float64)
+
+
+def _counts(tenants: Tenants) -> Floats:
+    return np.ones(len(tenants.names)) if tenants.counts is None else tenants.counts
 
 
 def _mean(heavy: Floats, demand: Floats) -> Floats:

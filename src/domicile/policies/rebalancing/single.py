@@ -16,7 +16,7 @@ from domicile.policies.rebalancing.standing import Standing
 from domicile.state.model import Domain
 from domicile.topology.ids import format_ids
 
-__all__ = ["WAYS", "Weighed", "counted", "permits_of", "sets_for", "weigh", "why_left"]
+__all__ = ["WAYS", "Weighed", "permits_of", "sets_for", "weigh", "why_left"]
 
 MEMORY_NODE = 0.1
 """A node with this share of a domain's memory is one that its vCPUs may want to be on."""
@@ -31,9 +31,9 @@ WAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The best way found for a domain (row), or none. `gain`: what all gain by it in slowdown, the domain's own
-    activity counted; `refused`: why there is none; `wanted`: the nodes (ids) that it would do best on; `short_mib`:
-    memory missing there."""
+    """The best way found for a domain (row), or none. `gain`: what all gain by it in slowdown, as far as each counts;
+    `refused`: why there is none; `wanted`: the nodes (ids) that it would do best on; `short_mib`: memory missing
+    there."""
 
     row: int
     wanted: tuple[int, ...]
@@ -127,17 +127,12 @@ def _gains(standing: Standing, row: int, places: Sequence[tuple[tuple[int, ...],
     memory = np.array([m] * len(alone) + [standing.memory_share(by_node) for _, by_node in places])
     everywhere = np.broadcast_to(np.arange(machine.nodes), vcpus.shape)
     costs = standing.without(row).try_sets(standing.newcomer(row), everywhere, vcpus, memory).total
-    base, active = float(costs[: len(alone)].min()), float(standing.active[row])
+    base = float(costs[: len(alone)].min())
     relief = _reliefs(standing, row, [by_node for _, by_node in places])
     return [
-        counted(base - float(cost), active) + more if share.any() else -np.inf
+        base - float(cost) + more if share.any() else -np.inf
         for cost, share, more in zip(costs[len(alone) :], there, relief, strict=True)
     ]
-
-
-def counted(gain: float, active: float) -> float:
-    """A gain by how active a domain is; a loss in full, so that no move adds to what all lose."""
-    return gain * active if gain > 0 else gain
 
 
 def _reliefs(standing: Standing, row: int, places: Sequence[Mapping[int, int]]) -> list[float]:

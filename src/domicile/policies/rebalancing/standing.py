@@ -24,6 +24,7 @@ from domicile.performance.newcomer import Newcomer
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants, device_shares, residents
 from domicile.performance.ties import backend_pull, device_pull
+from domicile.policies.counting import counted
 from domicile.policies.migration.felt import Ground
 from domicile.policies.migration.refusals import BEING_MOVED
 from domicile.policies.rebalancing.records import History, Rules
@@ -35,9 +36,6 @@ __all__ = ["Standing"]
 HARDLY_USED = 0.25
 """Domains are held ready for as long as all together want no more than this share of a pool's pCPUs by it: fewer than
 there are cores, however many threads these have."""
-
-WAKES = 0.01
-"""vCPUs' worth of work from which on a domain's slowdown matters: who does less is not there to be slowed down."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -72,7 +70,7 @@ class Standing:
         tenants = leaning(
             scheduled(residents(machine, snapshot, load, assumptions), snapshot), rules.characters, assumptions
         )
-        tenants = replace(tenants, demand=_reckoned(machine, snapshot, tenants, rules))
+        tenants = counted(replace(tenants, demand=_reckoned(machine, snapshot, tenants, rules)))
         free = np.array([snapshot.available_mib(node) for node in machine.topology.node_ids], dtype=np.float64)
         _as_if_done(machine, snapshot, tenants, free, history)
         dom0 = [row for row, domain in enumerate(snapshot.domains) if domain.id == 0]
@@ -97,11 +95,6 @@ class Standing:
     def domain(self, row: int) -> Domain:
         """The domain of this row."""
         return self.snapshot.domains[row]
-
-    @cached_property
-    def active(self) -> Floats:
-        """How much the slowdown of each domain (D) matters: all of those that run the same, of who sleeps nothing."""
-        return np.asarray(np.minimum(self.tenants.demand / WAKES, 1.0), dtype=np.float64)
 
     def newcomer(self, row: int) -> Newcomer:
         """A domain as one to be tried."""

@@ -19,7 +19,7 @@ from domicile.policies.migration.ways import AT_HOME, options
 from domicile.policies.rebalancing.hypothetical import after_move
 from domicile.policies.rebalancing.remembering import Memory
 from domicile.policies.rebalancing.screen import Screened
-from domicile.policies.rebalancing.single import counted, permits_of
+from domicile.policies.rebalancing.single import permits_of
 from domicile.policies.rebalancing.standing import Standing
 
 __all__ = ["Places", "WeighedSwap", "find_swap"]
@@ -49,10 +49,7 @@ class Places:
         of; D x N, without what is not there yet."""
         standing = self.standing
         count = len(standing.snapshot.domains)
-        active = standing.active[:count, None]
-        gain = self.screened.gain[:count]
-        # as `single.counted`; infinite is a loss
-        values = np.where(gain > 0.0, np.maximum(gain, 0.0) * active, gain)
+        values = self.screened.gain[:count]
         short = standing.short_of_memory(standing.free_mib)
         if short:
             size = np.array([domain.memory_mib for domain in standing.snapshot.domains], dtype=np.float64)[:, None]
@@ -71,8 +68,8 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class WeighedSwap:
-    """Two rows with their ways, in the order in which they are to be done. `gain`: of all, the two's activity counted;
-    `cost`: of both, one after the other."""
+    """Two rows with their ways, in the order in which they are to be done. `gain`: of all, `cost`: of both, one after
+    the other."""
 
     rows: tuple[int, int]
     ways: tuple[Option, Option]
@@ -199,9 +196,8 @@ def _gain(
         after = mib if ways is None else ways[position].memory_mib
         field = field.with_domain(standing.newcomer(row), vcpus, standing.memory_share(after))
         free = free + standing.freed(row, after) - standing.free_mib
-    active = float(standing.active[list(rows)].mean())
     short = standing.short_of_memory(standing.free_mib) - standing.short_of_memory(free)
-    return counted(float(standing.field.total - field.total), active) + short
+    return float(standing.field.total - field.total) + short
 
 
 def _way(then: Standing, now: Standing, row: int, node: int) -> Option | None:

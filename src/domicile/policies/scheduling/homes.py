@@ -20,6 +20,7 @@ from domicile.performance.machine import Machine
 from domicile.performance.newcomer import Newcomer
 from domicile.performance.remembered import remembered_machine
 from domicile.performance.tenants import Tenants
+from domicile.policies.counting import counted
 from domicile.policies.known import io_pull, known_tenants
 from domicile.policies.scheduling.plan import SoftChange
 from domicile.state.model import Domain, Snapshot
@@ -87,7 +88,7 @@ def follow_memory(
     `intent` says how hard domains lean on memory and what devices count.
     """
     machine = remembered_machine(snapshot.topology, snapshot.cpupools, assumptions)
-    tenants = known_tenants(machine, snapshot, intent, load, assumptions)
+    tenants = counted(known_tenants(machine, snapshot, intent, load, assumptions))
     # of most domains nothing is known to be attached, which is nothing to work out for each of them
     nothing = np.zeros(machine.nodes)
     attached = set(np.flatnonzero(tenants.device_share.any(axis=1)).tolist())
