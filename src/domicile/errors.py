@@ -6,6 +6,8 @@ and what to do. `exit_status` is the process's exit status for it, as the comman
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "BadInput",
     "DomicileError",
@@ -21,6 +23,17 @@ class DomicileError(Exception):
     """Base of every error that domicile raises on purpose. The message is one line, fit for a person."""
 
     exit_status = 3
+
+    def __reduce__(self) -> tuple[Callable[..., DomicileError], tuple[object, ...]]:
+        """As its parts: Python would make it anew from its message, which is not what most are made from, and a pool of
+        processes that gets such an answer breaks."""
+        return _put_together, (type(self), self.args, vars(self))
+
+
+def _put_together(kind: type[DomicileError], args: tuple[object, ...], parts: dict[str, object]) -> DomicileError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(parts)
+    return error
 
 
 class BadInput(DomicileError):
