@@ -147,7 +147,7 @@ class _Creation:
         wanted = [_wanted(*each) for each in zip(guests, promise.placements, strict=True)]
         texts = {
             index: guests[index].text(self.write, promise.placements[index], topology)
-            for index, topology in starting_order(promise.snapshot.topology, promise.placements)
+            for index, topology in starting_order(promise.snapshot, promise.placements)
         }
         intents = self.journal.begin("create", promise.policy, wanted)
         return {

@@ -1,29 +1,57 @@
 """In which order the guests of a plan have to start, and what each finds.
 
-Where there is room beside CPUs for all, any order will do. A guest that takes memory of a node without CPUs gets it
-only because the other nodes are full (`placement.second`): so it starts after those that fill them.
+Xen spreads a guest's memory evenly over its nodes, but for those that are full: so who is planned to have less on a
+node because another guest of the plan fills it starts after that one. A guest that takes memory of a node without CPUs
+gets it only because the other nodes are full (`placement.second`): so it starts after those that fill them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from domicile.policies.placement.memory import spread_whole
 from domicile.policies.plan import Placement
+from domicile.state.model import Snapshot
 from domicile.topology.model import Topology
 
 __all__ = ["starting_order"]
 
+ROUNDING_MIB = 1
+"""What cannot be divided."""
 
-def starting_order(topology: Topology, placements: Sequence[Placement]) -> Iterator[tuple[int, Topology]]:
+
+def starting_order(snapshot: Snapshot, placements: Sequence[Placement]) -> Iterator[tuple[int, Topology]]:
     """The placements' indices in the order of their start, each with the machine as it is then: with the free memory
-    that those before have left."""
-    far = {node.id for node in topology.nodes if not topology.cpus_by_node[node.id]}
-    for index in sorted(range(len(placements)), key=lambda each: bool(far.intersection(placements[each].nodes))):
+    that those before have left. Of those whose memory falls as planned it is the first that starts next."""
+    topology = snapshot.topology
+    room_mib = {node: snapshot.available_mib(node) for node in topology.node_ids}
+    left = list(range(len(placements)))
+    while left:
+        near = [index for index in left if not _far(topology, placements[index])]
+        open_to = near or left
+        index = next((each for each in open_to if _as_planned(topology, placements[each], room_mib)), open_to[0])
         yield index, topology
+        left.remove(index)
         taken = placements[index].reserve_mib
+        room_mib = {node: max(mib - taken.get(node, 0), 0) for node, mib in room_mib.items()}
         nodes = tuple(replace(node, free_mib=_less(node.free_mib, taken.get(node.id, 0))) for node in topology.nodes)
         topology = replace(topology, nodes=nodes)
+
+
+def _far(topology: Topology, placement: Placement) -> bool:
+    """Whether some of its memory is on nodes without CPUs."""
+    return any(not topology.cpus_by_node[node] for node in placement.nodes)
+
+
+def _as_planned(topology: Topology, placement: Placement, room_mib: Mapping[int, int]) -> bool:
+    """Whether its memory falls as planned with so much room; that of virtual nodes falls where they are."""
+    if placement.vnodes:
+        return True
+    near = [node for node in placement.nodes if topology.cpus_by_node[node]]
+    wanted = [placement.reserve_mib.get(node, 0) for node in near]
+    falls = spread_whole(sum(wanted), [room_mib[node] for node in near])
+    return falls is not None and all(abs(one - other) <= ROUNDING_MIB for one, other in zip(falls, wanted, strict=True))
 
 
 def _less(free_mib: int | None, mib: int) -> int | None:

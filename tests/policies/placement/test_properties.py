@@ -107,7 +107,7 @@ def test_limits_are_kept(case: tuple[Snapshot, list[GuestRequest], Intent]) -> N
     plan = planned(host, requests, intent)
     taken = dict.fromkeys(host.topology.node_ids, 0)
     assert [placement.domain for placement in plan.placements] == [request.name for request in requests]
-    for index, _ in starting_order(host.topology, plan.placements):
+    for index, _ in starting_order(host, plan.placements):
         request, placement = requests[index], plan.placements[index]
         assert sum(placement.memory_mib.values()) == request.memory_mib
         assert sum(placement.reserve_mib.values()) == request.need_mib
@@ -136,7 +136,7 @@ def test_memory_falls_as_planned_when_guests_start_in_order(case: tuple[Snapshot
     host, requests, intent = case
     plan = planned(host, requests, intent)
     free = {node: host.available_mib(node) for node in host.topology.node_ids}
-    for index, _ in starting_order(host.topology, plan.placements):
+    for index, _ in starting_order(host, plan.placements):
         placement = plan.placements[index]
         near = [node for node in placement.nodes if host.topology.cpus_by_node[node]]
         level = [placement.reserve_mib.get(node, 0) for node in near]

@@ -293,7 +293,7 @@ class TestMemory:
             assert of["cold"].reasons[-1].startswith("second choice: 10240 of 30720 MiB on node 4")
             for node in range(5):
                 assert sum(each.reserve_mib.get(node, 0) for each in placements) <= (machine.node(node).free_mib or 0)
-            order = list(starting_order(machine, placements))
+            order = list(starting_order(host(machine), placements))
             assert requests[order[-1][0]] is cold
             text = 'name = "x"\ntype = "pvh"\nvcpus = 12\nmemory = 30720\n'
             for index, as_found in order:
@@ -310,7 +310,7 @@ class TestMemory:
         assert sum(far) == 3 * 16384 - 20480
         for node in range(5):
             assert sum(each.reserve_mib.get(node, 0) for each in placements) <= (machine.node(node).free_mib or 0)
-        for index, as_found in starting_order(machine, placements):
+        for index, as_found in starting_order(host(machine), placements):
             text = 'name = "x"\ntype = "pvh"\nvcpus = 4\nmemory = 16384\n'
             assert "cpus_soft" in place_into(text, placements[index], requests[index], as_found)
 
