@@ -88,6 +88,19 @@ class TestWays:
         assert busy is not None
         assert busy.slowdown_s > quiet.slowdown_s + 1.0
 
+    @pytest.mark.parametrize("which", [Way.LIVE, Way.SAVE, Way.BALLOON])
+    def test_what_a_guest_loses_counts_as_its_slowdown_does(self, which: Way) -> None:
+        a = domain("a", 0, vcpus=4)
+        never, once, twice = (
+            way(host(a), a, (2,), which, replace(ALL_WAYS, counts=counts)).cost for counts in (0.0, 1.0, 2.0)
+        )
+        assert never is not None
+        assert once is not None
+        assert twice is not None
+        assert twice.slowdown_s - never.slowdown_s == pytest.approx(2 * (once.slowdown_s - never.slowdown_s))
+        assert once.slowdown_s > never.slowdown_s + once.pause_s * 0.99
+        assert once.time_s == twice.time_s
+
 
 class TestRefusals:
     @pytest.mark.parametrize(

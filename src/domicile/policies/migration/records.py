@@ -73,7 +73,8 @@ class Permits:
     who said so. `dirty_mib_s`: memory that it writes in a second, page by page; None where nobody knows, then it is
     worked out from `busy_vcpus`, how many of its vCPUs want to run at once (None: all that are online). `minimum_mib`:
     it may be ballooned down to this; None: not at all. `disk_mib`: room for the file of a saved domain; None: not
-    known, and for the one who acts to find out.
+    known, and for the one who acts to find out. `counts`: what its slowdown counts, that of others being
+    1 on average.
     """
 
     pause_s: float = 0.0
@@ -84,6 +85,7 @@ class Permits:
     live_pause_s: float = LIVE_PAUSE_S
     busy_vcpus: float | None = None
     disk_mib: float | None = None
+    counts: float = 1.0
     why: str = "domicile.toml says that it is left alone"
 
     def __post_init__(self) -> None:

@@ -80,7 +80,8 @@ def _live(snapshot: Snapshot, domain: Domain, nodes: tuple[int, ...], permits: P
     landing = as_built_beside(snapshot, domain, nodes)
     copying = live(domain.memory_mib, permits.rate_mib_s, _dirty_mib_s(domain, permits))
     # log-dirty is on from the first page to the last, and every page that is written in a round faults once
-    cost = _cost(domain, landing, copying, ground, permits.rate_mib_s, copying.again_mib * PAGES * FAULT_S)
+    own_s = permits.counts * (copying.pause_s + copying.again_mib * PAGES * FAULT_S)
+    cost = _cost(domain, landing, copying, ground, permits.rate_mib_s, own_s)
     refused = why_not_live(domain) or _there_already(domain, nodes)
     longest_s = max(permits.pause_s, permits.live_pause_s)
     if not refused and landing.after_mib is None:
@@ -96,7 +97,8 @@ def _live(snapshot: Snapshot, domain: Domain, nodes: tuple[int, ...], permits: P
 def _saved(snapshot: Snapshot, domain: Domain, nodes: tuple[int, ...], permits: Permits, ground: Ground) -> Option:
     landing = as_built_anew(snapshot, domain, nodes)
     copying = saved(domain.memory_mib, permits.rate_mib_s)
-    cost = _cost(domain, landing, copying, ground, permits.rate_mib_s / 2.0, 0.0, disk_mib=float(domain.memory_mib))
+    own_s = permits.counts * copying.pause_s
+    cost = _cost(domain, landing, copying, ground, permits.rate_mib_s / 2.0, own_s, disk_mib=float(domain.memory_mib))
     refused = why_not_saved(domain, copying.pause_s, domain.memory_mib, permits) or _there_already(domain, nodes)
     if not refused and landing.after_mib is None:
         refused = why_no_memory(nodes, landing.need_mib, landing.free_mib, "")
@@ -109,7 +111,8 @@ def _ballooned(snapshot: Snapshot, domain: Domain, nodes: tuple[int, ...], permi
         return Option(Way.BALLOON, nodes, domain.memory_by_node_mib or {}, None, refused)
     landing = as_ballooned(snapshot, domain, nodes, permits.minimum_mib)
     copying = ballooned(landing.need_mib, permits.rate_mib_s)
-    cost = _cost(domain, landing, copying, ground, 0.0, 2.0 * landing.need_mib * PAGES * PAGE_BACK_S)
+    own_s = permits.counts * 2.0 * landing.need_mib * PAGES * PAGE_BACK_S
+    cost = _cost(domain, landing, copying, ground, 0.0, own_s)
     if not refused and landing.after_mib is None:
         refused = why_no_memory(nodes, landing.need_mib, landing.free_mib, "for what it would give elsewhere")
     return Option(Way.BALLOON, nodes, _after(domain, landing), cost, refused)
@@ -153,7 +156,8 @@ def _cost(
     own_s: float,
     disk_mib: float = 0.0,
 ) -> Cost | None:
-    """`mib_s`: how fast memory is read, and written; `own_s`: what the guest loses beside its pause."""
+    """`mib_s`: how fast memory is read, and written; `own_s`: what the guest loses, its pause included, as far as that
+    counts."""
     if landing.after_mib is None:
         return None
     now = domain.memory_by_node_mib or {}
@@ -167,7 +171,7 @@ def _cost(
         time_s=copying.time_s,
         pause_s=copying.pause_s,
         twice_mib=landing.twice_mib,
-        slowdown_s=lost_s + copying.pause_s + own_s,
+        slowdown_s=lost_s + own_s,
         copied_mib=copying.copied_mib,
         disk_mib=disk_mib,
         rounds=copying.rounds,

@@ -56,10 +56,15 @@ def why_left(standing: Standing, row: int) -> str:
 
 
 def permits_of(standing: Standing, row: int) -> Permits:
-    """What may be done to a domain, with how busy it is."""
+    """What may be done to a domain, with how busy it is, and what its slowdown counts: no less than that of
+    others, for who sleeps may wake while it stands still."""
     permits = standing.rules.permits_of(standing.domain(row).name)
     busy = permits.busy_vcpus
-    return replace(permits, busy_vcpus=float(standing.tenants.demand[row]) if busy is None else busy)
+    return replace(
+        permits,
+        busy_vcpus=float(standing.tenants.demand[row]) if busy is None else busy,
+        counts=max(standing.newcomer(row).counts, 1.0),
+    )
 
 
 def sets_for(standing: Standing, row: int) -> list[tuple[int, ...]]:
