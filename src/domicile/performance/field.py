@@ -84,7 +84,7 @@ class Field:
         with_memory = memory.any(axis=1)
         present = vcpus.sum(axis=1) * with_memory
         accesses = Accesses.of(vcpus, memory, tenants.own_share)
-        counts = np.ones(len(tenants.names)) if tenants.counts is None else tenants.counts
+        counts = tenants.each_counts
         felt = _by_pair(accesses.scaled(bound * counts)) * relative
         own = own_pressure(machine, tenants.demand, assumptions, traffic_gbs)
         constant = float(felt.sum()) + float((counts * (tenants.confined - bound * present * (1.0 + own))).sum())

@@ -47,6 +47,11 @@ class Tenants:
     own_share: Floats | None = None
     counts: Floats | None = None
 
+    @property
+    def each_counts(self) -> Floats:
+        """What each one's slowdown counts; D."""
+        return np.ones(len(self.names)) if self.counts is None else self.counts
+
     @classmethod
     def none(cls, nodes: int) -> Tenants:
         """Nobody, on a machine of this many nodes."""

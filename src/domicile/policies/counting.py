@@ -27,7 +27,6 @@ def counted(tenants: Tenants) -> Tenants:
     """Tenants with what each one's slowdown counts: 1 on average, of those that run."""
     demand = tenants.demand
     there = np.minimum(demand / WAKES, 1.0)
-    mean = float(demand.sum()) / max(float(there.sum()), 1.0)
-    if mean <= 0.0:
-        return replace(tenants, counts=there)
+    # where nobody wants anything, no share of it is one
+    mean = float(demand.sum()) / max(float(there.sum()), 1.0) or 1.0
     return replace(tenants, counts=there * (1.0 - BY_WORK) + BY_WORK * demand / mean)

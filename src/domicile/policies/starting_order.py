@@ -24,19 +24,14 @@ ROUNDING_MIB = 1
 def starting_order(snapshot: Snapshot, placements: Sequence[Placement]) -> Iterator[tuple[int, Topology]]:
     """The placements' indices in the order of their start, each with the machine as it is then: with the free memory
     that those before have left. Of those whose memory falls as planned it is the first that starts next."""
-    topology = snapshot.topology
-    room_mib = {node: snapshot.available_mib(node) for node in topology.node_ids}
     left = list(range(len(placements)))
     while left:
-        near = [index for index in left if not _far(topology, placements[index])]
+        near = [index for index in left if not _far(snapshot.topology, placements[index])]
         open_to = near or left
-        index = next((each for each in open_to if _as_planned(topology, placements[each], room_mib)), open_to[0])
-        yield index, topology
+        index = next((each for each in open_to if _as_planned(snapshot, placements[each])), open_to[0])
+        yield index, snapshot.topology
         left.remove(index)
-        taken = placements[index].reserve_mib
-        room_mib = {node: max(mib - taken.get(node, 0), 0) for node, mib in room_mib.items()}
-        nodes = tuple(replace(node, free_mib=_less(node.free_mib, taken.get(node.id, 0))) for node in topology.nodes)
-        topology = replace(topology, nodes=nodes)
+        snapshot = replace(snapshot, topology=_without(snapshot.topology, placements[index].reserve_mib))
 
 
 def _far(topology: Topology, placement: Placement) -> bool:
@@ -44,14 +39,20 @@ def _far(topology: Topology, placement: Placement) -> bool:
     return any(not topology.cpus_by_node[node] for node in placement.nodes)
 
 
-def _as_planned(topology: Topology, placement: Placement, room_mib: Mapping[int, int]) -> bool:
-    """Whether its memory falls as planned with so much room; that of virtual nodes falls where they are."""
+def _as_planned(snapshot: Snapshot, placement: Placement) -> bool:
+    """Whether its memory falls as planned with the room that there is; that of virtual nodes falls where they are."""
     if placement.vnodes:
         return True
-    near = [node for node in placement.nodes if topology.cpus_by_node[node]]
+    near = [node for node in placement.nodes if snapshot.topology.cpus_by_node[node]]
     wanted = [placement.reserve_mib.get(node, 0) for node in near]
-    falls = spread_whole(sum(wanted), [room_mib[node] for node in near])
+    falls = spread_whole(sum(wanted), [snapshot.available_mib(node) for node in near])
     return falls is not None and all(abs(one - other) <= ROUNDING_MIB for one, other in zip(falls, wanted, strict=True))
+
+
+def _without(topology: Topology, taken_mib: Mapping[int, int]) -> Topology:
+    """With so much less free memory."""
+    nodes = (replace(node, free_mib=_less(node.free_mib, taken_mib.get(node.id, 0))) for node in topology.nodes)
+    return replace(topology, nodes=tuple(nodes))
 
 
 def _less(free_mib: int | None, mib: int) -> int | None:

@@ -14,7 +14,6 @@ from domicile.performance.accesses import Accesses
 from domicile.performance.curves import Floats, crowding, sharing_parts
 from domicile.performance.field import Field
 from domicile.performance.predict import own_pressure
-from domicile.performance.tenants import Tenants
 from domicile.policies.rebalancing.standing import Standing
 
 __all__ = ["Screened", "screen"]
@@ -47,7 +46,7 @@ def screen(standing: Standing) -> Screened:
     ones = np.ones_like(v)
     now, there = cpu.cost(v).sum(axis=1), cpu.cost(ones)
 
-    counts = _counts(tenants)
+    counts = tenants.each_counts
     bound = counts * (a.memory_bound if tenants.memory_bound is None else tenants.memory_bound)
     each_gbs = np.broadcast_to(a.traffic_gbs if tenants.traffic_gbs is None else tenants.traffic_gbs, (d,))
     sends = each_gbs * tenants.demand
@@ -134,7 +133,7 @@ class _Cpu:
         xen = np.ones_like(demand) if tenants.weight is None else tenants.weight[:, None]
         busy = demand * v
         before = np.maximum(field.demand[pool] - busy, 0.0)
-        counts = _counts(tenants)[:, None]
+        counts = tenants.each_counts[:, None]
         counted = counts * v
         weight = np.maximum(field.weight[pool] - counted, 0.0)
         heavy = np.maximum(field.heavy[pool] - busy * xen, 0.0)
@@ -156,10 +155,6 @@ class _Cpu:
         own = self.counts * share * (paired - 1.0 + short / self.xen + self.crowd * self.before)
         others = self.weight * (paired - 1.0) + self.light * short - self.lost + self.weight * self.crowd * added
         return np.asarray(own + others, dtype=np.float64)
-
-
-def _counts(tenants: Tenants) -> Floats:
-    return np.ones(len(tenants.names)) if tenants.counts is None else tenants.counts
 
 
 def _mean(heavy: Floats, demand: Floats) -> Floats:

@@ -63,7 +63,7 @@ def permits_of(standing: Standing, row: int) -> Permits:
     return replace(
         permits,
         busy_vcpus=float(standing.tenants.demand[row]) if busy is None else busy,
-        counts=max(standing.newcomer(row).counts, 1.0),
+        counts=max(float(standing.tenants.each_counts[row]), 1.0),
     )
 
 
