@@ -3,7 +3,8 @@
 A slowdown goes by the best that the machine itself could do, with memory on its best node to itself. A machine whose
 best node gets better is the better one for everybody, and yet further away from its own best; so where bandwidth
 grows, what is compared is the time that work takes. The whole model (`evaluate`) promises that to a domain that is
-alone: of several, who comes nearer to memory takes bandwidth from the others.
+alone, as long as all that it wants can be carried: of several, who comes nearer to memory takes bandwidth from the
+others, and on a link that is full a domain's own vCPUs take it from those on another node.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from domicile.performance.assumptions import DEFAULT
@@ -24,6 +25,10 @@ from domicile.performance.machine_load import MachineLoad
 from domicile.performance.predict import own_pressure, predict
 from domicile.performance.tenants import Tenants
 from domicile.topology.model import Cpu, Node, Topology
+
+FULL = 0.9995
+"""Utilisation from which on a controller or link is shared out; that at which latency and traffic agree is known to
+half a thousandth."""
 
 Better = Callable[[Topology, np.random.Generator], Topology]
 
@@ -139,6 +144,7 @@ def test_with_faster_memory_no_work_takes_longer(better: Better, seed: int, node
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), nodes=st.integers(2, 5))
+@example(seed=3215712, nodes=4)  # nearer memory fills a link
 @pytest.mark.parametrize("better", [nearer, wider_ways, faster_memory, more_of_all])
 def test_the_whole_model_has_a_domain_alone_get_more_done(better: Better, seed: int, nodes: int) -> None:
     chance = np.random.default_rng(seed)
@@ -151,6 +157,7 @@ def test_the_whole_model_has_a_domain_alone_get_more_done(better: Better, seed: 
         traffic_gbs=one.traffic_gbs,
         memory_bound=one.memory_bound,
     )
-    was, now = (evaluate(Machine.of(each), load).rate_vcpus[0] for each in (before, better(before, chance)))
+    was, now = (evaluate(Machine.of(each), load) for each in (before, better(before, chance)))
+    assume(max(was.utilisation.max(), now.utilisation.max()) < FULL)
     # the point at which latency and traffic agree is found to so much
-    assert now >= was * (1 - 1e-4)
+    assert now.rate_vcpus[0] >= was.rate_vcpus[0] * (1 - 1e-4)
