@@ -27,7 +27,7 @@ def test_a_recording_is_replayed_and_begins_again() -> None:
     made = Simulation(numa_machine(1, 2), [dom0, GUEST], traces={"x": vm})
     used: list[float] = []
     made.run(8.0, lambda epoch: used.append(float(epoch.ran_s[1].sum())))
-    assert used == pytest.approx([0.5, 0.5, 0.0, 1.0] * 2)
+    assert used == pytest.approx([0.5, 0.5, 0.0, 1.0] * 2, abs=0.02)  # in whole quanta
 
 
 def test_the_fifty_recorded_vms() -> None:

@@ -4,6 +4,10 @@ Kinds: constant; on and off, with exponentially distributed times of both; diurn
 trace, steps read from a recording. An *open* demand is work that arrives whether or not there is CPU for it: what is
 not done waits, and memory that is further away makes it take longer. A *closed* one waits for its own results: it wants
 its share of time and gets less done when slow (SPECjbb, STREAM, a compiler).
+
+Who wants less than all of a pCPU wants a whole quantum now and then, at moments of its own. Wanted in parts, of every
+quantum from its beginning on, all vCPUs would want to run at the same moments: they would wait for each other, and
+share cores, on a host that has pCPUs to spare.
 """
 
 from __future__ import annotations
@@ -154,6 +158,24 @@ def arrive(vcpus: Table, demands: Table, steps: Table, vcpu: int, now: int) -> N
     vcpus[vcpu].slice_ns = 0.0
     closed = vcpus[vcpu].closed
     ns = vcpus[vcpu].want_ns * (1.0 if closed else vcpus[vcpu].stretch)
+    if ns < QUANTUM_NS:
+        ns = _in_turn(vcpus, demands, vcpu, ns)
     waiting = 0.0 if closed else vcpus[vcpu].pending_ns
     vcpus[vcpu].pending_ns = min(waiting + ns, BACKLOG_NS)
     vcpus[vcpu].wanted_ns += ns
+
+
+@inlined
+def _in_turn(vcpus: Table, demands: Table, vcpu: int, ns: float) -> float:
+    """What is wanted in this quantum by who wants a part of each: all of it once so much has come together, else
+    nothing. How much has to, half a quantum to one and a half, is drawn each time: or vCPUs of the same demand would
+    meet for ever, or never. The more is wanted the nearer to one it is, since little time is left to choose from."""
+    if ns <= 0.0:
+        return 0.0
+    owed = vcpus[vcpu].owed_ns + ns
+    if owed < vcpus[vcpu].due_ns:
+        vcpus[vcpu].owed_ns = owed
+        return 0.0
+    vcpus[vcpu].owed_ns = owed - QUANTUM_NS
+    vcpus[vcpu].due_ns = QUANTUM_NS + (drawn(demands, vcpu) - 0.5) * (QUANTUM_NS - ns)
+    return float(QUANTUM_NS)

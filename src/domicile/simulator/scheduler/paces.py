@@ -16,6 +16,8 @@ __all__ = ["go_on"]
 LEAST_STRETCH = 0.1
 """Spread over many nodes a domain can be faster than on one; never without bound."""
 LEAST_S = 1e-9
+UNKNOWN = -1.0
+"""Of a row that did not run: it goes on as fast as when it did, since who wants little may not run every epoch."""
 
 
 def go_on(
@@ -78,20 +80,23 @@ def _go_on(
     paces, parts, ones = np.empty(rows), np.empty(8), np.ones(len(longer))
     for row in range(rows):
         domain = domain_of_row[row]
+        by_domain[0, domain] += gbs[row]
         busy_s = _weighted(row_s[row], ones, parts)
+        if busy_s <= 0.0:
+            paces[row] = UNKNOWN
+            continue
         stretch = 1.0
-        if busy_s > 0.0:
-            for term in range(len(terms)):
-                stretch += terms[term, row]
-            stretch = max(stretch, LEAST_STRETCH)
+        for term in range(len(terms)):
+            stretch += terms[term, row]
+        stretch = max(stretch, LEAST_STRETCH)
         xen = 1.0 + _weighted(row_s[row], longer, parts) / max(busy_s, LEAST_S)
         paces[row] = stretch * burden[row] * xen
-        by_domain[0, domain] += gbs[row]
         by_domain[1, domain] += stretch * busy_s
     for domain in range(len(ran_s)):
         by_domain[1, domain] = by_domain[1, domain] / ran_s[domain] if ran_s[domain] > 0.0 else 1.0
     for vcpu in range(len(vcpus)):
-        vcpus[vcpu].stretch = paces[row_of[vcpu]]
+        if paces[row_of[vcpu]] != UNKNOWN:
+            vcpus[vcpu].stretch = paces[row_of[vcpu]]
         vcpus[vcpu].core_ns = 0.0
         vcpus[vcpu].waited_ns = 0.0
         vcpus[vcpu].wanted_ns = 0.0

@@ -120,7 +120,9 @@ VCPU = _whole_lines(
             ("cpu", np.int32),
             ("moves", np.int32),
             ("domain", np.uint32),
-            # a third: what credit2 needs when it balances, and credit
+            # a third: what wants a part of each quantum, what credit2 needs when it balances, and credit
+            ("owed_ns", np.float32),
+            ("due_ns", np.float32),
             ("since", np.int64),
             ("queue", np.int32),
             ("joined", np.int32),
@@ -136,8 +138,8 @@ VCPU = _whole_lines(
 """A vCPU.
 
 What it may and wants: `has_soft` (soft affinity is a part of hard and not all of it), `active` (its domain runs),
-`capped` (as its domain),
-`weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes now).
+`capped` (as its domain), `weight`, `pending_ns` of CPU, `stretch` (how much longer than at best a unit of work takes
+now), what it is `owed_ns` of parts of quanta, and `due_ns`, how much that has to be before it wants one.
 Scheduling: `credit` (ns; credits in credit), `queue` and as which it `joined` that, `may` and `likes` (the pCPUs there
 of its hard affinity, and of its soft affinity if it has one: credit2's), `processor` (the pCPU it belongs to), `cpu`
 (where it ran last, -1 before), `running` (up to the end of the last quantum), `woken` (wants to run after it did not),

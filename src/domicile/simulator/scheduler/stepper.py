@@ -124,6 +124,7 @@ class Scheduler:
         self._assign(vcpu)
         self.vcpus["active"][vcpu] = True
         self.vcpus["since"][vcpu] = self.quantum
+        self.vcpus["owed_ns"][vcpu], self.vcpus["due_ns"][vcpu] = vcpu * GOLDEN % 1.0 * QUANTUM_NS, QUANTUM_NS
 
     def stop(self, vcpu: int) -> None:
         """A vCPU goes."""
