@@ -14,8 +14,8 @@ In the order in which it is worked out:
    idle latency by distance, plus what the memory controller's curve adds (as on its own node), plus what the busiest
    link on the way adds. Utilisation depends on how fast the domains get on, which depends on latency: the point is
    taken at which both agree.
-5. **Bandwidth.** Where even then more is wanted than a controller or link can carry, it is shared max-min fairly by
-   the running vCPUs (`fair`), and work stretches by what is missing.
+5. **Bandwidth.** Where even then more is wanted than a controller or link can carry, every byte that goes there waits
+   as long as it takes until no more is wanted (`waiting`), and work stretches by that.
 6. **Devices and messages.** Half of what a device's distance costs goes with the domain's vCPUs (interrupts), half
    with its DMA buffers; its traffic loads controllers and links like everybody's, from the device's node. Domains that
    talk wait for `message_lines` cache lines a round trip, as far away as the other's vCPUs run.

@@ -29,7 +29,7 @@ from domicile.performance.arrays import (
 )
 from domicile.performance.curves import Floats
 from domicile.performance.loops_before import LEAST, caches, devices, lists, messages, run, siblings
-from domicile.performance.loops_memory import agree, alone, overfull, share_fairly
+from domicile.performance.loops_memory import agree, alone, overfull, wait_where_full
 
 __all__ = ["evaluate_all"]
 
@@ -196,7 +196,7 @@ def evaluate_all(system: System, given: Given, places: Place, outs: Outcomes) ->
         flows = lists(domains, place, out, work)
         agree(system, domains, place, work, flows)
         if overfull(system, work):
-            share_fairly(system, domains, place, out, work, flows)
+            wait_where_full(system, domains, place, out, work, flows)
         _by_flow(system, domains, place, out, work, flows)
         _by_domain(system, domains, out, work)
     return True

@@ -7,10 +7,10 @@ import numpy as np
 from domicile.local.compiled import maker, part, swift
 from domicile.performance.arrays import Domains, Outcome, Place, System, Work
 from domicile.performance.curves import Floats
-from domicile.performance.fair import Flows, fill
 from domicile.performance.loops_before import LEAST, charge, clear, clear_rows
+from domicile.performance.waiting import Flows, queue_up
 
-__all__ = ["agree", "alone", "overfull", "share_fairly"]
+__all__ = ["agree", "alone", "overfull", "wait_where_full"]
 
 MOST_ROUNDS = 40
 CLOSE_ENOUGH = 5e-4
@@ -91,7 +91,7 @@ def agree(system: System, domains: Domains, place: Place, work: Work, flows: int
     """Find the utilisations at which latency and traffic agree.
 
     Newton's step for each, taken as if all moved together; shorter for one that has gone back and forth. Where even the
-    peak's latency leaves too much traffic, utilisation stays at 1, and the rest is for `share_fairly`.
+    peak's latency leaves too much traffic, utilisation stays at 1, and the rest is for `wait_where_full`.
     """
     for r in range(len(work.u)):
         work.u[r], work.gain[r], work.last[r] = 0.0, 0.8, 0.0
@@ -205,8 +205,8 @@ def overfull(system: System, work: Work) -> bool:
 
 
 @maker
-def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
-    """Where more is wanted than can be carried, share it max-min fairly by running vCPUs."""
+def wait_where_full(system: System, domains: Domains, place: Place, out: Outcome, work: Work, flows: int) -> None:
+    """Where more is wanted than can be carried, whoever uses that waits for it."""
     hops = system.step.shape[2]
     size = 0
     for f in range(flows):
@@ -229,7 +229,7 @@ def share_fairly(system: System, domains: Domains, place: Place, out: Outcome, w
         wish.weight[f] = out.running[d, n]
         if work.first[d + 1] > work.first[d]:
             wish.demand[f] = work.amount[f] / work.stretch[f]
-    fill(wish, np.maximum(system.peak - work.dma, 0.05 * system.peak), got)
+    queue_up(wish, np.maximum(system.peak - work.dma, 0.05 * system.peak), got)
     _as_devices_do(work)
     for f in range(flows):
         if wish.demand[f] > 0.0:
