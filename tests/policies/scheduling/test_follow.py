@@ -167,15 +167,14 @@ class TestHolding:
         assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0), ("b", 1)]
         assert "full" in plan.let_go[0].reason
 
-    @pytest.mark.parametrize(("beside", "let_go"), [(1.8, ["it is idle, and its node is busy"]), (1.0, [])])
-    def test_who_is_idle_is_let_go_where_its_node_is_busy(self, beside: float, let_go: list[str]) -> None:
-        """Beside work for 1.8 of two pCPUs, and beside work for one."""
+    def test_who_idles_stays_where_its_node_is_busy(self) -> None:
+        """It has the credit to run as soon as it wakes up, and let go it runs away from its memory."""
         held = {("uuid-a", 0): Held("a", NODES[0], ALL), ("uuid-b", 0): Held("b", NODES[0], ALL)}
         guests = [busy("a", [0], memory=0), busy("b", [0, 1], memory=0)]
         vcpus = [tuple(replace(vcpu, soft_affinity=NODES[0], hard_affinity=ALL) for vcpu in g.vcpus) for g in guests]
         snapshot, watch = seen(*(replace(g, vcpus=its) for g, its in zip(guests, vcpus, strict=True)))
-        watch = replace(watch, used={"uuid-a": 0.001, "uuid-b": beside})
-        assert [each.reason for each in follow(snapshot, watch, held).let_go] == let_go
+        watch = replace(watch, used={"uuid-a": 0.001, "uuid-b": 1.8})
+        assert not follow(snapshot, watch, held).let_go
 
     def test_who_waits_counts(self) -> None:
         """Two guests use a node of two pCPUs together, and one of them has a vCPU that waits: there is no room for
@@ -316,15 +315,6 @@ def test_as_many_vcpus_are_held_as_find_room() -> None:
     snapshot, watch = seen(*guests, share=0.4)
     plan = follow(snapshot, watch, held, Rules(start=10.0))
     assert [(each.domain, each.vcpu) for each in plan.hold] == [("b", 1)]
-
-
-def test_an_idle_domain_that_does_not_fit_is_let_go_once() -> None:
-    """Two vCPUs that hardly run, on a node whose other guest leaves room for one of them."""
-    held = {(f"uuid-{name}", vcpu): Held(name, NODES[0], ALL) for name in "ab" for vcpu in (0, 1)}
-    snapshot, watch = seen(*(busy(name, [0, 1], memory=0, soft=NODES[0], number=ord(name)) for name in ("a", "b")))
-    watch = replace(watch, used={"uuid-a": 1.92, "uuid-b": 0.038}, waiting={})
-    plan = follow(snapshot, watch, held, Rules(start=10.0))
-    assert [(each.domain, each.vcpu) for each in plan.let_go] == [("b", 0), ("b", 1)]
 
 
 def test_an_empty_host_wants_nothing() -> None:

@@ -50,17 +50,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`stray`: share of its time off its nodes from which on a vCPU is brought home. `idle`: a domain that uses
-    less CPU time than this for each vCPU is let go, where those at home on its nodes want more than `quiet` of the
-    pCPUs: on a busy node it waits behind others whenever it wakes up, on a quiet one it would only run away from its
-    memory. `full`: so much of its pCPUs may those that are at home on a node want together, as long as the other nodes
-    have room. `anew_s`: a held vCPU looks for a pCPU anew (`anew`) no more often than that.
+    """`stray`: share of its time off its nodes from which on a vCPU is brought home. `full`: so much of its pCPUs may
+    those that are at home on a node want together, as long as the other nodes have room. `anew_s`: a held vCPU looks
+    for a pCPU anew (`anew`) no more often than that.
     """
 
     stray: float = 0.05
-    idle: float = 0.02
     full: float = 1.02
-    quiet: float = 0.8
     anew_s: float = 60.0
 
 
@@ -85,9 +81,6 @@ def hold(
     staying, going = list[_Homed](), list[LettingGo]()
     wanted, there = dict[int, float](), dict[int, float]()
     hides = not watch.waiting
-    at_home = Counter[int]()
-    for each in homed:
-        at_home.update(each.demand_by_node)
     for whole in sorted(homed, key=_turn):
         if not whole.bound:
             going += whole.let_go(held, "it may run anywhere")
@@ -100,13 +93,10 @@ def hold(
             )
             for node in after
         }
-        idle = whole.demand < limits.idle * len(whole.homes) and any(
-            whole.pcpus_by_node[node] * limits.quiet < at_home[node] for node in after
-        )
         each = whole
         if full := [node for node in whole.pcpus_by_node if node in after and after[node] > most[node]]:
             node = full[0]
-            some = frozenset[int]() if idle else whole.fitting(held, most[node] - wanted.get(node, 0.0))
+            some = whole.fitting(held, most[node] - wanted.get(node, 0.0))
             going += whole.let_go(
                 held, f"node {node} is full: {after[node]:.1f} vCPUs' worth of work is at home there", some
             )
@@ -114,9 +104,6 @@ def hold(
                 continue
             each = replace(whole, some=some)
         wanted |= _more(wanted, each.demand_by_node)
-        if idle:
-            going += each.let_go(held, "it is idle, and its node is busy")
-            continue
         there |= _more(there, each.vcpus_by_node)
         if each.held or not unquiet.isdisjoint(each.vcpus_by_node):
             staying.append(each)
