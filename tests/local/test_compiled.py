@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from domicile.local.compiled import cache_folder, entrance, when_compiling
-from domicile.performance import fair, kernel
+from domicile.performance import kernel, waiting
 from domicile.simulator.scheduler import stepper
 
-ENTRANCES = [kernel.evaluate_all, fair._fill_all, stepper._advance_credit, stepper._advance_credit2, stepper._assign]
+ENTRANCES = [kernel.evaluate_all, stepper._advance_credit, stepper._advance_credit2, stepper._assign, waiting._carried]
 
 INNER = """
 from domicile.local.compiled import part
