@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from processes import lives
 
 from domicile.lab import Lab, load_machine
 from domicile.lab.folder import is_running, state_folder
@@ -144,16 +145,9 @@ def ended(pids: Iterable[str | int], within_s: float = 10) -> bool:
     deadline = time.monotonic() + within_s
     left = {str(pid) for pid in pids}
     while left and time.monotonic() < deadline:
-        left = {pid for pid in left if runs(pid)}
+        left = {pid for pid in left if lives(pid)}
         time.sleep(0.05)
     return not left
-
-
-def runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 STARTER = """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import lives
 
 from domicile.errors import BadInput, HostFailed
 from domicile.lab import Lab, folder, load_machine
@@ -40,13 +41,6 @@ def keeper_of(place: Path) -> int:
 
 def child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def write_record(place: Path, port: int = 22) -> None:

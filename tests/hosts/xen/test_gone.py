@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from processes import lives
 
 from domicile.errors import HostFailed
 from domicile.hosts.actions import CreatePaused, Reserve, Unpause
@@ -148,7 +148,7 @@ def test_what_a_killed_agent_left_is_cleared_away_by_the_next(dom0: FakeDom0, ru
     dom0.wait_for(lambda: "web" in dom0.names())
     pid = agent_pid(dom0)
     os.kill(pid, signal.SIGKILL)
-    dom0.wait_for(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
+    dom0.wait_for(lambda: not lives(pid))
     thread.join()
     assert problems
     with dom0.open(after) as other:
