@@ -44,9 +44,8 @@ class Flows(NamedTuple):
 
 def carried(use: Floats, capacity: Floats, demand: Floats, weight: Floats) -> Floats:
     """Rates (F) of flows that want `demand` (F), by `weight` (F), and take `use` (F x R) of `capacity` (R, above 0)."""
-    flows, resources = use.shape
-    rates = np.zeros(flows)
-    _carried(np.ascontiguousarray(use), capacity, demand, weight, rates, resources)
+    rates = np.zeros(len(demand))
+    _carried(np.ascontiguousarray(use), capacity, demand, weight, rates)
     return rates
 
 
@@ -65,12 +64,14 @@ def queue_up(flows: Flows, capacity: Floats, rate: Floats) -> None:
         for i in range(flows.start[f], flows.start[f + 1]):
             asked[flows.resource[i]] += rate[f] * flows.use[i]
     full = np.flatnonzero(asked > capacity)  # nowhere else it gets more, since all slow down
+    column = np.full(len(capacity), -1, dtype=np.int64)
+    column[full] = np.arange(len(full))
     use = np.zeros((count, len(full)))
-    for c in range(len(full)):
-        for f in range(count):
-            for i in range(flows.start[f], flows.start[f + 1]):
-                if flows.resource[i] == full[c]:
-                    use[f, c] += flows.use[i]
+    for f in range(count):
+        for i in range(flows.start[f], flows.start[f + 1]):
+            c = column[flows.resource[i]]
+            if c >= 0:
+                use[f, c] += flows.use[i]
     price = np.zeros(len(full))
     for _ in range(MOST_ROUNDS):
         furthest = 0.0
@@ -99,8 +100,8 @@ def _raise_price(flows: Flows, use: Floats, price: Floats, rate: Floats, c: int,
 
 
 @entrance
-def _carried(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats, resources: int) -> None:
-    flows = len(demand)
+def _carried(use: Floats, capacity: Floats, demand: Floats, weight: Floats, rate: Floats) -> None:
+    flows, resources = use.shape
     start = np.arange(flows + 1) * resources
     resource = np.arange(flows * resources) % resources
     queue_up(Flows(start, resource, use.reshape(-1), demand, weight), capacity, rate)

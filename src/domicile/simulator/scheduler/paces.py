@@ -15,7 +15,6 @@ __all__ = ["go_on"]
 
 LEAST_STRETCH = 0.1
 """Spread over many nodes a domain can be faster than on one; never without bound."""
-LEAST_S = 1e-9
 UNKNOWN = -1.0
 """Of a row that did not run: it goes on as fast as when it did, since who wants little may not run every epoch."""
 
@@ -89,7 +88,7 @@ def _go_on(
         for term in range(len(terms)):
             stretch += terms[term, row]
         stretch = max(stretch, LEAST_STRETCH)
-        xen = 1.0 + _weighted(row_s[row], longer, parts) / max(busy_s, LEAST_S)
+        xen = 1.0 + _weighted(row_s[row], longer, parts) / busy_s
         paces[row] = stretch * burden[row] * xen
         by_domain[1, domain] += stretch * busy_s
     for domain in range(len(ran_s)):
