@@ -9,7 +9,7 @@ from sim_world import World, connect
 from watched import NODES
 
 from domicile.errors import HostFailed, Refused
-from domicile.hosts.actions import SetAffinity
+from domicile.hosts.actions import LetGo, SetAffinity
 from domicile.manager.balance import Balancer, managing, settle_acts, undo
 from domicile.manager.intents import ActStatus
 from domicile.manager.verify import verify
@@ -78,6 +78,20 @@ def test_holds_are_no_deviation_and_end_with_the_manager(stray: World) -> None:
     web = stray.host.snapshot().domain("web1")
     assert web is not None
     assert all(vcpu.hard_affinity == frozenset(range(8)) for vcpu in web.vcpus)
+
+
+def test_holds_that_ended_behind_the_managers_back_are_made_again(stray: World) -> None:
+    """A move that is refused, or over at once, has ended them before."""
+    balancer = Balancer(stray.host, stray.journal)
+    for _ in range(3):
+        round_of(balancer)
+    held = set(balancer.held)
+    assert held, "credit2 took no vCPU away in all that time"
+    for uuid, vcpu in held:
+        stray.host.perform(LetGo(uuid, vcpu))
+    for _ in range(3):
+        round_of(balancer)
+    assert {(each.uuid, each.vcpu) for each in stray.host.snapshot().holds} == set(balancer.held) == held
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -101,6 +101,7 @@ class Balancer:
 
     def decide(self, snapshot: Snapshot) -> SchedulingPlan:
         """What to change; nothing is changed."""
+        self.held = _in_force(self.held, snapshot)
         mandate = self.mandate
         leave = {each.name: "domicile.toml says so" for each in snapshot.domains if not mandate.may_touch(each.name)}
         leave |= {move.order.domain: "its memory is being moved" for move in snapshot.moves if move.end is None}
@@ -154,6 +155,15 @@ class Balancer:
                     self.journal.end_act(rest, ActStatus.FAILED)
                 raise
         return acts[0].plan
+
+
+def _in_force(held: Mapping[tuple[str, int], Held], snapshot: Snapshot) -> dict[tuple[str, int], Held]:
+    """Without the holds that have ended behind our back: a move ends those of the domain before it begins, and may be
+    refused then, or be over before anybody looks. Those of a domain that has gone stay: they are still to be let go."""
+    if not held:
+        return {}
+    hard = {(domain.uuid, vcpu.id): vcpu.hard_affinity for domain in snapshot.domains for vcpu in domain.vcpus}
+    return {key: was for key, was in held.items() if hard.get(key, was.cpus) == was.cpus}
 
 
 def perform(host: Host, journal: Journal, act: Act, failed: list[str]) -> None:
