@@ -39,7 +39,7 @@
     stop = 0.02                 # what was begun goes on until less than this is to be gained
     horizon_s = 600.0           # within this time a move has to earn what it costs
     hold_off_s = 60.0           # a domain that was moved is left where it is for so long
-    moves_per_minute = 2.0
+    # moves_per_minute = 2.0    # left out, as many as there are nodes with CPUs, two at least
     rate_mib_s = 954.0          # how fast one move may copy memory (1 GB/s: one process gets no more done)
 
 It is looked for where `--config` says, else at /etc/domicile/domicile.toml; without either there is no intent. A
@@ -153,7 +153,7 @@ class _Manager(msgspec.Struct, forbid_unknown_fields=True):
     stop: _Gain = USUAL.stop
     horizon_s: _Time = USUAL.horizon_s
     hold_off_s: _Time = USUAL.hold_off_s
-    moves_per_minute: Annotated[float, Meta(ge=0, le=6000)] = USUAL.moves_per_minute
+    moves_per_minute: Annotated[float, Meta(ge=0, le=6000)] | None = USUAL.moves_per_minute
     rate_mib_s: Annotated[float, Meta(ge=1, le=1 << 20)] = USUAL.rate_mib_s
 
 

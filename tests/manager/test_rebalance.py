@@ -18,7 +18,7 @@ from domicile.manager.daemon import Daemon
 from domicile.manager.events import LOGGER
 from domicile.manager.intents import ActStatus, MemoryAct, MoveStatus
 from domicile.manager.journal import Journal
-from domicile.manager.rebalance import remembered, tell_balloon, undo_memory
+from domicile.manager.rebalance import remembered, rules_of, tell_balloon, undo_memory
 from domicile.manager.signals import Told
 from domicile.state.mandate import DomainMandate, Mandate
 from domicile.state.model import DomainType
@@ -34,6 +34,16 @@ pytestmark = pytest.mark.usefixtures("state")
 def host() -> Iterator[SimulatedHost]:
     with create_simulated("box", machine(), read_guest=read_guest) as opened:
         yield opened
+
+
+@pytest.mark.parametrize(("asked", "nodes", "found"), [(None, 1, 2), (None, 4, 4), (3.0, 4, 3), (0.0, 4, 0)])
+def test_moves_a_minute_are_as_many_as_nodes_with_cpus(
+    host: SimulatedHost, asked: float | None, nodes: int, found: int
+) -> None:
+    snapshot = host.snapshot()
+    cpus = tuple(cpu for cpu in snapshot.topology.cpus if cpu.node in range(nodes))
+    snapshot = replace(snapshot, topology=replace(snapshot.topology, cpus=cpus))
+    assert rules_of(Mandate(moves_per_minute=asked), snapshot).per_minute == found
 
 
 def crowd(host: SimulatedHost, guests: int, kind: DomainType = DomainType.PVH) -> None:

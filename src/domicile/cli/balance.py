@@ -77,8 +77,7 @@ def command(connect: str | None, window_s: float, intent_path: Path | None, *, d
 
 
 def _rules(balancer: Balancer, snapshot: Snapshot) -> Rules:
-    names = [domain.name for domain in snapshot.domains]
-    return rules_of(balancer.mandate, names, seen_s=balancer.watch.seen_s)
+    return rules_of(balancer.mandate, snapshot, seen_s=balancer.watch.seen_s)
 
 
 def _moves(balancer: Balancer, rebalancer: Rebalancer, snapshot: Snapshot, done: Done) -> RebalancePlan:

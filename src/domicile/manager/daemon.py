@@ -105,7 +105,7 @@ class Daemon:
 
     def _rebalance(self, snapshot: Snapshot) -> int:
         """Moves of memory: those that ended, those that begin; how many go on."""
-        rules = rules_of(self.balancer.mandate, (domain.name for domain in snapshot.domains))
+        rules = rules_of(self.balancer.mandate, snapshot)
         if self.managing:
             tell_of_moves(self.rebalancer.attend(snapshot, rules))
         plan = self.rebalancer.decide(snapshot, self.balancer.watch, rules)

@@ -7,7 +7,7 @@ concludes them, and begins what was waiting for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from domicile.errors import DomicileError, Halted, HostFailed
@@ -28,6 +28,9 @@ from domicile.state.model import Snapshot
 
 __all__ = ["Outcome", "Rebalancer", "remembered", "rules_of", "settle_memory", "tell_balloon", "undo_memory"]
 
+LEAST_PER_MINUTE = 2
+"""Moves that may begin in a minute on the smallest host: a swap is two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -40,21 +43,28 @@ class Outcome:
     asked: tuple[Ask, ...] = ()
 
 
-def rules_of(mandate: Mandate, domains: Iterable[str], *, seen_s: float | None = None) -> Rules:
+def rules_of(mandate: Mandate, snapshot: Snapshot, *, seen_s: float | None = None) -> Rules:
     """What the administrator allows, as the policy's rules. `seen_s`: how long is looked before anything is decided."""
     usual = _permits(mandate, DomainMandate(""))
     stated = {each.domain: _permits(mandate, mandate.of(each.domain)) for each in mandate.domains}
-    permits = {domain: stated.get(domain, usual) for domain in domains}
+    permits = {domain.name: stated.get(domain.name, usual) for domain in snapshot.domains}
     rules = Rules(
         start=mandate.start,
         stop=min(mandate.stop, mandate.start),
         horizon_s=mandate.horizon_s,
         hold_off_s=mandate.hold_off_s,
-        per_minute=max(round(mandate.moves_per_minute), 0),
+        per_minute=_per_minute(mandate, snapshot),
         leave=frozenset(domain for domain in permits if not mandate.may_touch(domain)),
         permits=permits,
     )
     return rules if seen_s is None else replace(rules, seen_s=min(seen_s, rules.seen_s))
+
+
+def _per_minute(mandate: Mandate, snapshot: Snapshot) -> int:
+    """On a host of more nodes more comes and goes; what a move costs the others stays between two of them."""
+    if mandate.moves_per_minute is not None:
+        return round(mandate.moves_per_minute)
+    return max(sum(map(bool, snapshot.topology.cpus_by_node.values())), LEAST_PER_MINUTE)
 
 
 def _permits(mandate: Mandate, each: DomainMandate) -> Permits:

@@ -37,8 +37,9 @@ class Mandate:
     `memory_map_every_s`: debug key `u` is asked for at most once in this time; the host rations it besides.
     `start`: a change has to gain this much, in slowdown over all domains; `stop`: what was begun goes on until less
     than this is to be gained. `horizon_s`: within this time a move has to earn what it costs. `hold_off_s`: a domain
-    that was moved is left where it is for so long. `moves_per_minute`: on the whole host. `rate_mib_s`: how fast one
-    move may copy memory. `domains`: those of which something is said.
+    that was moved is left where it is for so long. `moves_per_minute`: on the whole host; None: as many as it has nodes
+    with CPUs, two at least. `rate_mib_s`: how fast one move may copy memory. `domains`: those of which something is
+    said.
     """
 
     interval_s: float = 5.0
@@ -50,7 +51,7 @@ class Mandate:
     stop: float = 0.02
     horizon_s: float = 600.0
     hold_off_s: float = 60.0
-    moves_per_minute: float = 2.0
+    moves_per_minute: float | None = None
     rate_mib_s: float = 954.0
     domains: tuple[DomainMandate, ...] = ()
 

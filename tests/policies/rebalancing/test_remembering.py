@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import given, strategies
+
 from domicile.policies.migration.records import Cost
 from domicile.policies.rebalancing.records import History, Moved, Rules
 from domicile.policies.rebalancing.remembering import Memory
@@ -47,6 +49,29 @@ class TestRemembering:
         later = Memory.of(memory.to_be_kept(), 5.0, rules)
         assert "falling" in later.wait(("v",), 0.2, cost)
         assert later.wait(("v",), 0.39, cost) == ""
+
+    def test_one_look_that_finds_more_does_not_put_a_gain_off(self) -> None:
+        rules, cost = Rules(settle_s=0.0), Cost()
+        memory, answers = Memory.of(History(), 0.0, rules), []
+        for now_s, gain in ((0.0, 0.4), (10.0, 0.8), (20.0, 0.4), (30.0, 0.42)):
+            memory = Memory.of(memory.to_be_kept(), now_s, rules)
+            answers.append(memory.wait(("u",), gain, cost))
+        assert answers == [""] * 4
+
+    @given(strategies.floats(1.0, 600.0), strategies.floats(0.1, 5.0), strategies.sampled_from([5.0, 10.0]))
+    def test_what_is_left_of_a_burst_is_never_answered(self, lasted_s: float, gain: float, every_s: float) -> None:
+        """Its gain halves in 10 s, or faster."""
+        rules, cost = Rules(settle_s=0.0), Cost()
+        memory, now_s = Memory.of(History(), 0.0, rules), 0.0
+        while now_s < lasted_s:
+            memory.wait(("u",), gain, cost)
+            now_s += every_s
+            memory = Memory.of(memory.to_be_kept(), now_s, rules)
+        memory.wait(("u",), gain, cost)
+        left = [gain * 0.5 ** (step * every_s / 10.0) for step in range(1, 30)]
+        for step, rest in enumerate(left, start=1):
+            memory = Memory.of(memory.to_be_kept(), now_s + step * every_s, rules)
+            assert memory.wait(("u",), rest, cost) != ""
 
     def test_what_nobody_looked_at_for_long_is_begun_anew(self) -> None:
         rules, cost = Rules(), Cost()

@@ -11,6 +11,7 @@ from stepped import Stepped
 
 from domicile.policies.migration.records import Permits, Way
 from domicile.policies.rebalancing.records import Rules
+from domicile.state.model import Cpupool, Domain
 
 NIC = "0000:41:00.0"
 
@@ -145,6 +146,34 @@ class TestSwaps:
         assert len(names & {"busy1", "busy2"}) == 1
         assert "neither gains alone" in swaps[0].reason
         assert homes(stepped, "busy1", "busy2") == {0: 1, 1: 1}
+
+    def test_they_are_not_kept_waiting_by_others_that_might_be_moved(self) -> None:
+        """On a large host somebody always gains enough for the moment; here two pairs that are busy by turns."""
+        busy = [at_home("busy1", 0, mib=2500), at_home("busy2", 0, mib=4500)]
+        idle = [at_home("idle1", 1, mib=1500), at_home("idle2", 1, mib=5200)]
+        turns = [
+            replace(at_home(f"{name}{node}", node, mib=500), cpupool="turns")
+            for node in (2, 3)
+            for name in ("first", "second")
+        ]
+
+        def load(now_s: float) -> dict[str, float]:
+            of = dict.fromkeys(("idle1", "idle2"), 0.0)
+            for node in (2, 3):
+                awake = (now_s // 40) % 2 == node % 2
+                of |= dict.fromkeys((f"first{node}", f"second{node}"), 2.0 if awake else 0.1)
+            return of
+
+        pools = [Cpupool("Pool-0", cpus_of([0, 1]), "credit2"), Cpupool("turns", cpus_of([2, 3]), "credit2")]
+
+        def swapped(*others: Domain) -> int:
+            snapshot = host(*busy, *idle, *others, node_mib=8600, pools=pools)
+            stepped = Stepped(snapshot, load, rules=Rules(ready=0.05)).run(30)
+            others_wait = sum(any(len(each.key) == 1 for each in plan.history.waiting) for plan in stepped.plans)
+            assert bool(others_wait) == bool(others)
+            return next(round_ for round_, move in stepped.made if move.domain == "busy1")
+
+        assert swapped(*turns) == swapped()
 
     def test_without_swaps_they_stay(self) -> None:
         busy = [at_home("busy1", 0, mib=2500), at_home("busy2", 0, mib=4500)]

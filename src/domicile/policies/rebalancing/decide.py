@@ -22,7 +22,7 @@ from domicile.policies.rebalancing.remembering import Memory, tidied
 from domicile.policies.rebalancing.screen import screen
 from domicile.policies.rebalancing.single import WAYS, Weighed, sets_for, weigh, why_left
 from domicile.policies.rebalancing.standing import Standing
-from domicile.policies.rebalancing.swaps import Places, find_swap
+from domicile.policies.rebalancing.swaps import Places, WeighedSwap, find_swaps
 from domicile.policies.scheduling.watch import Watch
 from domicile.state.model import Snapshot
 from domicile.topology.ids import format_ids
@@ -33,9 +33,6 @@ USUAL_RULES = Rules()
 NO_HISTORY = History()
 
 NOTHING: Mapping[int, int] = MappingProxyType({})
-
-WEIGHED_EVERY_S = 10.0
-"""How often a move that is waited for is weighed anew."""
 
 TARGETS = 3
 """Nodes that are weighed closely for a domain."""
@@ -112,7 +109,7 @@ class _Round:
         waits, full = self.memory.waits((uuid,)), self.weighed >= self._rules.looks
         if waits is None:
             return full or uuid in self.memory.looked or self.memory.pending() >= self._rules.looks
-        if full or self.memory.now_s - waits.last_s < min(WEIGHED_EVERY_S, self._rules.settle_s / 3.0):
+        if full or not self.memory.is_due(waits):
             self.memory.waiting[waits.key] = waits
             return True
         return False
@@ -174,26 +171,32 @@ class _Round:
         self.standing = self.standing.moved(row, option.nodes, option.memory_mib, option.cost.twice_mib)
 
     def swap_two(self, places: Places) -> None:
-        """One swap at most, where no domain can be moved alone."""
-        if self.moves or self.memory.pending():
-            self._keep_waiting_for_swaps()
+        """One swap at most, in a round that moves nobody alone."""
+        pairs = [each for each in self.memory.history.waiting if len(each.key) > 1]
+        due = [] if self.moves else [each.key for each in pairs if self.memory.is_due(each)]
+        self.memory.waiting.update((each.key, each) for each in pairs if each.key not in due)
+        if self.moves:
             return
-        found = find_swap(replace(places, standing=self.standing), self.memory, self.no_room, self._left)
-        if found is None:
-            return
-        self.weighed += 2
+        found = find_swaps(replace(places, standing=self.standing), self.memory, due, self.no_room, self._left)
+        self.weighed += 2 * bool(found)
+        for swap in found:
+            if self._begin(swap):
+                return
+
+    def _begin(self, found: WeighedSwap) -> bool:
+        """Have two domains change places, if that was waited for; whether they do."""
         first, second = (
             self._move(row, option, found.gain / 2.0) for row, option in zip(found.rows, found.ways, strict=True)
         )
-        pair = (first.uuid, second.uuid)
-        why = self.memory.wait(_sorted(pair), found.gain, found.cost)
+        key = _sorted((first.uuid, second.uuid))
+        why = self.memory.wait(key, found.gain, found.cost)
         why = why or self.memory.no_budget(2) or self.memory.pair_busy(first.sources, first.option.nodes)
         if why:
             for move in (first, second):
                 told = f"it would change places with {second.domain if move is first else first.domain}: {why}"
                 self.considered.append(Considered(move.domain, move.uuid, move.option.nodes, found.gain, told))
-            return
-        self.memory.waiting.pop(_sorted(pair), None)
+            return False
+        self.memory.waiting.pop(key, None)
         for move in (first, second):
             self.memory.begin(move)
         reason = (
@@ -201,11 +204,7 @@ class _Round:
             f"neither gains alone"
         )
         self.swaps.append(Swap(first, second, found.gain, reason))
-
-    def _keep_waiting_for_swaps(self) -> None:
-        for each in self.memory.history.waiting:
-            if len(each.key) > 1:
-                self.memory.waiting[each.key] = each
+        return True
 
     def _move(self, row: int, option: Option, gain: float) -> Move:
         domain, cost = self.standing.domain(row), option.cost or Cost()

@@ -91,7 +91,7 @@ class Moved:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A gain that is waited for. `key`: a domain's UUID, or both of a swap. `lost_s`: what was lost since, in
-    domain-seconds. `gain` is the last, `level` the largest since, forgotten by half in a minute."""
+    domain-seconds. `gain` is the last, `level` the average since, in which older ones count less."""
 
     key: tuple[str, ...]
     since_s: float

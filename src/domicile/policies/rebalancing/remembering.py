@@ -14,7 +14,15 @@ __all__ = ["Memory", "tidied"]
 MINUTE_S = 60.0
 
 FALLING = 0.8
-"""A gain below this part of what it was lately is falling. With a half-life of 10 s it gets there 3 s after a burst."""
+"""A gain below this part of what it was on average is falling. It gets there within 10 s of the end of a burst, what is
+left of which halves in that time."""
+
+AVERAGED_S = 30.0
+"""A gain of so long ago counts half in the average: it falls slower than what is left of a burst, and one look that
+found more than the others does not stand in the way for a minute."""
+
+WEIGHED_EVERY_S = 10.0
+"""How often a move that is waited for is weighed anew."""
 
 LONGEST_GAP_S = 60.0
 """Nobody looked for longer than this: what was lost meanwhile is not known."""
@@ -67,6 +75,10 @@ class Memory:
         """What was waited for so far."""
         return next((each for each in self.history.waiting if each.key == key), None)
 
+    def is_due(self, each: Waiting) -> bool:
+        """Whether what is waited for is to be weighed anew."""
+        return self.now_s - each.last_s >= min(WEIGHED_EVERY_S, self.rules.settle_s / 3.0)
+
     def pending(self) -> int:
         """How many domains wait for a move of their own that would be made if its gain lasts."""
         kept = {each.key: each for each in self.history.waiting} | self.waiting
@@ -112,7 +124,8 @@ class Memory:
         if was is not None and 0.0 <= now_s - was.last_s <= LONGEST_GAP_S:
             passed_s = now_s - was.last_s
             since_s, lost_s = was.since_s, was.lost_s + gain * passed_s
-            level = max(gain, was.level * 0.5 ** (passed_s / MINUTE_S))
+            kept = 0.5 ** (passed_s / AVERAGED_S)
+            level = kept * was.level + (1.0 - kept) * gain
         if was is not None and max(gain, was.gain) < self.rules.start and now_s - since_s > 2.0 * self.rules.settle_s:
             return f"it gained more for a while, gains {gain:.3f} now, and {self.rules.start:g} is asked for"
         self.waiting[key] = Waiting(key, since_s, now_s, lost_s, level, gain)

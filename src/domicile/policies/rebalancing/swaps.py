@@ -1,8 +1,8 @@
 """Two domains that change places, where one alone cannot go or gains nothing by it.
 
 Pairs that are worth a look: a domain that a full node has no memory for, with one that is at home there; and where the
-busiest node has more to do than it has cores, a domain of it with one of the idlest node, so that the load moved comes
-nearest to what evens the two out.
+busiest nodes have more to do than they have cores, a domain of one with one of the idlest nodes, so that the load moved
+comes nearest to what evens the two out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -22,12 +23,19 @@ from domicile.policies.rebalancing.screen import Screened
 from domicile.policies.rebalancing.single import permits_of
 from domicile.policies.rebalancing.standing import Standing
 
-__all__ = ["Places", "WeighedSwap", "find_swap"]
+__all__ = ["Places", "WeighedSwap", "find_swaps"]
 
-PAIRS = 8
-"""Pairs that are tried in a round."""
+PAIRS = 12
+"""New pairs that are tried in a round."""
 
 PARTNERS = 3
+"""Domains that are tried with one that lacks room, and pairs of two nodes."""
+
+ENDS = 2
+"""Of the busiest nodes, and of the idlest, so many are looked at."""
+
+WAITED_FOR = 3
+"""Swaps that go on to be waited for in a round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,29 +85,37 @@ class WeighedSwap:
     cost: Cost
 
 
-def find_swap(
-    places: Places, memory: Memory, no_room: Sequence[tuple[int, int]], left: Callable[[int], str]
-) -> WeighedSwap | None:
-    """The best swap that there is; `no_room`: domains (rows) that a node has no memory for. None if nothing pays.
-
-    A swap that is waited for is looked at in every round; others are looked for once in a while.
+def find_swaps(
+    places: Places,
+    memory: Memory,
+    due: Sequence[tuple[str, ...]],
+    no_room: Sequence[tuple[int, int]],
+    left: Callable[[int], str],
+) -> list[WeighedSwap]:
+    """The swaps that pay, the best first, with no domain in two of them nor in one that is waited for and not `due`
+    (UUIDs) to be weighed anew. `no_room`: domains (rows) that a node has no memory for. New ones are looked for once
+    in a while.
     """
-    standing = places.standing
-    rows = {domain.uuid: row for row, domain in enumerate(standing.snapshot.domains)}
-    pairs = [(rows[each.key[0]], rows[each.key[1]]) for each in memory.history.waiting if len(each.key) == 2]
-    if not pairs:
-        if memory.now_s - memory.swaps_looked_s < standing.rules.look_again_s:
-            return None
-        pairs = _without_room(places, no_room) + _by_load(places)
-        if pairs:
+    rows = {domain.uuid: row for row, domain in enumerate(places.standing.snapshot.domains)}
+    pairs = [(rows[one], rows[other]) for one, other in due]
+    if memory.now_s - memory.swaps_looked_s >= places.standing.rules.look_again_s:
+        others = _without_room(places, no_room) + _by_load(places)
+        if others:
             memory.swaps_looked_s = memory.now_s
+        pairs += others[:PAIRS]
+    taken = {rows[uuid] for key in memory.waiting if len(key) > 1 for uuid in key}
     found: list[WeighedSwap] = []
-    for one, other in list(dict.fromkeys(pairs))[:PAIRS]:
-        if not left(one) and not left(other):
-            swap = weigh_swap(places, one, other)
+    for pair in dict.fromkeys((min(pair), max(pair)) for pair in pairs):
+        if taken.isdisjoint(pair) and not any(map(left, pair)):
+            swap = weigh_swap(places, *pair)
             if swap is not None:
                 found.append(swap)
-    return max(found, key=lambda swap: (swap.gain, swap.rows), default=None)
+    apart: list[WeighedSwap] = []
+    for swap in sorted(found, key=lambda each: (-each.gain, each.rows)):
+        if taken.isdisjoint(swap.rows):
+            taken.update(swap.rows)
+            apart.append(swap)
+    return apart[:WAITED_FOR]
 
 
 def weigh_swap(places: Places, one: int, other: int) -> WeighedSwap | None:
@@ -144,32 +160,33 @@ def _without_room(places: Places, no_room: Sequence[tuple[int, int]]) -> list[tu
 
 
 def _by_load(places: Places) -> list[tuple[int, int]]:
-    """Domains of the busiest node with such of the idlest as even the two out."""
-    standing = places.standing
-    machine, field = standing.machine, standing.field
-    found = []
-    for pool in range(len(machine.pools)):
-        usable = np.flatnonzero(machine.pcpus[pool] > 0)
-        if len(usable) < 2:
-            continue
-        heat = field.demand[pool, usable] / machine.cores[pool, usable]
-        hot, cold = int(usable[np.argmax(heat)]), int(usable[np.argmin(heat)])
-        if heat.max() <= 1.0 or hot == cold:
-            continue
-        # so much load is to go from the one to the other
-        cores = machine.cores[pool]
-        both = cores[hot] + cores[cold]
-        surplus = float(field.demand[pool, hot] - cores[hot] * (field.demand[pool, [hot, cold]].sum() / both))
-        demand = standing.tenants.demand
-        pairs = [
-            (abs(demand[one] - demand[other] - surplus), one, other)
-            for one in _at_home(places, hot)
-            for other in _at_home(places, cold)
-            if standing.tenants.pool[one] == standing.tenants.pool[other] == pool
-            and 0.0 < demand[one] - demand[other] < 2.0 * surplus
-        ]
-        found += [(one, other) for _, one, other in sorted(pairs)[:PARTNERS]]
+    """Domains of the busiest nodes with such of the idlest as even the two out."""
+    machine, demand = places.standing.machine, places.standing.field.demand
+    found: list[tuple[int, int]] = []
+    for pool, cores in enumerate(machine.cores):
+        usable = [int(node) for node in np.flatnonzero(machine.pcpus[pool] > 0)]
+        heat = demand[pool] / np.maximum(cores, 1.0)
+        order = sorted(usable, key=lambda node: (-heat[node], node))
+        for hot, cold in product(order[:ENDS], order[: -ENDS - 1 : -1]):
+            if heat[hot] > max(heat[cold], 1.0):
+                found += _evening(places, pool, hot, cold)
     return found
+
+
+def _evening(places: Places, pool: int, hot: int, cold: int) -> list[tuple[int, int]]:
+    """Those of two nodes (indices) that even out their loads, if they change places."""
+    standing = places.standing
+    cores, demand = standing.machine.cores[pool, [hot, cold]], standing.field.demand[pool, [hot, cold]]
+    # so much load is to go from the one to the other
+    surplus = float(demand[0] - cores[0] * demand.sum() / cores.sum())
+    wants, pools = standing.tenants.demand, standing.tenants.pool
+    pairs = [
+        (abs(wants[one] - wants[other] - surplus), one, other)
+        for one in _at_home(places, hot)
+        for other in _at_home(places, cold)
+        if pools[one] == pools[other] == pool and 0.0 < wants[one] - wants[other] < 2.0 * surplus
+    ]
+    return [(one, other) for _, one, other in sorted(pairs)[:PARTNERS]]
 
 
 def _at_home(places: Places, node: int) -> list[int]:
