@@ -13,6 +13,7 @@ from domicile.policies.migration.records import Permits
 from domicile.policies.rebalancing.decide import rebalance
 from domicile.policies.rebalancing.records import History, RebalancePlan, Rules, Waiting
 from domicile.state.model import Cpupool, Domain, DomainType, Snapshot
+from domicile.state.request import Character
 from domicile.topology.model import Topology
 
 CPUS = 3
@@ -84,6 +85,15 @@ def test_the_same_host_gets_the_same_plan(drawn: tuple[Snapshot, dict[str, float
 
 
 @settings(max_examples=25)
+@given(hosts())
+def test_what_is_unknown_of_memory_is_taken_as_if_it_had_been_stated(drawn: tuple[Snapshot, dict[str, float]]) -> None:
+    snapshot, load = drawn
+    stated = tuple(Character(each.name, traffic_gbs=3.0) for each in snapshot.domains)
+    watch = loaded(snapshot, load)
+    as_stated = rebalance(snapshot, watch, rules=replace(EAGER, characters=stated))
+    assert rebalance(snapshot, watch, rules=replace(EAGER, unknown_gbs=3.0)) == as_stated
+
+
 @given(hosts())
 def test_other_ids_of_nodes_change_nothing_but_ids(drawn: tuple[Snapshot, dict[str, float]]) -> None:
     """Nodes with gaps between their ids, in the same order: of places that are equal the first is taken."""

@@ -52,6 +52,7 @@ def rebalance(
     if watch.seen_s < rules.seen_s:
         return RebalancePlan(history=history)
     rules = replace(rules, characters=characters(rules.characters, watch.traffic_gbs(snapshot)))
+    assumptions = replace(assumptions, traffic_gbs=rules.unknown_gbs)
     standing = Standing.of(snapshot, watch.by_name(snapshot), history, rules, assumptions)
     places = Places(standing, screen(standing))
     round_ = _Round(standing, watch, Memory.of(history, now_s, rules))

@@ -40,7 +40,9 @@ class Rules:
 
     `looks`: domains that are weighed closely in a round, the others wait for `look_again_s`. `swaps`: whether two
     domains may change places. `leave`: domains (names) that are left alone. `permits`: what may be done to each, by
-    name, `usual` to the others. `characters`: what the administrator knows of their use of memory.
+    name, `usual` to the others. `characters`: what the administrator knows of their use of memory. `unknown_gbs`: what
+    a busy vCPU draws from memory if nobody states or counts it: twice what placement assumes. Most draw less and a few
+    eight times as much, and a node with too much of it loses more than one with too little gains (docs/gain.md).
     """
 
     start: float = 0.05
@@ -63,6 +65,7 @@ class Rules:
     permits: Mapping[str, Permits] = field(default_factory=dict)
     usual: Permits = USUAL_PERMITS
     characters: tuple[Character, ...] = ()
+    unknown_gbs: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.stop <= self.start:
