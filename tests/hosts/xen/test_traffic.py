@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from domicile.hosts.xen.dom0.agent.direct import Direct
-from domicile.hosts.xen.dom0.agent.traffic import WRAPS, Traffic
+from domicile.hosts.xen.dom0.agent.traffic import BY_SOCKET, WRAPS, Traffic, made_by
 
 UNIT = 65536
 
@@ -77,8 +78,22 @@ class Here:
         self.library, self.handle, self.xc = library, 1, Xc()
 
 
-def traffic(library: object) -> Traffic:
-    return Traffic(cast("Direct", Here(library)))
+def traffic(library: object, maker: str = BY_SOCKET) -> Traffic:
+    return Traffic(cast("Direct", Here(library)), maker)
+
+
+def test_none_where_a_socket_has_several_caches_that_count() -> None:
+    """AMD's say by the same bits that they count."""
+    assert traffic(Library(), "AuthenticAMD").read([0, 1], begin=True) == {}
+    assert traffic(Library(), "").read([0, 1], begin=True) == {}
+
+
+def test_who_made_the_processors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n\nprocessor\t: 1\n", encoding="ascii")
+    assert made_by(str(path)) == "GenuineIntel"
+    path.write_text("processor\t: 0\n", encoding="ascii")
+    assert made_by(str(path)) == ""
 
 
 def test_bytes_of_all_sockets_since_the_first_look() -> None:

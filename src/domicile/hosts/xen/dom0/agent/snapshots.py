@@ -95,9 +95,9 @@ class Snapshots:
         try:
             if self.traffic is None:
                 # dear to import, for ctypes, and not needed where xl does it all
-                from domicile.hosts.xen.dom0.agent.traffic import Traffic  # noqa: PLC0415
+                from domicile.hosts.xen.dom0.agent.traffic import Traffic, made_by  # noqa: PLC0415
 
-                self.traffic = Traffic(direct)
+                self.traffic = Traffic(direct, made_by())
             return self.traffic.read(domids, self.office.ours())
         except Exception as error:  # a snapshot without these figures is better than none
             notes.append("memory traffic is not told: %s" % error)

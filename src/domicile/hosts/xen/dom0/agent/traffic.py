@@ -5,6 +5,10 @@ domain has none before somebody asks for it (`xl psr-cmt-attach`). Xen has to be
 
 Sources: tools/libs/ctrl/xc_psr.c and docs/misc/xl-psr.pandoc of Xen 4.17 (the functions are the same since 4.6); Intel
 SDM volume 3B, "Memory Bandwidth Monitoring": counters of 24 bits or more, in units that CPUID tells.
+
+AMD's from Zen 2 on say by the same bits that they count, and Xen does not ask who made them (xen/arch/x86/psr.c, 4.17).
+They count for each last-level cache (AMD64 Architecture Programmer's Manual, volume 2, "Platform Quality of Service"),
+and a socket has several; Dom0 is not told which CPUs share one: a part would pass for all, so none is counted.
 """
 
 import ctypes
@@ -21,17 +25,26 @@ WRAPS = 1 << 24
 Counter = Tuple[int, int, int]
 """A domain, its number, and a CPU of the socket."""
 
+BY_SOCKET = "GenuineIntel"
+"""Whose processors count so that one CPU of a socket tells what all of it did."""
+
+
+def made_by(cpuinfo: str = "/proc/cpuinfo") -> str:
+    """Who made the processors, as CPUID tells; "" if it is not said."""
+    with open(cpuinfo, encoding="ascii", errors="replace") as lines:
+        return next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "")
+
 
 class Traffic:
     """Counts, for as long as the process lives: bytes by domain since it was first seen to be counted."""
 
-    def __init__(self, direct: Direct) -> None:
+    def __init__(self, direct: Direct, maker: str) -> None:
         self.library, self.handle = direct.library, ctypes.c_void_p(direct.handle)
         self.numbers, self.unit = 0, 0
         self.cpus: List[int] = []
         self.seen: Dict[Counter, int] = {}
         self.bytes: Dict[int, int] = {}
-        if self.ask("get_l3_event_mask") & TELLS_TOTAL:
+        if maker == BY_SOCKET and self.ask("get_l3_event_mask") & TELLS_TOTAL:
             self.numbers = self.ask("get_total_rmid")
             self.unit = self.ask("get_l3_upscaling_factor")
             sockets = direct.xc.topologyinfo()["cpu_to_socket"]
