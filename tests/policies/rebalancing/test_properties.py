@@ -94,6 +94,7 @@ def test_what_is_unknown_of_memory_is_taken_as_if_it_had_been_stated(drawn: tupl
     assert rebalance(snapshot, watch, rules=replace(EAGER, unknown_gbs=3.0)) == as_stated
 
 
+@settings(max_examples=25)
 @given(hosts())
 def test_other_ids_of_nodes_change_nothing_but_ids(drawn: tuple[Snapshot, dict[str, float]]) -> None:
     """Nodes with gaps between their ids, in the same order: of places that are equal the first is taken."""

@@ -124,11 +124,11 @@ def weigh_swap(places: Places, one: int, other: int) -> WeighedSwap | None:
     a, b = places.home(one), places.home(other)
     if a is None or b is None or a == b:
         return None
+    if _gain(standing, (one, other), (b, a), None) < rules.stop:
+        return None
     ids = standing.machine.topology.node_ids
     best = None
     for first, second, to, back in ((one, other, b, a), (other, one, a, b)):
-        if _gain(standing, (first, second), (to, back), None) < rules.stop:
-            return None
         option = _way(standing, standing, first, ids[to])
         if option is None or option.cost is None:
             continue
@@ -182,8 +182,7 @@ def _evening(places: Places, pool: int, hot: int, cold: int) -> list[tuple[int, 
     wants, pools = standing.tenants.demand, standing.tenants.pool
     pairs = [
         (abs(wants[one] - wants[other] - surplus), one, other)
-        for one in _at_home(places, hot)
-        for other in _at_home(places, cold)
+        for one, other in product(_at_home(places, hot), _at_home(places, cold))
         if pools[one] == pools[other] == pool and 0.0 < wants[one] - wants[other] < 2.0 * surplus
     ]
     return [(one, other) for _, one, other in sorted(pairs)[:PARTNERS]]
